@@ -1,0 +1,197 @@
+"""Content-addressed results: key -> folder; open, resume, commit, load.
+
+A stage's key is the hash of its name, its version, its own parameters and the keys of its inputs. The folder artefacts/<stage>/<key>/ is
+
+    new        it does not exist, or holds nothing but a lock
+    partial    it exists without manifest.json: resume from its checkpoint
+    finished   manifest.json exists; it is written last, atomically, so its existence means done
+
+The key does not hash source text, device, worker count or save interval; the manifest records them.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from conan_lib.errors import UserError
+
+MANIFEST = "manifest.json"
+RECORDED_PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "accelerate", "datasets", "mteb", "numpy")
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One stage's result. `parameters` are the sections that the key hashes; `inputs` are the artefacts that it is made from."""
+
+    stage: str
+    version: int
+    parameters: dict[str, Any]
+    inputs: dict[str, "Artefact"] = field(default_factory=dict)
+    root: Path = Path("artefacts")
+
+    @cached_property
+    def key(self) -> str:
+        """16 hexadecimal digits that name this content."""
+        text = json.dumps(self.identity, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def identity(self) -> dict:
+        """What the key hashes."""
+        return {
+            "stage": self.stage,
+            "version": self.version,
+            "parameters": self.parameters,
+            "inputs": {name: artefact.key for name, artefact in self.inputs.items()},
+        }
+
+    @property
+    def path(self) -> Path:
+        """The folder, whether it exists or not."""
+        return self.root / self.stage / self.key
+
+    @property
+    def status(self) -> str:
+        """new, partial or finished."""
+        if (self.path / MANIFEST).is_file():
+            return "finished"
+        return "partial" if self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()) else "new"
+
+    @property
+    def finished(self) -> bool:
+        return self.status == "finished"
+
+    @property
+    def manifest(self) -> dict:
+        """identity, results, seconds, device, packages and revision of a finished artefact.
+
+        Raises:
+            UserError: the stage has not finished.
+        """
+        if not self.finished:
+            raise UserError(f"stage {self.stage} ({self.key}) is {self.status}: run it first, for example with `conan-lib run`")
+        return json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+
+    @property
+    def results(self) -> dict:
+        """The numbers that the stage committed."""
+        return self.manifest["results"]
+
+    @contextmanager
+    def work(self):
+        """Hold the folder for writing; yields a Work whose `commit` ends it.
+
+        A second process that wants the same artefact waits, then finds it finished (check `finished` again inside). Time spent in earlier,
+        killed attempts is added up.
+
+        Raises:
+            UserError: an input has not finished.
+        """
+        for name, artefact in self.inputs.items():
+            if not artefact.finished:
+                raise UserError(
+                    f"stage {self.stage} needs {name} ({artefact.key}), which is {artefact.status}: run stage {artefact.stage} first"
+                )
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            work = Work(self)
+            try:
+                yield work
+            finally:
+                work.keep_clock()
+
+
+class Work:
+    """The right to write one artefact. Obtained from `Artefact.work`."""
+
+    def __init__(self, artefact: Artefact):
+        self.artefact = artefact
+        self.path = artefact.path
+        self._clock = self.path / "seconds.json"
+        self._before = json.loads(self._clock.read_text()) if self._clock.is_file() else 0.0
+        self._start = time.monotonic()
+        if not artefact.finished:
+            write_json(self.path / "identity.json", artefact.identity)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of work, killed attempts that stopped in order included."""
+        return self._before + time.monotonic() - self._start
+
+    def keep_clock(self):
+        """Remember the time spent, should this attempt not be the last."""
+        if not self.artefact.finished:
+            write_json(self._clock, round(self.seconds, 3))
+
+    def commit(self, results: dict) -> None:
+        """Write the manifest: the last act, and what makes the artefact finished."""
+        manifest = {
+            "key": self.artefact.key,
+            **self.artefact.identity,
+            "results": results,
+            "seconds": round(self.seconds, 2),
+            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "environment": environment(),
+        }
+        write_json(self.path / MANIFEST, manifest)
+        self._clock.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: a reader sees the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def environment() -> dict:
+    """Where a number comes from: machine, versions, git revision."""
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "device": _device(),
+        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
+        "revision": _revision(),
+    }
+
+
+def _device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    """The git revision of the source, with + where tracked files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no", "--", str(here)) else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None

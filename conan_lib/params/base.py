@@ -1,0 +1,39 @@
+"""What every section of parameters shares: frozen, typed, unknown keys refused."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Precision = Literal["fp32", "bf16"]
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+class Section(BaseModel):
+    """A frozen group of parameters. Unknown keys are errors, defaults are validated, docstrings under fields become their description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+
+
+class Optimisation(Section):
+    """What every training stage needs: AdamW, a warm-up, a decay, a fixed number of steps (never a wall clock)."""
+
+    seed: int = Field(0, ge=0)
+    """Seed of batch order, dropout and initial weights of this stage."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate of AdamW. Paper: 1e-4 (pretraining, weak), 2e-5 (SFT)."""
+    warmup_ratio: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps with a rising rate. Paper: 0.05 (pretraining), 0.02 (SFT)."""
+    weight_decay: float = Field(1e-3, ge=0)
+    """AdamW's decoupled weight decay. Paper: 1e-3."""
+    schedule: Schedule = "cosine"
+    """Decay after the warm-up. Not published: a reading."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradient clipping. Not published: a reading."""
+    max_steps: int = Field(1000, ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(64, ge=1)
+    """Sequences (or anchors) in one optimiser step over all processes. Paper: 256 (pretraining), 64 (SFT, weak)."""
+    max_length: int = Field(128, ge=4)
+    """Tokens kept of each sequence."""
+    precision: Precision = "fp32"
+    """Arithmetic of the forward pass; fp16 is refused (it overflows in contrastive training)."""

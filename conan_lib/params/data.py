@@ -1,0 +1,53 @@
+"""Parameters of the data stage."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from conan_lib.params.base import Section
+
+
+class DataParams(Section):
+    """Where text comes from, how it is cleaned and split, and how large each set is."""
+
+    source: Literal["embedded", "hub"] = "embedded"
+    """embedded: text that ships in packages, offline; hub: the data sets that the paper names, streamed."""
+    languages: tuple[str, ...] = ("en", "de", "es", "fr", "ru", "zh", "ja", "ko", "ar")
+    """ISO 639-1 codes; the first is the pivot that cross-lingual queries point to."""
+    seed: int = Field(0, ge=0)
+    max_documents: int = Field(2000, ge=1)
+    """Documents of one source and language that are read; the cut is a seeded sample of whole documents."""
+    min_chars: int = Field(40, ge=1)
+    max_chars: int = Field(4000, ge=10)
+    """Longer documents are cut here, at a sentence where possible."""
+    near_duplicate_threshold: float = Field(0.8, gt=0, le=1)
+    """Jaccard similarity of word 5-grams above which the later document is dropped (MinHash LSH)."""
+    minhash_permutations: int = Field(64, ge=16)
+    decontamination_ngram: int = Field(13, ge=3)
+    """Words (2x characters in scripts without spaces) in a row that a training text may not share with an evaluation set."""
+    test_books: tuple[int, ...] = (8, 17, 32, 44)
+    """Books of the Bible, by canonical number, whose verses only test: Ruth, Esther, Jonah, Acts."""
+    dev_books: tuple[int, ...] = (7, 16, 45)
+    """Books that only tune: Judges, Nehemiah, Romans."""
+    heldout_share: float = Field(0.05, gt=0, lt=0.5)
+    """Share of the other documents, by title, held out for test, and as much again for dev."""
+    eval_candidates: int = Field(1000, ge=20)
+    """Candidate passages of a cross-lingual retrieval set."""
+    eval_texts: int = Field(400, ge=20)
+    """Largest number of texts (or queries) of each other evaluation set."""
+    sft_records: int = Field(20_000, ge=1)
+    weak_pairs: int = Field(40_000, ge=1)
+    retrieval_pairs: int = Field(10_000, ge=1)
+    label_texts: int = Field(10_000, ge=1)
+    sts_pairs: int = Field(5_000, ge=1)
+
+    @model_validator(mode="after")
+    def _splits_are_apart(self):
+        both = set(self.test_books) & set(self.dev_books)
+        if both:
+            raise ValueError(f"test_books and dev_books share {sorted(both)}: a held-out book serves one purpose")
+        if len(set(self.languages)) != len(self.languages) or len(self.languages) < 2:
+            raise ValueError("languages: give at least two different codes, the pivot first")
+        if self.min_chars >= self.max_chars:
+            raise ValueError(f"min_chars {self.min_chars} must be below max_chars {self.max_chars}")
+        return self

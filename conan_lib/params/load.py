@@ -1,0 +1,89 @@
+"""YAML file -> Params, with one clear line for every mistake."""
+
+import difflib
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from conan_lib.errors import UserError
+from conan_lib.params.tree import Params
+
+
+def load_params(path: str | Path) -> Params:
+    """Read and validate a parameter file.
+
+    A file may name another one under `base:` (relative to itself) and override some of its keys; a base has no base of its own.
+
+    Args:
+        path: YAML file.
+
+    Returns:
+        The frozen tree.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or a key is unknown, mistyped or impossible; one line names each.
+    """
+    path = Path(path)
+    raw = _read(path)
+    base = raw.pop("base", None)
+    if base is not None:
+        base_raw = _read(path.parent / base)
+        if "base" in base_raw:
+            raise UserError(f"{path}: base: {base} has a base itself; inheritance is one level deep, name the root file instead")
+        raw = _merge(base_raw, raw)
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{path}: " + "; ".join(_line(e) for e in error.errors())) from None
+
+
+def without_clr(params: Params) -> Params:
+    """The same run with cross-lingual retrieval taken out: as many steps, the other tasks keep their proportions (claims C2, C3)."""
+    mix = {task: share for task, share in params.supervised.mix.items() if task != "clr"}
+    if not any(mix.values()):
+        raise UserError("supervised.mix: only clr has a share, so nothing is left to train without it: add another task")
+    return params.model_copy(update={"supervised": params.supervised.model_copy(update={"mix": mix})})
+
+
+def _read(path: Path) -> dict:
+    if not path.is_file():
+        raise UserError(f"{path}: no such parameter file; the tiers are params/smoke.yaml, tiny.yaml, h100.yaml, paper.yaml")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected keys and values at the top, found {type(raw).__name__}")
+    return raw
+
+
+def _merge(base: dict, over: dict) -> dict:
+    """`over` wins; dictionaries merge key by key."""
+    both = dict(base)
+    for key, value in over.items():
+        both[key] = _merge(both[key], value) if isinstance(value, dict) and isinstance(both.get(key), dict) else value
+    return both
+
+
+def _line(error: dict) -> str:
+    """One mistake as `section.key: what, and the mend`."""
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(error["loc"][:-1])
+        close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        return f"{place}: unknown key" + (f", did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}")
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{place}: {message}" if place else message
+    return f"{place}: {message} (given: {error['input']!r})"
+
+
+def _known_keys(loc: tuple) -> list[str]:
+    section = Params
+    for part in loc:
+        field = section.model_fields.get(part)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        section = field.annotation
+    return list(section.model_fields)

