@@ -50,7 +50,7 @@ class Params(Section):
         for place, dims in {"supervised.matryoshka_dims": self.supervised.matryoshka_dims, "evaluation.dims": self.evaluation.dims}.items():
             if max(dims, default=0) > hidden:
                 raise ValueError(f"{place}: {max(dims)} is above backbone.hidden_size {hidden}: drop it or widen the backbone")
-        for name in ("pretrain", "sft", "weak", "supervised", "tasks"):
+        for name in ("pretrain", "sft", "weak", "supervised", "tasks", "mixing"):
             if getattr(self, name).max_length > context:
                 raise ValueError(f"{name}.max_length: {getattr(self, name).max_length} is above backbone.context_length {context}")
         if self.supervised.hard_negatives > self.mine.candidates:
