@@ -207,8 +207,12 @@ def pipeline() -> Figure:
             points = ((x0 + 0.41, y0), (x1 - 0.41, y1)) if y0 == y1 else ((x0 + (x1 - x0) / 3, y0 + lift), (x1 + (x0 - x1) / 3, y1 - lift))
             axis.add_patch(FancyArrowPatch(*points, arrowstyle="-|>", mutation_scale=11, color=INK, linewidth=1.1, shrinkA=0, shrinkB=0))
         axis.text(-0.4, 1.62, "Conan-Embedding-v2, stage by stage", weight="bold", fontsize=12.5)
-        axis.text(-0.4, 0.1, "blue: the four training stages of the paper\ngreen: what they are fed and measured with\nred: helpers and comparisons",
-                  fontsize=9, va="center", linespacing=1.6)  # fmt: skip
+        legend = (
+            "blue: the four training stages of the paper",
+            "green: what they are fed and measured with",
+            "orange: helpers and comparisons",
+        )
+        axis.text(-0.4, 0.1, "\n".join(legend), fontsize=9, va="center", linespacing=1.6)
         return figure
 
 
