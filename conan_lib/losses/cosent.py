@@ -1,0 +1,20 @@
+"""CoSENT: pairs of texts must be ranked by cosine as their gold scores rank them."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cosent(scores: Tensor, gold: Tensor, temperature: float) -> Tensor:
+    """log(1 + sum over pairs with gold_ij > gold_kl of exp((cos_kl - cos_ij) / tau)): equation `cosent`.
+
+    Args:
+        scores: (B,) cosine of each pair.
+        gold: (B,) gold similarity of each pair, any scale; only the order counts, and ties say nothing.
+        temperature: tau > 0. Not published; 1/20 is the reference implementation's.
+    """
+    scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    scores = scores / temperature
+    wrong_way = scores[None, :] - scores[:, None]
+    wrong_way = wrong_way.masked_fill(gold[:, None] <= gold[None, :], -torch.inf)
+    return torch.logsumexp(F.pad(wrong_way.flatten(), (1, 0)), dim=0)  # the padded zero is the 1 inside the logarithm

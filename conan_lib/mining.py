@@ -1,0 +1,158 @@
+"""Dynamic hard negative mining: the rule, and the pool that it acts on. Sees tensors only; the loss brings scores it has computed anyway."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conan_lib.errors import UserError
+from conan_lib.params.training import DhnmParams
+
+
+def replace_v2(initial: Tensor, current: Tensor, floor: float = 0.4, ratio: float = 1.2, ceiling: float = 0.7) -> Tensor:
+    """Which negatives to replace (Eq. 6): S_0 < floor, or ratio * S_i < S_0 and S_i < ceiling. Equation `dhnm_v2`.
+
+    Args:
+        initial: S_0, the score when the negative came in, any shape.
+        current: S_i, its score now, same shape.
+    """
+    return (initial < floor) | ((ratio * current < initial) & (current < ceiling))
+
+
+def replace_v1(initial: Tensor, current: Tensor, ratio: float = 1.15, ceiling: float = 0.8) -> Tensor:
+    """Conan-embedding v1's rule: ratio * S < S_0 and |S| < ceiling. Equation `dhnm_v1`. Shapes as in `replace_v2`."""
+    return (ratio * current < initial) & (current.abs() < ceiling)
+
+
+class NegativePool:
+    """The hard negatives of P anchors: ranked candidates, the n in use, and what the rule needs to replace them.
+
+    One batch is one `draw`, then one `update` with its scores, in the same order. Data loaders build a batch ahead, so one draw may come
+    before the update of the batch before it; to make no difference (not even when a killed run draws that batch again), the swaps of
+    batch m are drawn from batch m + 2 on.
+
+    A slot starts with rank 0..n-1. Its S_0 is its score in the first loss that it takes part in; a replaced slot takes the next rank that
+    the pool has not used. When no rank is left the slot keeps its negative and the pool counts as
+    exhausted: the paper does not say what happens then, and dropping the negative would change the loss.
+
+    Rules: `v2` looks at every update; `v1` at every `v1_interval`-th update, for all slots by their latest score; `static` never replaces;
+    `random` draws n ranks anew for each batch, from the seed, the pool and the batch's number alone.
+
+    Args:
+        candidates: (P, K) corpus rows of each pool, best first; -1 fills the end of a pool that has fewer than K.
+        n: negatives in use for each pool, at least 1.
+        params: the rule and its thresholds.
+        seed: of the rule `random`.
+
+    Raises:
+        UserError: a pool has fewer than n candidates.
+    """
+
+    def __init__(self, candidates: Tensor, n: int, params: DhnmParams | None = None, seed: int = 0):
+        self.candidates, self.n, self.params, self.seed = candidates.long().cpu(), n, params or DhnmParams(), seed
+        pools = len(candidates)
+        self.available = (self.candidates >= 0).sum(1)
+        if pools and int(self.available.min()) < n:
+            worst = int(self.available.argmin())
+            raise UserError(
+                f"negatives: pool {worst} has {int(self.available[worst])} candidates, fewer than supervised.hard_negatives {n}: "
+                "mine more (mine.candidates, mine.max_corpus) or use fewer negatives"
+            )
+        self.rank = torch.arange(n).repeat(pools, 1)
+        self.previous = self.rank.clone()
+        self.swapped_at = torch.full((pools, n), -2)  # the batch whose update put the rank in
+        self.unused = torch.full((pools,), n)
+        self.initial = torch.full((pools, n), torch.nan)
+        self.latest = torch.full((pools, n), torch.nan)
+        self.exhausted = torch.zeros(pools, dtype=torch.bool)
+        self.drawn = self.updates = self.swaps = self.scored = 0
+        self.score_sum = 0.0
+
+    def draw(self, pool_ids: Tensor) -> Tensor:
+        """Corpus rows (B, n) of the negatives of the next batch, for pools (B,); a pool that is named twice gives the same rows twice."""
+        if self.drawn > self.updates + 1:
+            raise RuntimeError(f"drawn {self.drawn} batches and updated {self.updates}: draw at most one batch ahead, with no workers")
+        pool_ids = pool_ids.cpu()
+        ranks = self._ranks(pool_ids, self.drawn)
+        self.drawn += 1
+        return self.candidates[pool_ids].gather(1, ranks)
+
+    @torch.no_grad()
+    def update(self, pool_ids: Tensor, scores: Tensor) -> int:
+        """Takes the scores (B, n) of the negatives drawn for pools (B,) and replaces by the rule; returns the number of swaps.
+
+        Where several anchors of a batch share a pool (translations of one query), their scores are averaged first.
+        """
+        if self.drawn <= self.updates:
+            raise RuntimeError("update before draw: every update takes the scores of one drawn batch")
+        pools, place, count = pool_ids.cpu().unique(return_inverse=True, return_counts=True)
+        scores = scores.detach().float().cpu()
+        self.score_sum += scores.sum().item()
+        self.scored += scores.numel()
+        now = torch.zeros(len(pools), self.n).index_add_(0, place, scores) / count[:, None]
+        if self.params.rule != "random":
+            fresh = self._ranks(pools, self.updates) == self.rank[pools]  # else the score is of the negative that has just left
+            now = torch.where(fresh, now, self.latest[pools])
+            self.latest[pools] = now
+            self.initial[pools] = torch.where(self.initial[pools].isnan(), now, self.initial[pools])
+        swaps = self._replace(pools)
+        self.swaps += swaps
+        self.updates += 1
+        return swaps
+
+    def log(self) -> dict[str, float]:
+        """Mean score of the negatives in use since the last call, swaps so far, and the share of exhausted pools."""
+        mean = self.score_sum / self.scored if self.scored else float("nan")
+        self.score_sum, self.scored = 0.0, 0
+        return {"mean_score": mean, "swaps": self.swaps, "exhausted": self.exhausted.float().mean().item() if len(self.exhausted) else 0.0}
+
+    _TENSORS = ("rank", "previous", "swapped_at", "unused", "initial", "latest", "exhausted")
+    _COUNTERS = ("updates", "swaps", "scored", "score_sum")
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes in training, copied: tensors and counters. The candidates are not in it."""
+        return {name: getattr(self, name).clone() for name in self._TENSORS} | {name: getattr(self, name) for name in self._COUNTERS}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on exactly where `state_dict` was taken. UserError if the checkpoint's pools have another shape."""
+        if state["rank"].shape != self.rank.shape:
+            raise UserError(
+                f"negatives: the checkpoint holds pools of shape {tuple(state['rank'].shape)}, this run {tuple(self.rank.shape)}: "
+                "delete the checkpoint, it belongs to other parameters"
+            )
+        for name in self._TENSORS:
+            setattr(self, name, state[name].clone())
+        for name in self._COUNTERS:
+            setattr(self, name, state[name])
+        self.drawn = self.updates  # what was drawn ahead is drawn again
+
+    def _ranks(self, pool_ids: Tensor, batch: int) -> Tensor:
+        """The ranks (B, n) that batch number `batch` uses."""
+        if self.params.rule != "random":
+            return torch.where(self.swapped_at[pool_ids] + 2 <= batch, self.rank[pool_ids], self.previous[pool_ids])
+        draws = [
+            np.random.default_rng([self.seed, batch, pool]).choice(available, self.n, replace=False)
+            for pool, available in zip(pool_ids.tolist(), self.available[pool_ids].tolist(), strict=True)
+        ]
+        return torch.from_numpy(np.stack(draws))
+
+    def _replace(self, scored: Tensor) -> int:
+        """Applies the rule to the pools that are due; NaN scores (never seen) compare false and stay."""
+        p = self.params
+        if p.rule == "v2":
+            due, wanted = scored, replace_v2(self.initial[scored], self.latest[scored], p.floor, p.ratio, p.ceiling)
+        elif p.rule == "v1" and (self.updates + 1) % p.v1_interval == 0:
+            due, wanted = torch.arange(len(self.rank)), replace_v1(self.initial, self.latest, p.v1_ratio, p.v1_ceiling)
+        else:
+            return 0
+        next_rank = self.unused[due, None] + wanted.cumsum(1) - 1  # slots that leave take the unused ranks in order
+        swap = wanted & (next_rank < self.available[due, None])
+        self.exhausted[due] |= (wanted & ~swap).any(1)
+        self.previous[due] = torch.where(swap, self.rank[due], self.previous[due])
+        self.swapped_at[due] = self.swapped_at[due].masked_fill(swap, self.updates)
+        self.rank[due] = torch.where(swap, next_rank, self.rank[due])
+        self.initial[due] = self.initial[due].masked_fill(swap, torch.nan)
+        self.latest[due] = self.latest[due].masked_fill(swap, torch.nan)
+        self.unused[due] += swap.sum(1)
+        return int(swap.sum())
