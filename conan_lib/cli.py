@@ -1,0 +1,97 @@
+"""The command `conan-lib`: run, status, plan, train, report. A user's mistake is one line on stderr and exit code 2."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from conan_lib import pipeline
+from conan_lib.errors import UserError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Conan-Embedding-v2, reproduced from a parameter file.")
+File = Annotated[Path, typer.Argument(help="A parameter file, for example params/tiny.yaml.", show_default=False)]
+Select = Annotated[str | None, typer.Option(help="By number (5), notebook (05_weak) or stage (weak).")]
+
+(_UsageError,) = typer.BadParameter.__bases__  # typer carries its own copy of click, so there is no public name for it
+
+
+@app.command()
+def run(
+    file: File,
+    start: Annotated[str | None, typer.Option("--from", help="First notebook: number (5), name (05_weak) or stage (weak).")] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="Last notebook, included.")] = None,
+    only: Annotated[str | None, typer.Option("--only", help="Just this notebook.")] = None,
+):
+    """Run the notebooks in order, skip finished stages, resume partial ones, and build the report."""
+    pipeline.run(file, start, stop, only)
+
+
+@app.command()
+def status(file: File):
+    """Show every stage: its key, whether it is new, partial or finished, and the seconds that it took."""
+    table = Table("notebook", "stage", "key", "status", "seconds")
+    table.columns[-1].justify = "right"
+    for step in pipeline.steps_of(pipeline.load(file)):
+        for stage in step.stages:
+            seconds = f"{stage.artefact.manifest['seconds']:.1f}" if stage.finished else ""
+            table.add_row(step.notebook, stage.name, stage.key, stage.status, seconds)
+    Console().print(table)
+
+
+@app.command()
+def plan(file: File):
+    """Validate everything and show what a run would do, without running it: stages, steps and the model's size."""
+    from conan_lib.backbone import describe
+
+    params = pipeline.load(file)
+    steps = pipeline.steps_of(params)
+    pipeline.check(params, steps)
+    console = Console()
+    for name, value in describe(params.backbone, params.tokenizer).items():
+        console.print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
+    for step in steps:
+        for stage in step.stages:
+            optimiser = next((getattr(stage, section) for section in stage.sections if hasattr(getattr(stage, section), "max_steps")), None)
+            work = f"{optimiser.max_steps:,} steps of {optimiser.batch_size}" if optimiser else ""
+            verb = {"finished": "skip", "partial": "resume", "new": "run"}[stage.status]
+            console.print(f"{step.notebook:14} {stage.name:18} {stage.key}  {verb:7} {work}", highlight=False)
+
+
+@app.command()
+def train(stage: Annotated[str, typer.Argument(help="A stage, for example pretrain.", show_default=False)], file: File):
+    """Compute one stage in this process, without Jupyter; also under `accelerate launch` or a batch system."""
+    done = pipeline.train(stage, file)
+    Console().print(f"{done.name} {done.key}: {done.status}, {done.path}", highlight=False)
+
+
+@app.command()
+def report(file: File):
+    """Build reports/<tier>/ again from the finished stages."""
+    from conan_lib.report.build import build_report
+
+    build_report(pipeline.resolve(file))
+
+
+def main() -> None:
+    """Entry point: 0 done, 1 a stage failed, 2 a user's mistake, 130 interrupted (run again to go on)."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        code = _say(str(error), 2)
+    except _UsageError as error:
+        code = _say(f"{error.format_message()} (see conan-lib --help)", 2)
+    except pipeline.RunError as error:
+        code = _say(str(error), 1)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("conan_lib"):
+            raise
+        code = _say(f"package {error.name} is not installed: run make, or pip install 'conan-lib[notebooks]'", 2)
+    sys.exit(code or 0)
+
+
+def _say(message: str, code: int) -> int:
+    print("conan-lib:", " ".join(message.split()), file=sys.stderr)
+    return code
