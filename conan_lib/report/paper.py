@@ -1,7 +1,7 @@
 """The paper's published figures as typed data, each with its place, and the points where the paper disagrees with itself.
 
-Paper: "Conan-Embedding-v2: Training an LLM from Scratch for Text Embeddings", arXiv 2509.12892 (EMNLP 2025 main 758). Table numbers are those
-of its arXiv version 1; the leaderboard is the embeddings-benchmark results repository.
+Paper: "Conan-Embedding-v2: Training an LLM from Scratch for Text Embeddings", arXiv 2509.12892 (EMNLP 2025 main 758). Table numbers are
+those of its arXiv version 1; the leaderboard is the embeddings-benchmark results repository.
 """
 
 from dataclasses import dataclass
@@ -62,15 +62,16 @@ MKQA = PaperTable(
         ("M3 (dense alone)", 67.8, 75.1, None),
         ("Conan-Embedding-v2", 72.5, 80.2, 59.1),
     ),
-    "6,619 questions a language over the BEIR NQ passages; a hit is a passage that holds an answer string. The mteb task MKQARetrieval has its "
-    "own relevance judgements and gives different numbers.",
+    "6,619 questions a language over the BEIR NQ passages; a hit is a passage that holds an answer string. The mteb task MKQARetrieval has "
+    "its own relevance judgements and gives different numbers.",
 )  # fmt: skip
 
 MKQA_LANGUAGES: dict[str, tuple[float, float]] = {
-    "ar": (65.2, 63.0), "da": (73.1, 72.0), "de": (72.8, 70.4), "es": (73.2, 70.7), "fi": (71.6, 68.9), "fr": (73.5, 70.8), "he": (66.7, 64.6),
-    "hu": (70.2, 67.9), "it": (73.9, 70.3), "ja": (71.8, 67.9), "km": (62.4, 59.5), "ko": (67.5, 63.3), "ms": (78.4, 72.3), "nl": (75.6, 72.3),
-    "no": (76.9, 71.6), "pl": (76.7, 70.4), "pt": (74.8, 70.6), "ru": (74.3, 70.0), "sv": (74.8, 71.5), "th": (75.9, 70.8), "tr": (75.8, 69.6),
-    "vi": (73.0, 70.9), "zh_cn": (70.4, 67.3), "zh_hk": (71.8, 66.7), "zh_tw": (69.7, 65.6),
+    "ar": (65.2, 63.0), "da": (73.1, 72.0), "de": (72.8, 70.4), "es": (73.2, 70.7), "fi": (71.6, 68.9), "fr": (73.5, 70.8),
+    "he": (66.7, 64.6), "hu": (70.2, 67.9), "it": (73.9, 70.3), "ja": (71.8, 67.9), "km": (62.4, 59.5), "ko": (67.5, 63.3),
+    "ms": (78.4, 72.3), "nl": (75.6, 72.3), "no": (76.9, 71.6), "pl": (76.7, 70.4), "pt": (74.8, 70.6), "ru": (74.3, 70.0),
+    "sv": (74.8, 71.5), "th": (75.9, 70.8), "tr": (75.8, 69.6), "vi": (73.0, 70.9), "zh_cn": (70.4, 67.3), "zh_hk": (71.8, 66.7),
+    "zh_tw": (69.7, 65.6),
 }  # fmt: skip
 """R@20 of MKQA by language: (Conan-Embedding-v2, M3)."""
 
@@ -122,9 +123,9 @@ PARAMETERS = 1_499_205_120
 """Parameters of the released model, from the public leaderboard."""
 
 CONTRADICTIONS: dict[int, str] = {
-    1: 'Table 6 "full, no SM" (71.50) equals the DHNM-only row of Table 4, and "full, SM" (73.52) equals all three parts, so its +2.02 would '
-    "include CLR. The cleaner effect of the soft mask in Table 4 is +1.28 en / +0.35 zh / +1.22 multilingual over DHNM, and +1.20 / +0.38 / "
-    "+1.76 over CLR.",
+    1: 'Table 6 "full, no SM" (71.50) equals the DHNM-only row of Table 4, and "full, SM" (73.52) equals all three parts, so its +2.02 '
+    "would include CLR. The cleaner effect of the soft mask in Table 4 is +1.28 en / +0.35 zh / +1.22 multilingual over DHNM, and +1.20 / "
+    "+0.38 / +1.76 over CLR.",
     2: 'The gain on MKQA is +3.6 / +5.7 in the text and +3.7 / +5.9 by its table; "M3" there is the hybrid, and over M3 dense the gain is '
     "+4.7 R@20 and +5.1 R@100.",
     3: "The text gives CLR +1.96 and SM + CLR +3.56; Table 4 gives +0.96 and +2.72.",
@@ -132,7 +133,7 @@ CONTRADICTIONS: dict[int, str] = {
     5: "Table 14 (56 tasks) states 73.09 while its rows average 73.57; Table 15 states 72.83 and its rows average 72.57.",
     6: "The leaderboard's files give ArguAna 77.79 and NQ 76.97; Table 14 says 88.18 and 82.81.",
     7: "The CLR set holds about 10M pairs (section 3.3), about 1M (appendix) and 3.0M (Table 11).",
-    8: "The soft mask's factor is l/i in one source and i/l in another; and where M multiplies a logit, as printed, alpha = 0 is not causal. The "
-    "stated endpoints hold for l/i on the attention weights, which is the default here.",
+    8: "The soft mask's factor is l/i in one source and i/l in another; and where M multiplies a logit, as printed, alpha = 0 is not "
+    "causal. The stated endpoints hold for l/i on the attention weights, which is the default here.",
 }  # fmt: skip
 """Where the paper disagrees with itself; claims refer to these by number."""

@@ -1,0 +1,236 @@
+"""From finished stages to a verdict: one evaluator for each claim that a single run can speak to.
+
+Seeds decide how far a verdict may go. Below `MIN_SEEDS` seeds a claim is at most `directional`, and a difference against it is `not
+testable at this scale` with its sign in the note: neither confirmation nor refutation rests on one run.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite, sqrt
+from typing import Literal
+
+from scipy.stats import spearmanr
+
+from conan_lib.report.paper import PARAMETERS
+from conan_lib.report.run import Run
+
+Verdict = Literal["reproduced", "directional", "contradicted", "not testable at this scale", "under-specified", "not run"]
+Interval = tuple[float, float]
+MIN_SEEDS = 3
+CROSSLINGUAL = "bible-clr"
+RECALL = "recall_at_10"
+INDO_EUROPEAN = frozenset(
+    ("bg", "bn", "ca", "cs", "da", "de", "es", "fa", "fr", "hi", "it", "nl", "no", "pl", "pt", "ro", "ru", "sv", "uk")
+)
+"""Languages related to English, for claim C11."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What our run says about a claim. `keys` are the artefacts that hold the numbers."""
+
+    verdict: Verdict
+    note: str
+    effect: float | None = None
+    unit: str = ""
+    interval: Interval | None = None
+    seeds: int = 0
+    keys: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.effect is not None and not (self.keys and isfinite(self.effect)):
+            raise ValueError(f"a finite number with an artefact key is needed, not {self.effect} from {self.keys}")
+        if not self.note:
+            raise ValueError("a verdict says why")
+
+
+def not_run(note: str) -> Callable[[Run], Finding]:
+    """An evaluator for a claim whose arms this tier does not train."""
+    return lambda run: Finding("not run", note)
+
+
+def difference(effect: float, interval: Interval, seeds: int) -> Verdict:
+    """Verdict on `effect` > 0 by the rule above: the 95 % interval must leave zero out."""
+    low, high = interval
+    if low > 0:
+        return "reproduced" if seeds >= MIN_SEEDS else "directional"
+    return "contradicted" if high < 0 and seeds >= MIN_SEEDS else "not testable at this scale"
+
+
+def difference_of(a: tuple[float, Interval], b: tuple[float, Interval]) -> tuple[float, Interval]:
+    """a - b with its interval; the half-widths of independent intervals combine in quadrature."""
+    (x, (x_low, x_high)), (y, (y_low, y_high)) = a, b
+    return x - y, (x - y - sqrt((x - x_low) ** 2 + (y_high - y) ** 2), x - y + sqrt((x_high - x) ** 2 + (y - y_low) ** 2))
+
+
+def mean_of(rows: list[dict]) -> tuple[float, Interval | None]:
+    """Mean of score rows with its interval, None where a row has none; half-widths of independent intervals combine in quadrature."""
+    value = sum(row["value"] for row in rows) / len(rows)
+    if any(row.get("low") is None or row.get("high") is None for row in rows):
+        return value, None
+    below = sqrt(sum((row["value"] - row["low"]) ** 2 for row in rows)) / len(rows)
+    above = sqrt(sum((row["high"] - row["value"]) ** 2 for row in rows)) / len(rows)
+    return value, (value - below, value + above)
+
+
+def crosslingual(run: Run, model: str, metric: str = RECALL) -> dict[str, dict]:
+    """Query language -> score row of cross-lingual retrieval of one model, the pivot left out."""
+    rows = [row for row in run.scores if (row["model"], row["task"], row["metric"]) == (model, CROSSLINGUAL, metric)]
+    return {row["subset"]: row for row in rows if row["subset"] not in ("default", "mean", run.pivot)}
+
+
+def languages_merge(run: Run) -> Finding:
+    """C2: neighbours of other languages are nearer with CLR than without."""
+    return _mixing(run, "entropy", "bits of neighbour entropy")
+
+
+def clr_lifts_crosslingual(run: Run) -> Finding:
+    """C3: cross-lingual R@1 with CLR minus without."""
+    return _mixing(run, "mean_r1", "mean cross-lingual R@1")
+
+
+def _mixing(run: Run, measure: str, unit: str) -> Finding:
+    mixing = run.file("mix", "mixing.json")
+    if not mixing:
+        return Finding("not run", run.unfinished("supervised", "supervised_no_clr", "mix") or "stage mix left no mixing.json")
+    arms = [_with_interval(mixing[arm], measure) for arm in ("with CLR", "without CLR")]
+    (a, a_interval), (b, b_interval) = arms
+    note = f"with CLR {a:.3f}, without {b:.3f}"
+    if a_interval is None or b_interval is None:
+        return Finding("not testable at this scale", f"{note}; no interval was measured", a - b, unit, None, 1, (run.key("mix"),))
+    effect, interval = difference_of(*arms)
+    verdict = difference(effect, interval, seeds=1)
+    return Finding(
+        verdict, f"{note}; {_reading(effect, interval)}; one seed, interval over texts", effect, unit, interval, 1, (run.key("mix"),)
+    )
+
+
+def _reading(effect: float, interval: Interval) -> str:
+    low, high = interval
+    if low <= 0 <= high:
+        return "the interval holds zero, so the two cannot be told apart"
+    return "points the claim's way" if effect > 0 else "points against the claim"
+
+
+def _with_interval(entry: dict, name: str) -> tuple[float, Interval | None]:
+    """A measure and its interval, kept as {name: value, name_low, name_high} or {name: {value, low, high}}."""
+    value = entry[name]
+    nested = value if isinstance(value, dict) else {"value": value, "low": entry.get(f"{name}_low"), "high": entry.get(f"{name}_high")}
+    interval = None if nested.get("low") is None or nested.get("high") is None else (nested["low"], nested["high"])
+    return nested["value"], interval
+
+
+def negatives_stay_hard(run: Run) -> Finding:
+    """C4: change of the mean cosine of the negatives in use, last quarter of training minus first."""
+    rows = run.file("supervised", "negatives.json")
+    if rows is None:
+        return Finding("not run", run.unfinished("supervised") or "stage supervised left no negatives.json")
+    scores = [row["mean_score"] for row in rows if row.get("mean_score") is not None]
+    if len(scores) < 4:
+        return Finding("not testable at this scale", f"only {len(scores)} rows of scores were logged", keys=(run.key("supervised"),))
+    quarter = len(scores) // 4
+    first, last = sum(scores[:quarter]) / quarter, sum(scores[-quarter:]) / quarter
+    note = (
+        f"mean cosine of the negatives in use went from {first:.3f} to {last:.3f} while {sum(row['swaps'] for row in rows)} were swapped; "
+        "no arm with static negatives was trained, so the curve exists but nothing stands beside it"
+    )
+    return Finding(
+        "not testable at this scale", note, last - first, "mean cosine, last quarter minus first", None, 1, (run.key("supervised"),)
+    )
+
+
+def small_dims_keep_quality(run: Run, share: float = 0.9) -> Finding:
+    """C8: mean score at a quarter of the width over the mean score at full width."""
+    rows = [row for row in run.file("evaluate", "dims.json") or [] if row["model"] == "supervised"]
+    full = max((row["dim"] for row in rows), default=0)
+    by_task = {row["task"]: {} for row in rows}
+    for row in rows:
+        by_task[row["task"]][row["dim"]] = row["value"]
+    quarter = max((row["dim"] for row in rows if row["dim"] <= full / 4), default=None)
+    if quarter is None:
+        return Finding("not run", run.unfinished("evaluate") or "dims.json has no truncation to a quarter of the width or less")
+    ratios = [scores[quarter] / scores[full] for scores in by_task.values() if scores.get(full) and quarter in scores]
+    ratio = sum(ratios) / len(ratios)
+    verdict = "directional" if ratio >= share else "not testable at this scale"
+    note = (
+        f"{quarter} of {full} dims keep {ratio:.0%} of the score, mean of {len(ratios)} tasks ({min(ratios):.0%} to {max(ratios):.0%}); "
+        f"directional from {share:.0%}; no arm without MRL was trained; one seed"
+    )
+    return Finding(verdict, note, ratio, f"score at {quarter} dims / at {full}", None, 1, (run.key("evaluate"),))
+
+
+def faster_than_larger(run: Run) -> Finding:
+    """C9: texts per second of our model over those of the larger peers on the same machine."""
+    rows = {row["model"]: row for name in ("evaluate", "peers") for row in run.file(name, "speed.json") or []}
+    ours = rows.pop("supervised", None)
+    if ours is None:
+        return Finding("not run", run.unfinished("evaluate") or "speed.json has no row for supervised")
+    larger = {name: row for name, row in rows.items() if (row.get("parameters") or 0) > ours["parameters"] and row.get("texts_per_second")}
+    keys = (run.key("evaluate"),)
+    if not larger:
+        rate = f"{ours['texts_per_second']:.0f} texts/s at {ours['parameters']:,} parameters"
+        return Finding("not testable at this scale", f"{rate}; no larger model was timed beside it", keys=keys)
+    name, peer = max(larger.items(), key=lambda item: item[1]["texts_per_second"])
+    ratio = ours["texts_per_second"] / peer["texts_per_second"]
+    note = (
+        f"{ours['texts_per_second']:.0f} texts/s at {ours['parameters']:,} parameters against {peer['texts_per_second']:.0f} of {name} at "
+        f"{peer['parameters']:,}; different implementations on one CPU, far below the paper's sizes"
+    )
+    return Finding("directional" if ratio > 1 else "not testable at this scale", note, ratio, f"texts/s over {name}'s", None, 1, keys)
+
+
+def distant_languages_weaker(run: Run) -> Finding:
+    """C11: mean R@10 of languages related to English minus that of the others, with the share of training text beside it."""
+    rows = crosslingual(run, "supervised")
+    near = [row for language, row in rows.items() if language in INDO_EUROPEAN]
+    far = [row for language, row in rows.items() if language not in INDO_EUROPEAN]
+    if not rows:
+        return Finding("not run", run.unfinished("evaluate") or f"scores.json has no {RECALL} of {CROSSLINGUAL} for supervised")
+    keys = (run.key("evaluate"),)
+    if min(len(near), len(far)) < 2:
+        return Finding(
+            "not testable at this scale", f"{len(near)} related and {len(far)} other languages: two of each are needed", keys=keys
+        )
+    a, b = mean_of(near), mean_of(far)
+    note = f"related {a[0]:.3f} ({_codes(near)}), others {b[0]:.3f} ({_codes(far)}); one seed"
+    shares = training_share(run)
+    if len(set(shares.get(language, 0) for language in rows)) > 2:
+        rho = spearmanr([shares.get(language, 0) for language in rows], [row["value"] for row in rows.values()]).statistic
+        note += f"; Spearman's rho between a language's share of the training text and its R@10 is {rho:+.2f} over {len(rows)} languages"
+        keys += (run.key("data"),)
+    if a[1] is None or b[1] is None:
+        return Finding("not testable at this scale", note + "; no interval was measured", a[0] - b[0], "R@10", None, 1, keys)
+    effect, interval = difference_of(a, b)
+    return Finding(
+        difference(effect, interval, 1), f"{note}; {_reading(effect, interval)}", effect, "R@10, related minus others", interval, 1, keys
+    )
+
+
+def training_share(run: Run) -> dict[str, float]:
+    """Language -> share of the characters that the data stage kept, from the last row of each source in funnel.json."""
+    last: dict[tuple[str, str], int] = {(row["source"], row["lang"]): row["chars"] for row in run.file("data", "funnel.json") or []}
+    total = sum(last.values())
+    shares: dict[str, float] = {}
+    for (_, language), characters in last.items():
+        shares[language] = shares.get(language, 0.0) + characters / total if total else 0.0
+    return shares
+
+
+def _codes(rows: list[dict]) -> str:
+    return " ".join(row["subset"] for row in rows)
+
+
+def parameters_exact(run: Run) -> Finding:
+    """C12: the paper's sizes give the leaderboard's parameter count, to the unit; counted on the meta device."""
+    from conan_lib.backbone import count_parameters
+    from conan_lib.params.model import BackboneParams, TokenizerParams
+
+    count = count_parameters(BackboneParams(), TokenizerParams().vocab_size)
+    verdict = "reproduced" if count == PARAMETERS else "contradicted"
+    return Finding(
+        verdict,
+        f"{count:,} counted, {PARAMETERS:,} published; exact arithmetic, no seed",
+        count,
+        "parameters",
+        keys=("conan_lib.backbone",),
+    )

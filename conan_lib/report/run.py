@@ -1,0 +1,65 @@
+"""A run as the report sees it: every stage opened, nothing computed; results and result files of what has finished."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from conan_lib.params import Params, load_params
+from conan_lib.stages import GRAPH, Stage, open_stage, project_root
+
+
+@dataclass(frozen=True)
+class Run:
+    """All stages of one parameter file."""
+
+    params: Params
+    params_file: str
+    stages: dict[str, Stage]
+
+    @classmethod
+    def open(cls, params_file: str | Path) -> "Run":
+        """Open every stage of GRAPH.
+
+        Raises:
+            UserError: a mistake in the parameter file.
+        """
+        path = Path(params_file)
+        params = load_params(path if path.is_file() or path.is_absolute() else project_root() / path)
+        return cls(params, str(params_file), {name: open_stage(name, params) for name in GRAPH})
+
+    def finished(self, *names: str) -> bool:
+        return all(self.stages[name].finished for name in names)
+
+    def results(self, name: str) -> dict[str, Any]:
+        """The committed numbers of a stage; empty where it has not finished."""
+        return self.stages[name].results if self.finished(name) else {}
+
+    def file(self, name: str, file: str) -> Any | None:
+        """A JSON result file of a finished stage; None where either is missing."""
+        path = self.stages[name].path / file
+        return json.loads(path.read_text(encoding="utf-8")) if self.finished(name) and path.is_file() else None
+
+    def key(self, name: str) -> str:
+        """What a number is cited by: the artefact's folder below artefacts/, for example evaluate/0123456789abcdef."""
+        artefact = self.stages[name].artefact
+        return f"{artefact.stage}/{artefact.key}"
+
+    def unfinished(self, *names: str) -> str:
+        """Why the numbers of these stages are missing, or an empty string."""
+        return "; ".join(f"stage {name} is {self.stages[name].status} ({self.key(name)})" for name in names if not self.finished(name))
+
+    @cached_property
+    def manifests(self) -> dict[str, dict]:
+        """Manifest of each finished stage, in the order of GRAPH."""
+        return {name: stage.artefact.manifest for name, stage in self.stages.items() if stage.finished}
+
+    @cached_property
+    def scores(self) -> list[dict]:
+        """Rows of scores.json of our checkpoints and of the peers, each with its artefact `key`."""
+        return [row | {"key": self.key(name)} for name in ("evaluate", "peers") for row in self.file(name, "scores.json") or []]
+
+    @property
+    def pivot(self) -> str:
+        return self.params.data.languages[0]
