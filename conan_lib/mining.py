@@ -1,4 +1,4 @@
-"""Dynamic hard negative mining: the rule, and the pool that it acts on. Sees tensors only; the loss brings scores it has computed anyway."""
+"""Dynamic hard negative mining: the rule, and the pool that it acts on. Sees tensors only; the loss has computed the scores anyway."""
 
 from typing import Any
 

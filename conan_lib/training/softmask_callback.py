@@ -1,0 +1,41 @@
+"""Moves alpha along its schedule while a model trains."""
+
+from transformers import TrainerCallback
+
+from conan_lib.attention import alpha_at, set_soft_mask
+from conan_lib.params.training import SoftMaskParams
+
+
+class SoftMaskCallback(TrainerCallback):
+    """Sets the soft mask on the model's config from the trainer's global step, so that a resumed run goes on along the schedule.
+
+    Works with any transformers model loaded with attn_implementation="soft_mask", and with a SentenceTransformer around one. alpha is
+    added to the logged rows as `soft_mask_alpha`: the one of the last optimised step. Training step t (from 0) runs at alpha(t); after
+    the last step alpha(total) = 1 is set.
+
+    Args:
+        params: attention (`soft`, or held at `causal` or `bidirectional`), schedule, reading and ratio.
+        total_steps: tau, optimiser steps of the whole run.
+    """
+
+    def __init__(self, params: SoftMaskParams, total_steps: int):
+        self.params, self.total_steps = params, total_steps
+
+    def alpha(self, step: int) -> float:
+        """alpha of training step `step`."""
+        held = {"causal": 0.0, "bidirectional": 1.0}
+        return held[self.params.attention] if self.params.attention in held else alpha_at(step, self.total_steps, self.params.schedule)
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        set_soft_mask(model, alpha=self.alpha(state.global_step), reading=self.params.reading, ratio=self.params.ratio)
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        set_soft_mask(model, alpha=self.alpha(state.global_step))
+
+    def on_train_end(self, args, state, control, model=None, **kwargs):
+        set_soft_mask(model, alpha=self.alpha(state.global_step))
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs is not None and "loss" in logs:
+            logs["soft_mask_alpha"] = self.alpha(max(state.global_step - 1, 0))
+            state.log_history[-1]["soft_mask_alpha"] = logs["soft_mask_alpha"]
