@@ -100,7 +100,7 @@ def series(stage: Stage, name: str = "history.json") -> list[dict]:
     """
     path = stage.path / name
     if not path.is_file():
-        raise UserError(f"{path}: stage {stage.name} has no {name}: run it again, for example with `conan-lib run --only {stage.name}`")
+        raise UserError(f"stage {stage.name} ({stage.key}) has no {name}: delete its folder below artefacts/ and run it again")
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -13,12 +13,13 @@ from scipy.stats import spearmanr
 
 from conan_lib.report.paper import PARAMETERS
 from conan_lib.report.run import Run
+from conan_lib.report.tables import MAIN_METRIC, MEAN
 
 Verdict = Literal["reproduced", "directional", "contradicted", "not testable at this scale", "under-specified", "not run"]
 Interval = tuple[float, float]
 MIN_SEEDS = 3
 CROSSLINGUAL = "bible-clr"
-RECALL = "recall_at_10"
+RECALL = MAIN_METRIC["crosslingual"]
 INDO_EUROPEAN = frozenset(
     ("bg", "bn", "ca", "cs", "da", "de", "es", "fa", "fr", "hi", "it", "nl", "no", "pl", "pt", "ro", "ru", "sv", "uk")
 )
@@ -76,7 +77,7 @@ def mean_of(rows: list[dict]) -> tuple[float, Interval | None]:
 def crosslingual(run: Run, model: str, metric: str = RECALL) -> dict[str, dict]:
     """Query language -> score row of cross-lingual retrieval of one model, the pivot left out."""
     rows = [row for row in run.scores if (row["model"], row["task"], row["metric"]) == (model, CROSSLINGUAL, metric)]
-    return {row["subset"]: row for row in rows if row["subset"] not in ("default", "mean", run.pivot)}
+    return {row["subset"]: row for row in rows if row["subset"] not in ("default", MEAN, run.pivot) and row["value"] is not None}
 
 
 def languages_merge(run: Run) -> Finding:

@@ -1,0 +1,113 @@
+"""The report of one parameter file: reports/<tier>/ from manifests and result files alone, on finished and unfinished runs.
+
+    report.md, index.html   the same content for GitHub and for a browser
+    figures/ tables/        every figure and every table as a file
+    claims.json claims.csv  the claims ledger
+    notebooks/              the executed notebooks as HTML
+    model_card.md           the card of the exported model
+
+Each file is written atomically and is the same for the same artefacts; files of an earlier report that this one lacks are removed.
+"""
+
+import csv
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from conan_lib.report.blocks import Figure, Section, Table
+from conan_lib.report.card import model_card
+from conan_lib.report.claims import Claim, judge
+from conan_lib.report.findings import Finding
+from conan_lib.report.headline import bars, tiles
+from conan_lib.report.notebooks import export
+from conan_lib.report.paper import CONTRADICTIONS
+from conan_lib.report.render import inline, picture, template, write
+from conan_lib.report.run import Run
+from conan_lib.report.sections import sections
+from conan_lib.stages import project_root
+
+
+def build_report(params_file: str | Path) -> Path:
+    """Build the report of a run, finished or not.
+
+    Args:
+        params_file: a tier's YAML file.
+
+    Returns:
+        The folder reports/<tier>.
+
+    Raises:
+        UserError: a mistake in the parameter file.
+    """
+    run = Run.open(params_file)
+    folder = project_root() / run.params.runtime.reports / run.params.tier
+    judged, parts = judge(run), sections(run)
+    blocks = [block for part in parts for block in part.blocks]
+    pictures = {block.id: picture(block.figure) for block in blocks if isinstance(block, Figure)}
+    copies = sorted((project_root() / run.params.runtime.artefacts / "notebooks" / run.params.tier).glob("*.ipynb"))
+    written = [write(folder / "figures" / f"{id}.{kind}", content) for id, (kind, content) in pictures.items()]
+    written += [
+        write(folder / "tables" / f"{block.id}.csv", block.frame.to_csv(index=False)) for block in blocks if isinstance(block, Table)
+    ]
+    written += [write(folder / "notebooks" / f"{copy.stem}.html", export(copy)) for copy in copies]
+    context = _context(run, judged, parts, {copy.stem for copy in copies})
+    context["figure_files"] = {id: f"figures/{id}.{kind}" for id, (kind, _) in pictures.items()}
+    captions = {block.id: block.caption for block in blocks if isinstance(block, Figure)}
+    context["inlined"] = {id: inline(id, kind, content, captions[id]) for id, (kind, content) in pictures.items()}
+    write(folder / "claims.json", json.dumps([ledger_row(*pair) for pair in judged], ensure_ascii=False, indent=1) + "\n")
+    write(folder / "claims.csv", _csv([ledger_row(*pair) for pair in judged]))
+    write(folder / "model_card.md", model_card(run))
+    write(folder / "report.md", template("report.md.j2", html=False).render(context))
+    write(folder / "index.html", template("index.html.j2", html=True).render(context))
+    for name in ("figures", "tables", "notebooks"):
+        for path in (folder / name).glob("*"):
+            if path not in written:
+                path.unlink()
+    return folder
+
+
+def ledger_row(claim: Claim, finding: Finding) -> dict:
+    """A claim and its verdict as plain values."""
+    return {
+        "id": claim.id,
+        "name": claim.name,
+        "statement": claim.statement,
+        "paper": claim.paper,
+        "cells": claim.cells,
+        "rule": claim.rule,
+        "contradictions": list(claim.contradictions),
+        **asdict(finding),
+        "interval": list(finding.interval) if finding.interval else None,
+        "keys": list(finding.keys),
+    }
+
+
+def _context(run: Run, judged: list[tuple[Claim, Finding]], parts: list[Section], notebooks: set[str]) -> dict:
+    """What both templates print."""
+    manifests = run.manifests.values()
+    return {
+        "tier": run.params.tier,
+        "params_file": run.params_file,
+        "date": max((manifest["finished_at"] for manifest in manifests), default="no stage has finished"),
+        "revisions": sorted({manifest["environment"]["revision"] or "no checkout" for manifest in manifests}),
+        "machines": sorted({f"{m['environment']['machine']}, {m['environment']['device']}" for m in manifests}),
+        "unfinished": [name for name in run.stages if not run.finished(name)],
+        "stage_count": len(run.stages),
+        "judged": judged,
+        "contradictions": CONTRADICTIONS,
+        "tiles": tiles(run, [finding for _, finding in judged]),
+        "bars": bars(run),
+        "bars_missing": run.unfinished("evaluate", "peers"),
+        "pivot": run.pivot,
+        "sections": parts,
+        "notebooks": sorted(notebooks),
+    }
+
+
+def _csv(rows: list[dict]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()} for row in rows)
+    return text.getvalue()

