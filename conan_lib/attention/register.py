@@ -37,7 +37,10 @@ def build_mask(batch_size: int, q_length: int, kv_length: int, *, config: Any, m
     `mask_function(b, h, i, j)` is transformers' causal rule; where it forbids a token its left neighbour, a new packed sequence starts.
     """
     if kwargs.get("local_size") is not None:
-        raise UserError(f"soft_mask: {config.model_type} has sliding-window layers, which it does not cover: use a full-attention backbone")
+        # some decoders ask for this mask although no layer uses it: a layer that does raises it
+        return UserError(
+            f"soft_mask: {config.model_type} has sliding-window layers, which it does not cover: use a full-attention backbone"
+        )
     if kwargs.get("use_vmap"):
         raise UserError(f"soft_mask: {config.model_type} overlays its own mask rule, which it does not cover: use a plain decoder")
     chosen = settings(config)
@@ -71,9 +74,11 @@ def attention_forward(
     **kwargs,
 ) -> tuple[Tensor, None]:
     """The attention function behind "soft_mask" -> ((B, L, H, D), None), as transformers wants it."""
+    if isinstance(attention_mask, UserError):
+        raise attention_mask
     for option in ("sliding_window", "softcap"):
         if kwargs.get(option) is not None:
-            raise UserError(f"soft_mask: {type(module).__name__} uses {option}, which it does not cover: use a backbone without it")
+            raise UserError(f"soft_mask: {module.config.model_type} uses {option}, which it does not cover: use a backbone without it")
     alpha = kwargs.pop("soft_mask_alpha", None)
     if alpha is not None and not 0 <= alpha <= 1:
         raise UserError(f"soft_mask_alpha: {alpha} is outside 0..1")

@@ -1,0 +1,187 @@
+"""Pins: the v2 and v1 rules as printed; which slot takes which candidate and when; shared pools average; exhaustion keeps the negative and
+is counted; every rule equals a plain Python model of it over many batches, drawn ahead or not; a resumed pool goes on identically."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conan_lib.errors import UserError
+from conan_lib.mining import NegativePool, replace_v1, replace_v2
+from conan_lib.params.training import DhnmParams
+
+ids = torch.tensor
+
+
+def pool(pools=3, candidates=8, n=2, **params):
+    return NegativePool(torch.arange(pools * candidates).view(pools, candidates) + 100, n, DhnmParams(**params))
+
+
+def visit(negatives, pool_ids, scores):
+    """One batch: what was drawn, and the swaps."""
+    return negatives.draw(ids(pool_ids)).tolist(), negatives.update(ids(pool_ids), torch.tensor(scores))
+
+
+@pytest.mark.equation("dhnm_v2")
+@pytest.mark.parametrize(
+    ("initial", "current", "replaced"),
+    [
+        (0.39, 0.9, True),  # S_0 below 0.4, whatever it is now
+        (0.4, 0.4, False),
+        (0.8, 0.66, True),  # 1.2 * 0.66 = 0.792 < 0.8 and 0.66 < 0.7
+        (0.8, 0.67, False),  # 1.2 * 0.67 = 0.804
+        (0.9, 0.71, False),  # fell far enough, but still above 0.7
+        (math.nan, 0.1, False),  # no S_0 yet
+    ],
+)
+def test_rule_v2(initial, current, replaced):
+    assert replace_v2(torch.tensor(initial), torch.tensor(current)).item() is replaced
+
+
+@pytest.mark.equation("dhnm_v1")
+@pytest.mark.parametrize(
+    ("initial", "current", "replaced"), [(0.8, 0.69, True), (0.8, 0.7, False), (0.99, 0.81, False), (0.1, 0.05, True), (0.9, -0.85, False)]
+)
+def test_rule_v1(initial, current, replaced):
+    assert replace_v1(torch.tensor(initial), torch.tensor(current)).item() is replaced
+
+
+@pytest.mark.equation("dhnm_v2")
+def test_a_swap_by_hand():
+    negatives = pool()
+    assert visit(negatives, [0, 1], [[0.8, 0.3], [0.8, 0.9]]) == ([[100, 101], [108, 109]], 1)  # 101 came in below 0.4
+    assert visit(negatives, [2], [[0.9, 0.9]]) == ([[116, 117]], 0)
+    assert visit(negatives, [0], [[0.6, 0.5]]) == ([[100, 102]], 1)  # 100 fell from 0.8 to 0.6; 0.5 is the new slot's S_0
+    assert visit(negatives, [2], [[0.9, 0.9]]) == ([[116, 117]], 0)
+    assert visit(negatives, [0], [[0.5, 0.5]]) == ([[103, 102]], 0)
+    assert negatives.log()["swaps"] == 2
+
+
+def test_a_batch_drawn_ahead_is_scored_as_what_it_held():
+    """A draw before the last update holds the old negative; its score must not become the S_0 of the new one."""
+    negatives = pool(pools=1)
+    negatives.draw(ids([0]))
+    ahead = negatives.draw(ids([0]))
+    assert negatives.update(ids([0]), torch.tensor([[0.1, 0.9]])) == 1  # 100 leaves
+    assert ahead.tolist() == [[100, 101]]
+    assert negatives.draw(ids([0])).tolist() == [[102, 101]]
+    assert negatives.update(ids([0]), torch.tensor([[0.1, 0.9]])) == 0  # 100's score, not 102's
+    assert negatives.update(ids([0]), torch.tensor([[0.9, 0.9]])) == 0
+    assert negatives.initial.tolist() == [[pytest.approx(0.9), pytest.approx(0.9)]]
+
+
+def test_anchors_that_share_a_pool_are_averaged():
+    negatives = pool()
+    # means .5 and .35: the second slot leaves, although one of the anchors scored it .6
+    drawn, swaps = visit(negatives, [1, 1], [[0.4, 0.1], [0.6, 0.6]])
+    assert drawn == [[108, 109], [108, 109]] and swaps == 1
+    torch.testing.assert_close(negatives.initial[1, 0], torch.tensor(0.5))
+
+
+def test_an_exhausted_pool_keeps_its_negatives_and_is_counted():
+    negatives = NegativePool(torch.tensor([[1, 2, 3, -1], [4, 5, 6, 7]]), 2)
+    low = [[0.1, 0.1], [0.9, 0.9]]
+    assert visit(negatives, [0, 1], low)[1] == 1  # one candidate is left for two slots
+    assert negatives.log()["exhausted"] == 0.5
+    visit(negatives, [1], [[0.9, 0.9]])
+    assert visit(negatives, [0, 1], low) == ([[3, 2], [4, 5]], 0)
+    assert visit(negatives, [0, 1], low)[0][0] == [3, 2]
+
+
+@pytest.mark.equation("dhnm_v1")
+def test_v1_looks_at_every_pool_at_its_interval_alone():
+    negatives = pool(rule="v1", v1_interval=3)
+    assert visit(negatives, [0], [[0.9, 0.2]])[1] == 0
+    assert visit(negatives, [0], [[0.5, 0.2]])[1] == 0
+    assert visit(negatives, [1], [[0.9, 0.9]])[1] == 1  # third update: pool 0's first slot fell, though pool 1 was scored
+    visit(negatives, [1], [[0.9, 0.9]])
+    assert visit(negatives, [0], [[0.9, 0.2]])[0] == [[102, 101]]
+
+
+def test_static_never_replaces_and_random_draws_anew_from_the_seed():
+    assert [visit(pool(rule="static"), [0], [[0.0, 0.0]]) for _ in range(3)] == [([[100, 101]], 0)] * 3
+    draws = [
+        [visit(negatives, [0, 2, 0], [[0.0, 0.0]] * 3)[0] for _ in range(20)] for negatives in (pool(rule="random"), pool(rule="random"))
+    ]
+    assert draws[0] == draws[1]
+    assert len({str(batch) for batch in draws[0]}) > 10
+    assert all(batch[0] == batch[2] and len(set(batch[0])) == 2 for batch in draws[0])
+
+
+def plain_v2(candidates, n, batches, p):
+    """Eq. 6 with dictionaries: what each batch holds when swaps act from the next batch but one."""
+    shown = [list(row[:n]) for row in candidates]
+    unused, s0, pending, held = [n] * len(candidates), {}, [], []
+    for m, (pool_ids, scores) in enumerate(batches):
+        for at, pool_id, slot, new in [x for x in pending if x[0] + 2 == m]:
+            shown[pool_id][slot] = new
+            pending.remove((at, pool_id, slot, new))
+        held.append([list(shown[i]) for i in pool_ids])
+        waiting = {(pool_id, slot) for _, pool_id, slot, _ in pending}
+        for pool_id in sorted(set(pool_ids)):
+            rows = [score for i, score in zip(pool_ids, scores, strict=True) if i == pool_id]
+            for slot in range(n):
+                if (pool_id, slot) in waiting:
+                    continue
+                now = sum(row[slot] for row in rows) / len(rows)
+                first = s0.setdefault((pool_id, slot), now)
+                if (first < p.floor or (p.ratio * now < first and now < p.ceiling)) and unused[pool_id] < len(candidates[pool_id]):
+                    pending.append((m, pool_id, slot, candidates[pool_id][unused[pool_id]]))
+                    unused[pool_id] += 1
+                    del s0[pool_id, slot]
+    return held
+
+
+@pytest.mark.equation("dhnm_v2")
+@settings(max_examples=40, deadline=None)
+@given(
+    batches=st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 2), st.lists(st.sampled_from([0.25, 0.5, 0.625, 0.75, 1.0]), min_size=2, max_size=2)),
+            min_size=1, max_size=4,
+        ),
+        min_size=1, max_size=12,
+    ),
+    ahead=st.booleans(),
+    killed_after=st.integers(0, 12),
+)  # fmt: skip
+def test_equals_a_plain_model_drawn_ahead_or_not_and_killed_anywhere(batches, ahead, killed_after):
+    batches = [([i for i, _ in batch], [score for _, score in batch]) for batch in batches]
+    negatives = pool(candidates=5)
+    held = []
+    for m, (pool_ids, scores) in enumerate(batches):
+        if len(held) == m:
+            held.append(negatives.draw(ids(pool_ids)).tolist())
+        if ahead and m + 1 < len(batches):
+            held.append(negatives.draw(ids(batches[m + 1][0])).tolist())
+        negatives.update(ids(pool_ids), torch.tensor(scores))
+        if m == killed_after:  # the checkpoint is taken, what was drawn ahead is lost
+            state, negatives = negatives.state_dict(), pool(candidates=5)
+            negatives.load_state_dict(state)
+            held = held[: m + 1]
+    assert held == plain_v2(pool(candidates=5).candidates.tolist(), 2, batches, DhnmParams())
+
+
+def test_log_is_the_mean_since_the_last_call():
+    negatives = pool()
+    visit(negatives, [0, 1], [[0.5, 0.7], [0.9, 0.9]])
+    assert negatives.log()["mean_score"] == pytest.approx(0.75)
+    visit(negatives, [0], [[0.5, 0.6]])
+    assert negatives.log()["mean_score"] == pytest.approx(0.55)
+    assert math.isnan(negatives.log()["mean_score"])
+
+
+def test_mistakes_are_told():
+    with pytest.raises(UserError, match="pool 1 has 1 candidates"):
+        NegativePool(torch.tensor([[1, 2], [3, -1]]), 2)
+    with pytest.raises(UserError, match="delete the checkpoint"):
+        pool(pools=2).load_state_dict(pool(pools=3).state_dict())
+    with pytest.raises(RuntimeError, match="update before draw"):
+        pool().update(ids([0]), torch.zeros(1, 2))
+    negatives = pool()
+    negatives.draw(ids([0]))
+    negatives.draw(ids([0]))
+    with pytest.raises(RuntimeError, match="at most one batch ahead"):
+        negatives.draw(ids([0]))

@@ -1,0 +1,69 @@
+"""Pins: alpha follows the schedule by global step in a real Trainer, on a decoder and inside a SentenceTransformer; a resumed run
+goes on along the schedule; alpha lands in the logs; `causal` and `bidirectional` hold it."""
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
+from torch import nn
+from transformers import LlamaConfig, LlamaModel, Trainer, TrainingArguments
+
+import conan_lib.attention  # noqa: F401  registers "soft_mask"
+from conan_lib.params.training import SoftMaskParams
+from conan_lib.training.softmask_callback import SoftMaskCallback
+
+
+class Regression(nn.Module):
+    """A loss on top of a decoder; remembers the alpha of each forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1
+        )
+        self.decoder = LlamaModel._from_config(config, attn_implementation="soft_mask")
+        self.alphas = []
+
+    def forward(self, input_ids):
+        self.alphas.append(self.decoder.config.soft_mask_alpha)
+        return {"loss": self.decoder(input_ids, use_cache=False).last_hidden_state.square().mean()}
+
+
+def train(folder, params, total=4, resume=False):
+    model = Regression()
+    rows = [{"input_ids": torch.arange(5) + row} for row in range(8)]
+    arguments = TrainingArguments(
+        output_dir=str(folder), max_steps=total, per_device_train_batch_size=2, logging_steps=1, save_steps=2, report_to=[], use_cpu=True
+    )
+    trainer = Trainer(model, arguments, train_dataset=rows, callbacks=[SoftMaskCallback(params, total)])
+    trainer.train(resume_from_checkpoint=str(folder / "checkpoint-2") if resume else None)
+    return model, [row["soft_mask_alpha"] for row in trainer.state.log_history if "loss" in row]
+
+
+@pytest.mark.equation("soft_mask_schedules")
+def test_alpha_follows_the_global_step_and_a_resumed_run_goes_on(tmp_path):
+    params = SoftMaskParams(schedule="quadratic", reading="logit", ratio="i/l")
+    model, logged = train(tmp_path, params)
+    assert model.alphas == logged == [0, 1 / 16, 4 / 16, 9 / 16]
+    config = model.decoder.config
+    assert (config.soft_mask_alpha, config.soft_mask_reading, config.soft_mask_ratio) == (1.0, "logit", "i/l")
+    resumed, _ = train(tmp_path, params, resume=True)
+    assert resumed.alphas == [4 / 16, 9 / 16]
+
+
+@pytest.mark.parametrize(("attention", "alpha"), [("causal", 0.0), ("bidirectional", 1.0)])
+def test_held_at_an_end(tmp_path, attention, alpha):
+    model, _ = train(tmp_path, SoftMaskParams(attention=attention), total=2)
+    assert model.alphas == [alpha, alpha] and model.decoder.config.soft_mask_alpha == alpha
+
+
+def test_the_decoder_inside_a_sentence_transformer_is_found():
+    module = Transformer.__new__(Transformer)
+    nn.Module.__init__(module)
+    module.model = Regression().decoder
+    model = SentenceTransformer(modules=[module], device="cpu")
+    callback = SoftMaskCallback(SoftMaskParams(), 10)
+    state = type("State", (), {"global_step": 3})()
+    callback.on_train_begin(None, state, None, model=model)
+    assert module.model.config.soft_mask_alpha == pytest.approx(0.3)
