@@ -43,21 +43,22 @@ def status(file: File):
 
 @app.command()
 def plan(file: File):
-    """Validate everything and show what a run would do, without running it: stages, steps and the model's size."""
-    from conan_lib.backbone import describe
-
+    """Show what a run would do, without running it: the model's size, stages and steps; then check everything that a run checks."""
     params = pipeline.load(file)
     steps = pipeline.steps_of(params)
-    pipeline.check(params, steps)
-    console = Console()
+    from conan_lib.backbone import describe
+
+    console = Console(highlight=False)
     for name, value in describe(params.backbone, params.tokenizer).items():
         console.print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
+    console.print()
     for step in steps:
         for stage in step.stages:
             optimiser = next((getattr(stage, section) for section in stage.sections if hasattr(getattr(stage, section), "max_steps")), None)
-            work = f"{optimiser.max_steps:,} steps of {optimiser.batch_size}" if optimiser else ""
+            work = f"{optimiser.max_steps:,} steps" if optimiser else ""
             verb = {"finished": "skip", "partial": "resume", "new": "run"}[stage.status]
-            console.print(f"{step.notebook:14} {stage.name:18} {stage.key}  {verb:7} {work}", highlight=False)
+            console.print(f"{step.notebook:14} {stage.name:18} {stage.key}  {verb:7} {work}".rstrip())
+    pipeline.check(params, steps)
 
 
 @app.command()
@@ -70,6 +71,7 @@ def train(stage: Annotated[str, typer.Argument(help="A stage, for example pretra
 @app.command()
 def report(file: File):
     """Build reports/<tier>/ again from the finished stages."""
+    pipeline.load(file)  # a mistake in the file comes before a missing package
     from conan_lib.report.build import build_report
 
     build_report(pipeline.resolve(file))
@@ -79,6 +81,8 @@ def main() -> None:
     """Entry point: 0 done, 1 a stage failed, 2 a user's mistake, 130 interrupted (run again to go on)."""
     try:
         code = app(standalone_mode=False)
+        if code == 130:
+            _say("interrupted; run it again to go on", code)
     except UserError as error:
         code = _say(str(error), 2)
     except _UsageError as error:

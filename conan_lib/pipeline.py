@@ -39,7 +39,7 @@ FUNCTIONS: dict[str, str] = {
     "sft": "conan_lib.training.lm:finetune",
     "teacher": "conan_lib.data.teacher:score_pairs",
     "weak": "conan_lib.training.contrastive:train_weak",
-    "mine": "conan_lib.training.contrastive:mine_negatives",
+    "mine": "conan_lib.training.mine:mine_negatives",
     "supervised": "conan_lib.training.contrastive:train_supervised",
     "supervised_no_clr": "conan_lib.training.contrastive:train_supervised",
     "peers": "conan_lib.evaluation.peers:evaluate_peers",

@@ -1,0 +1,78 @@
+"""A throw-away project for tests of the pipeline and the command line: its own parameters, notebooks, artefacts and reports."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from conan_lib import cli
+from conan_lib.pipeline import NOTEBOOKS
+
+CELL = """
+from conan_lib.stages import open_stage
+
+for name in {stages!r}:
+    stage = open_stage(name, params_file)
+    if not stage.finished:
+        with stage.work() as work:
+            print("working on", name)
+            work.commit({{"name": name}})
+"""
+
+
+def write_notebook(path: Path, *cells: str) -> None:
+    """A notebook with a parameters cell and then `cells`."""
+    parameters = nbformat.v4.new_code_cell('params_file = "params/tiny.yaml"', metadata={"tags": ["parameters"]})
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[parameters, *map(nbformat.v4.new_code_cell, cells)], metadata=kernel), path)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """The working directory of a small project: params/small.yaml and eight notebooks that commit a name for each of their stages."""
+    for folder in ("params", "notebooks"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "requirements-data.txt").write_text("# none\n\npytest\n")
+    (tmp_path / "params" / "small.yaml").write_text("tier: small\n")
+    for notebook, stages in NOTEBOOKS.items():
+        write_notebook(tmp_path / "notebooks" / f"{notebook}.ipynb", CELL.format(stages=stages))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def kernels(monkeypatch) -> list[str]:
+    """Notebooks are executed in this process instead of a kernel; yields the names of those that were."""
+    import papermill
+
+    started = []
+
+    def execute(source, copy, parameters, **options):
+        started.append(Path(source).stem)
+        notebook = nbformat.read(source, as_version=4)
+        scope = {}
+        for cell in notebook.cells:
+            exec(cell.source, scope)
+            if "parameters" in cell.metadata.get("tags", []):
+                scope.update(parameters)
+        nbformat.write(notebook, copy)
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    return started
+
+
+@pytest.fixture
+def conan(capsys, monkeypatch):
+    """Call the command line in this process: conan("run", "params/small.yaml") -> (exit code, stdout, stderr)."""
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["conan-lib", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        return exit_.value.code, out, err
+
+    return call

@@ -1,0 +1,134 @@
+"""A key names content: it ignores order and place, and follows every parameter and input. Only a manifest makes a thing finished.
+
+A killed attempt leaves it partial; an interrupted one keeps its clock. Two processes that want one artefact compute it once.
+JSON is written whole or not at all.
+"""
+
+import json
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from conan_lib import artefacts
+from conan_lib.artefacts import MANIFEST, Artefact, write_json
+from conan_lib.errors import UserError
+
+
+def test_key_ignores_the_order_of_parameters_and_the_place(tmp_path):
+    one = Artefact("weak", 1, {"a": {"x": 1, "y": [2, 3]}, "b": "z"})
+    other = Artefact("weak", 1, {"b": "z", "a": {"y": [2, 3], "x": 1}}, root=tmp_path)
+    assert one.key == other.key
+    assert len(one.key) == 16 and int(one.key, 16) >= 0
+
+
+def test_key_follows_everything_that_it_names():
+    data = Artefact("data", 1, {"seed": 0})
+    one = Artefact("weak", 1, {"a": 1}, {"data": data})
+    others = [
+        Artefact("sft", 1, {"a": 1}, {"data": data}),
+        Artefact("weak", 2, {"a": 1}, {"data": data}),
+        Artefact("weak", 1, {"a": 2}, {"data": data}),
+        Artefact("weak", 1, {"a": 1}, {"data": Artefact("data", 1, {"seed": 1})}),
+        Artefact("weak", 1, {"a": 1}, {"corpus": data}),
+        Artefact("weak", 1, {"a": 1}),
+    ]
+    assert len({one.key, *(other.key for other in others)}) == 7
+
+
+def test_finished_only_after_the_manifest(tmp_path):
+    artefact = Artefact("weak", 1, {"a": 1}, root=tmp_path)
+    assert artefact.status == "new"
+    with artefact.work() as work:
+        (work.path / "weights").write_text("some")
+        assert artefact.status == "partial"
+        with pytest.raises(UserError, match=r"stage weak .* is partial"):
+            _ = artefact.results
+        work.commit({"loss": 1.5})
+        assert artefact.status == "finished"
+    assert artefact.results == {"loss": 1.5}
+    manifest = artefact.manifest
+    assert manifest["key"] == artefact.key and manifest["parameters"] == {"a": 1}
+    assert manifest["environment"]["packages"]["torch"] and manifest["environment"]["python"]
+    assert sorted(p.name for p in artefact.path.iterdir()) == [".lock", "identity.json", MANIFEST, "weights"]
+
+
+def test_an_interrupted_attempt_is_partial_and_its_seconds_count(tmp_path):
+    artefact = Artefact("weak", 1, {}, root=tmp_path)
+    with pytest.raises(KeyboardInterrupt), artefact.work():
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+    assert artefact.status == "partial"
+    with artefact.work() as work:
+        work.commit({})
+    assert artefact.manifest["seconds"] >= 0.2
+
+
+def test_a_missing_input_stops_the_work_before_anything_is_written(tmp_path):
+    data = Artefact("data", 1, {}, root=tmp_path)
+    weak = Artefact("weak", 1, {}, {"data": data}, root=tmp_path)
+    with pytest.raises(UserError, match=f"stage weak needs data \\({data.key}\\), which is new: run stage data first"), weak.work():
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def _die_at_work(root):
+    with Artefact("weak", 1, {}, root=root).work() as work:
+        (work.path / "checkpoint").write_text("half")
+        os._exit(9)
+
+
+def _compute_once(root, barrier):
+    artefact = Artefact("weak", 1, {}, root=root)
+    barrier.wait()
+    with artefact.work() as work:
+        if not artefact.finished:
+            time.sleep(0.3)
+            with open(root / "done-by", "a") as file:
+                file.write(f"{os.getpid()}\n")
+            work.commit({"by": os.getpid()})
+
+
+def test_a_killed_process_leaves_a_partial_artefact_and_no_lock(tmp_path):
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_die_at_work, args=(tmp_path,))
+    process.start()
+    process.join(30)
+    artefact = Artefact("weak", 1, {}, root=tmp_path)
+    assert process.exitcode == 9 and artefact.status == "partial"
+    with artefact.work() as work:
+        assert (work.path / "checkpoint").read_text() == "half"
+        work.commit({})
+    assert artefact.finished
+
+
+def test_of_two_processes_one_does_the_work(tmp_path):
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(2)
+    processes = [context.Process(target=_compute_once, args=(tmp_path, barrier)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    workers = (tmp_path / "done-by").read_text().split()
+    assert len(workers) == 1 and Artefact("weak", 1, {}, root=tmp_path).results == {"by": int(workers[0])}
+
+
+def test_json_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "value.json"
+    write_json(path, {"a": "ü"})
+
+    def killed(source, target):
+        assert json.loads(path.read_text(encoding="utf-8")) == {"a": "ü"}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(artefacts.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_json(path, {"a": "new"})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": "ü"}
+    monkeypatch.undo()
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": "ü"}

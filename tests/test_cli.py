@@ -1,0 +1,149 @@
+"""A user's mistake is one line on stderr with exit code 2: no traceback, no kernel, nothing written. Status and plan write nothing."""
+
+import builtins
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conan_lib import pipeline
+from conan_lib.stages import GRAPH, open_stage
+
+FILE = "params/small.yaml"
+
+BAD_FILES = {
+    "unknown key": "weak: {temprature: 0.1}",
+    "mistyped value": "pretrain: {max_steps: many}",
+    "heads and kv_heads": "backbone: {hidden_size: 96, heads: 6, kv_heads: 4}",
+    "Matryoshka above hidden": "supervised: {matryoshka_dims: [4096]}",
+    "missing base": "base: nothing.yaml",
+    "base of a base": "base: based.yaml",
+    "not YAML": "a: [1, {",
+    "a list": "- 1",
+}
+
+BAD_CALLS = {
+    "missing file": ("run", "params/nothing.yaml"),
+    "unknown notebook": ("run", FILE, "--only", "9"),
+    "a stage's input is missing": ("run", FILE, "--from", "weak"),
+    "only and from": ("run", FILE, "--from", "1", "--only", "2"),
+    "backwards": ("run", FILE, "--from", "5", "--to", "2"),
+    "unknown stage": ("train", "wek", FILE),
+    "unknown command": ("walk", FILE),
+    "unknown option": ("run", FILE, "--fast"),
+    "no file": ("run",),
+    "status of a missing file": ("status", "nothing.yaml"),
+    "plan of a missing file": ("plan", "nothing.yaml"),
+    "report of a missing file": ("report", "nothing.yaml"),
+}
+
+
+def files(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def assert_one_line(code: int, err: str) -> None:
+    assert code == 2
+    assert err.startswith("conan-lib: ") and err.count("\n") == 1 and err.endswith("\n") and "Traceback" not in err
+
+
+@pytest.mark.parametrize("text", BAD_FILES.values(), ids=BAD_FILES.keys())
+@pytest.mark.parametrize("command", ["run", "plan", "status"])
+def test_a_bad_file_is_one_line(project, kernels, conan, command, text):
+    (project / "params/based.yaml").write_text("base: small.yaml\n")
+    (project / "params/bad.yaml").write_text(text if text.startswith(("base", "-")) else f"tier: bad\n{text}\n")
+    before = files(project)
+    code, _, err = conan(command, "params/bad.yaml")
+    assert_one_line(code, err)
+    assert "bad.yaml" in err or "nothing.yaml" in err
+    assert kernels == [] and files(project) == before
+
+
+@pytest.mark.parametrize("arguments", BAD_CALLS.values(), ids=BAD_CALLS.keys())
+def test_a_bad_call_is_one_line(project, kernels, conan, arguments):
+    before = files(project)
+    code, _, err = conan(*arguments)
+    assert_one_line(code, err)
+    assert kernels == [] and files(project) == before
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_missing_data_or_hub_is_one_line(project, kernels, conan, monkeypatch, command):
+    (project / "requirements-data.txt").write_text("not-there==1.0\n")
+    code, _, err = conan(command, FILE)
+    assert_one_line(code, err)
+    assert "not-there" in err and "make data" in err
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(pipeline, "_check_data_packages", lambda path: None)
+    import huggingface_hub
+
+    def refuse():
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", refuse)
+    (project / FILE).write_text("tier: small\ndata: {source: hub}\n")
+    code, _, err = conan(command, FILE)
+    assert_one_line(code, err)
+    assert "hub is not reachable" in err and kernels == [] and not (project / "artefacts").exists()
+
+
+def test_a_missing_package_is_named_with_the_mend(project, conan, monkeypatch):
+    real = builtins.__import__
+
+    def without_papermill(name, *rest):
+        if name == "papermill":
+            raise ModuleNotFoundError("No module named 'papermill'", name="papermill")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_papermill)
+    code, _, err = conan("run", FILE)
+    assert_one_line(code, err)
+    assert "package papermill is not installed: run make, or pip install" in err
+
+
+def test_an_interruption_says_so(project, conan, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run", interrupted)
+    code, _, err = conan("run", FILE)
+    assert code == 130 and err == "conan-lib: interrupted; run it again to go on\n"
+
+
+def test_status_shows_every_stage_and_writes_nothing(project, conan):
+    before = files(project)
+    code, out, _ = conan("status", FILE)
+    assert code == 0 and files(project) == before
+    for name in GRAPH:
+        assert open_stage(name, FILE).key in out
+    with open_stage("data", FILE).work() as work:
+        assert "partial" in conan("status", FILE)[1]
+        work.commit({})
+    assert conan("status", FILE)[1].count("finished") == 1
+
+
+def test_plan_shows_sizes_and_what_would_run(project, conan):
+    with open_stage("data", FILE).work() as work:
+        work.commit({})
+    before = files(project)
+    code, out, err = conan("plan", FILE)
+    assert (code, err) == (0, "") and files(project) == before
+    assert "1,499,205,120" in out
+    rows = {line.split()[1]: line for line in out.splitlines() if line[:2].isdigit() and line[2] == "_"}
+    assert list(rows) == [stage for stages in pipeline.NOTEBOOKS.values() for stage in stages]
+    assert " skip" in rows["data"] and " run" in rows["weak"] and "1,000 steps" in rows["pretrain"]
+
+
+def test_plan_shows_sizes_even_where_a_run_would_be_refused(project, conan):
+    (project / "requirements-data.txt").write_text("not-there==1.0\n")
+    code, out, err = conan("plan", FILE)
+    assert_one_line(code, err)
+    assert "1,499,205,120" in out
+
+
+def test_the_installed_command_starts_and_lists_its_parts():
+    command = Path(sys.executable).with_name("conan-lib")
+    done = subprocess.run([command, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert {"run", "status", "plan", "train", "report"} <= set(done.stdout.split())

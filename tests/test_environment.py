@@ -1,0 +1,81 @@
+"""One set of pins: the lock is exact and complete, conda's file refers to it, what is installed agrees, and nothing names a registry."""
+
+import re
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+SET_UP = ("Makefile", "requirements.lock", "requirements-data.txt", "environment.yml", "pyproject.toml", ".ci/run", "README.md")
+
+
+def requirements(name: str) -> dict[str, Requirement]:
+    lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines())
+    return {canonicalize_name((one := Requirement(line)).name): one for line in lines if line}
+
+
+LOCK, DATA = requirements("requirements.lock"), requirements("requirements-data.txt")
+
+
+def pinned(requirement: Requirement) -> str:
+    (specifier,) = requirement.specifier
+    assert specifier.operator == "==" and "*" not in specifier.version, f"{requirement} is not one exact version"
+    return specifier.version
+
+
+@pytest.mark.parametrize("pins", [LOCK, DATA], ids=["lock", "data"])
+def test_every_pin_is_one_version_and_the_installed_one(pins):
+    for name, requirement in pins.items():
+        assert Version(metadata.version(name)).public == pinned(requirement), name
+
+
+def test_the_lock_is_sorted_and_apart_from_the_data():
+    assert list(LOCK) == sorted(LOCK)
+    assert not set(LOCK) & set(DATA)
+
+
+def test_the_lock_holds_every_requirement_transitive_ones_included():
+    """Walk from conan-lib[dev] through the installed metadata."""
+    seen, queue = set(), [Requirement("conan-lib[dev,notebooks]")]
+    while queue:
+        requirement = queue.pop()
+        name = canonicalize_name(requirement.name)
+        if (name, *sorted(requirement.extras)) in seen:
+            continue
+        seen.add((name, *sorted(requirement.extras)))
+        if name != "conan-lib":
+            assert name in LOCK, f"{requirement} is not in requirements.lock"
+            assert requirement.specifier.contains(pinned(LOCK[name]), prereleases=True), f"{requirement} against {LOCK[name]}"
+        for line in metadata.requires(name) or []:
+            needed = Requirement(line)
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras)):
+                queue.append(needed)
+    assert {name for name, *_ in seen} - {"conan-lib"} == set(LOCK), "the lock holds a package that nothing needs"
+
+
+def test_conda_takes_the_same_pins():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    *packages, pip = conda["dependencies"]
+    assert pip == {"pip": ["-r requirements.lock"]}, "environment.yml refers to the lock and pins no package itself"
+    python = next(package for package in packages if package.startswith("python="))
+    assert Requirement("python" + metadata.metadata("conan-lib")["Requires-Python"]).specifier.contains(python.removeprefix("python="))
+
+
+def test_make_installs_from_these_files_and_the_kernel_is_of_the_environment():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "install --quiet -r requirements.lock" in makefile
+    assert re.search(r"install .*--no-deps .*-r requirements-data\.txt", makefile) and re.search(r"install .*--no-deps .*-e \.", makefile)
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.M))
+    assert targets == {"reproduce", "test", "test-fast", "lab", "check", "data", "clean"}
+    assert "make test" in (ROOT / ".ci/run").read_text(encoding="utf-8") and (ROOT / ".ci/run").stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("name", SET_UP)
+def test_no_file_names_a_registry_or_a_folder_of_one_machine(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert not re.search(r"index-url|find-links|pythonhosted|pypi\.org|registry\.npmjs|file://|/home/|/work/", text)

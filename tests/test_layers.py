@@ -1,0 +1,101 @@
+"""Lower layers never import higher ones, and the code that trains imports without the packages that a GPU machine may lack."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import conan_lib
+
+ROOT = Path(conan_lib.__file__).parent
+LAYERS = [
+    {"errors"},
+    {"params"},
+    {"artefacts"},
+    {"stages"},
+    {"data", "tokenizer", "attention", "losses", "mining"},
+    {"backbone", "training"},
+    {"evaluation"},
+    {"report"},
+    {"pipeline"},
+    {"cli"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+TENSORS_ONLY = {"losses", "mining"}
+TRAINING = ("errors", "params", "artefacts", "stages", "attention", "losses", "mining", "backbone", "training")
+ABSENT_ON_GPU = ("datasets", "mteb", "papermill", "umap", "matplotlib", "pandas", "nbformat")
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    """The first name below conan_lib: a sub-package or a module."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Absolute names that a module imports anywhere, functions included."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative import"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def rooms_imported(path: Path) -> set[str]:
+    parts = (name.split(".") for name in imports(ast.parse(path.read_text(encoding="utf-8"))))
+    return {part[1] for part in parts if part[0] == "conan_lib" and len(part) > 1 and part[1] in LEVEL}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_imports_a_higher_layer(path):
+    own = room(path)
+    if own == "__init__":
+        assert not rooms_imported(path)
+        return
+    assert own in LEVEL, f"{own} is in no layer: add it to LAYERS"
+    higher = {other for other in rooms_imported(path) if LEVEL[other] > LEVEL[own]}
+    assert not higher, f"{own} imports {sorted(higher)}"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room(path) in TENSORS_ONLY], ids=lambda path: path.stem)
+def test_losses_and_mining_see_tensors_only(path):
+    assert rooms_imported(path) <= {room(path), "errors", "params"}
+    assert not {name.split(".")[0] for name in imports(ast.parse(path.read_text(encoding="utf-8")))} & {
+        "transformers",
+        "sentence_transformers",
+    }
+
+
+def at_import(path: Path) -> set[str]:
+    """Names that importing this module imports: those in functions wait for a call."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [ast.Pass()]
+    return imports(tree)
+
+
+def files(name: str) -> list[Path]:
+    """The files of a dotted name below conan_lib that importing it executes."""
+    parts = name.split(".")[1:]
+    folders = [ROOT.joinpath(*parts[:depth]) / "__init__.py" for depth in range(len(parts) + 1)]
+    return [path for path in [*folders, ROOT.joinpath(*parts).with_suffix(".py")] if path.is_file()]
+
+
+def test_training_code_imports_without_the_packages_of_notebooks_and_reports():
+    queue, seen = [path for path in MODULES if room(path) in TRAINING], {}
+    while queue:
+        path = queue.pop()
+        seen[path] = at_import(path)
+        queue += [file for name in seen[path] if name.split(".")[0] == "conan_lib" for file in files(name) if file not in seen]
+    assert len(seen) > 15
+    for path, names in seen.items():
+        assert not set(ABSENT_ON_GPU) & {name.split(".")[0] for name in names}, path
+
+
+def test_the_check_sees_an_import_inside_a_function():
+    tree = ast.parse("def f():\n    from conan_lib import cli\n    import conan_lib.report.build")
+    assert {"conan_lib.cli", "conan_lib.report.build"} <= imports(tree)

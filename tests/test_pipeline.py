@@ -1,0 +1,196 @@
+"""A run executes what is not done and only that; a failure is one line and leaves what was done; kernels are of this Python and offline.
+
+The notebooks here are small ones that commit a name; those marked with a kernel go through papermill for real.
+"""
+
+import json
+import os
+import sys
+from importlib import import_module
+
+import nbformat
+import pytest
+from conftest import CELL, write_notebook
+from rich.console import Console
+
+from conan_lib import pipeline
+from conan_lib.errors import UserError
+from conan_lib.pipeline import FUNCTIONS, NOTEBOOKS, LiveLine, RunError, kernel_environment, run, select, train
+from conan_lib.stages import GRAPH, open_stage
+
+FILE = "params/small.yaml"
+
+
+@pytest.fixture
+def reports(monkeypatch) -> list:
+    """The report is replaced by its first line; yields the parameter files that it was built from."""
+    import types
+
+    built = []
+
+    def build_report(params_file):
+        built.append(params_file)
+        page = pipeline.project_root() / "reports/small/report.md"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("# Report\n")
+
+    monkeypatch.setitem(sys.modules, "conan_lib.report.build", types.SimpleNamespace(build_report=build_report))
+    return built
+
+
+def test_notebooks_cover_the_graph_in_an_order_that_can_run():
+    order = [stage for stages in NOTEBOOKS.values() for stage in stages]
+    assert sorted(order) == sorted(GRAPH) == sorted(FUNCTIONS)
+    for position, name in enumerate(order):
+        assert set(GRAPH[name].inputs) <= set(order[:position])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_stage_has_its_function(name):
+    module, _, function = FUNCTIONS[name].partition(":")
+    assert callable(getattr(import_module(module), function))
+
+
+def test_a_selection_is_by_number_notebook_or_stage():
+    names = list(NOTEBOOKS)
+    assert select() == names
+    assert select("5", "06_supervised") == select("teacher", "mine") == select("05", "supervised") == names[4:6]
+    assert select(only="clr_umap") == select(only="mix") == [names[7]]
+    assert select("weak") == names[4:] and select(stop="2") == names[:2]
+    with pytest.raises(UserError, match=r"no notebook or stage 9: choose one of 01_data, .*supervised_no_clr"):
+        select("9")
+    with pytest.raises(UserError, match="--from 5 comes after --to 2"):
+        select("5", "2")
+    with pytest.raises(UserError, match="leave out --from and --to"):
+        select("5", only="6")
+
+
+def test_a_run_does_everything_once_and_the_report_last(project, kernels, reports):
+    run(FILE)
+    assert kernels == list(NOTEBOOKS) and len(reports) == 1
+    assert all(open_stage(name, FILE).results == {"name": name} for name in GRAPH)
+    run(FILE)
+    assert kernels == list(NOTEBOOKS) and len(reports) == 1
+
+
+def test_a_changed_parameter_runs_what_depends_on_it(project, kernels, reports):
+    run(FILE)
+    kernels.clear()
+    (project / FILE).write_text("tier: small\nmixing: {neighbours: 3}\n")
+    run(FILE)
+    assert kernels == ["08_clr_umap"] and len(reports) == 2
+
+
+def test_an_edited_or_lost_notebook_is_drawn_again_without_computing(project, kernels, reports):
+    run(FILE)
+    before = open_stage("weak", FILE).artefact.manifest
+    kernels.clear()
+    write_notebook(project / "notebooks/05_weak.ipynb", CELL.format(stages=("teacher", "weak")), "'a new figure'")
+    (project / "artefacts/notebooks/small/03_pretrain.ipynb").unlink()
+    run(FILE)
+    assert kernels == ["03_pretrain", "05_weak"] and len(reports) == 2
+    assert open_stage("weak", FILE).artefact.manifest == before
+
+
+def test_a_selection_needs_its_inputs_and_leaves_the_report(project, kernels, reports):
+    with pytest.raises(UserError, match=r"04_sft: stage sft needs data \([0-9a-f]{16}\), which is new: run it first"):
+        run(FILE, only="sft")
+    assert kernels == [] and not (project / "artefacts").exists()
+    run(FILE, stop="3")
+    run(FILE, start="4", stop="4")
+    assert kernels == list(NOTEBOOKS)[:4] and reports == []
+    run(FILE)
+    assert kernels == list(NOTEBOOKS) and len(reports) == 1
+
+
+@pytest.mark.parametrize("name", ["peers", "mix"])
+def test_the_data_is_checked_before_anything_starts(project, kernels, monkeypatch, name):
+    (project / "requirements-data.txt").write_text("sonofman-not-there==1.0  # text\npytest==0.1\n")
+    with pytest.raises(UserError, match=r"missing sonofman-not-there, pytest \(found .*, need ==0.1\): run `make data`"):
+        run(FILE)
+    assert kernels == [] and not (project / "artefacts").exists()
+
+
+@pytest.mark.parametrize("text", ["data: {source: hub}", "tasks: {suite: MKQA}"])
+def test_a_hub_without_a_network_is_found_before_anything_starts(project, kernels, monkeypatch, text):
+    import huggingface_hub
+
+    def refuse():
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", refuse)
+    (project / FILE).write_text(f"tier: small\n{text}\n")
+    with pytest.raises(UserError, match=r"the hub is not reachable \(no route to host\): connect, or set"):
+        run(FILE)
+    assert kernels == [] and not (project / "artefacts").exists()
+
+
+def test_a_missing_notebook_is_found_before_anything_starts(project, kernels):
+    (project / "notebooks/07_eval.ipynb").unlink()
+    with pytest.raises(UserError, match=r"07_eval\.ipynb: no such notebook"):
+        run(FILE)
+    assert kernels == []
+
+
+def test_with_a_kernel_of_this_python_and_its_environment(project, monkeypatch):
+    write_notebook(
+        project / "notebooks/01_data.ipynb",
+        "import os, sys\nprint(sys.executable)\nprint(os.getcwd())\nprint(os.environ['OMP_NUM_THREADS'], os.environ['HF_HUB_OFFLINE'])",
+        CELL.format(stages=("data",)),
+    )
+    run(FILE, only="1", console=Console(quiet=True))
+    copy = nbformat.read(project / "artefacts/notebooks/small/01_data.ipynb", as_version=4)
+    text = "".join(output.text for cell in copy.cells for output in cell.outputs)
+    assert text.split() == [sys.executable, str(project), "2", "1", "working", "on", "data"]
+    injected = next(cell for cell in copy.cells if "injected-parameters" in cell.metadata.get("tags", []))
+    assert f'params_file = "{FILE}"' in injected.source, "the executed copy must not carry this machine's paths"
+    record = json.loads((project / "artefacts/notebooks/small/01_data.json").read_text())
+    assert record["keys"] == {"data": open_stage("data", FILE).key}
+
+
+def test_with_a_kernel_that_fails_one_line_names_stage_error_and_copy(project, conan):
+    write_notebook(project / "notebooks/01_data.ipynb", "print('so far')", "raise ValueError('loss is\\nnot finite')")
+    code, _, err = conan("run", FILE)
+    line = "conan-lib: 01_data: stage data failed in cell 4: ValueError: loss is (see artefacts/notebooks/small/01_data.ipynb)\n"
+    assert (code, err) == (1, line)
+    assert "Traceback" in (project / "artefacts/notebooks/small/01_data.ipynb").read_text()
+    assert not (project / "artefacts/notebooks/small/01_data.json").exists()
+
+
+def test_with_a_kernel_a_users_mistake_found_late_is_still_one(project, conan):
+    write_notebook(project / "notebooks/01_data.ipynb", "from conan_lib.errors import UserError\nraise UserError('data: no text is left')")
+    assert conan("run", FILE)[::2] == (2, "conan-lib: data: no text is left\n")
+
+
+def test_with_a_kernel_that_dies(project):
+    write_notebook(project / "notebooks/01_data.ipynb", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(RunError, match="01_data: stage data: the kernel died, perhaps out of memory"):
+        run(FILE, console=Console(quiet=True))
+
+
+def test_kernels_are_offline_only_where_nothing_is_read_from_the_hub(project):
+    params = pipeline.load(FILE)
+    assert kernel_environment(params)["HF_HUB_OFFLINE"] == "1"
+    hub = params.model_copy(update={"data": params.data.model_copy(update={"source": "hub"})})
+    assert kernel_environment(hub).get("HF_HUB_OFFLINE") == os.environ.get("HF_HUB_OFFLINE")
+    assert kernel_environment(params)["PATH"] == os.environ["PATH"]
+
+
+def test_the_live_line_is_the_last_one_written():
+    lines = []
+    live = LiveLine(lines.append)
+    for text in ("one\ntwo\n", "\r 10%\r 20%\r", "\n\n"):
+        live.write(text)
+    live.flush()
+    assert lines == ["two", "20%"]
+
+
+def test_train_is_the_notebooks_call_in_this_process(project, monkeypatch):
+    import types
+
+    monkeypatch.setitem(sys.modules, "fake_room", types.SimpleNamespace(compute=lambda stage: (stage, "computed")))
+    monkeypatch.setitem(FUNCTIONS, "data", "fake_room:compute")
+    stage, word = train("data", FILE)
+    assert (stage.key, word) == (open_stage("data", FILE).key, "computed")
+    with pytest.raises(UserError, match="no stage wek: choose one of"):
+        train("wek", FILE)

@@ -1,0 +1,86 @@
+"""A stage sees the sections that its key hashes and no others.
+
+A key moves with its own sections and its ancestors', never with runtime or with a descendant's. The run without CLR shares everything up to
+mining and differs by the mix alone.
+"""
+
+import pytest
+
+from conan_lib.errors import UserError
+from conan_lib.params import Params, Runtime
+from conan_lib.stages import GRAPH, VARIANTS, open_stage
+
+PARAMS = Params(tier="test")
+SECTIONS = [name for name in Params.model_fields if name not in ("tier", "runtime")]
+
+
+def changed(section: str) -> Params:
+    """PARAMS with another value somewhere in `section`."""
+    over = {
+        "data": {"max_documents": 7},
+        "tokenizer": {"vocab_size": 999},
+        "backbone": {"layers": 3},
+        "teacher": {"budget": 3},
+        "mine": {"candidates": 99},
+        "tasks": {"split": "dev"},
+        "peers": {"models": ("bm25",)},
+        "evaluation": {"dims": (8,)},
+        "mixing": {"neighbours": 3},
+    }.get(section, {"learning_rate": 0.123})
+    return Params(tier="test", **{section: over})
+
+
+def ancestors(name: str) -> set[str]:
+    return {name}.union(*(ancestors(other) for other in GRAPH[name].inputs))
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_key_moves_exactly_with_its_own_and_its_ancestors_sections(section):
+    over = changed(section)
+    for name in GRAPH:
+        holds = any(section in GRAPH[other].sections for other in ancestors(name))
+        assert (open_stage(name, over).key != open_stage(name, PARAMS).key) == holds, name
+
+
+def test_runtime_and_tier_enter_no_key(tmp_path):
+    other = PARAMS.model_copy(update={"tier": "x", "runtime": Runtime(threads=7, save_steps=3, artefacts=str(tmp_path), device="cpu")})
+    for name in GRAPH:
+        assert open_stage(name, other).key == open_stage(name, PARAMS).key
+    assert open_stage("data", other).path.is_relative_to(tmp_path)
+
+
+def test_every_section_serves_a_stage():
+    assert set(SECTIONS) == {section for spec in GRAPH.values() for section in spec.sections}
+
+
+def test_a_stage_refuses_sections_that_its_key_does_not_hold():
+    weak = open_stage("weak", PARAMS)
+    assert weak.weak == PARAMS.weak and weak.runtime == PARAMS.runtime
+    with pytest.raises(AttributeError, match="stage weak has no section or attribute 'pretrain'"):
+        _ = weak.pretrain
+
+
+def test_without_clr_is_the_same_run_but_for_the_mix():
+    with_clr, without = open_stage("supervised", PARAMS), open_stage("supervised_no_clr", PARAMS)
+    assert with_clr.artefact.inputs == without.artefact.inputs and with_clr.key != without.key
+    assert without.path.parent == with_clr.path.parent and VARIANTS["supervised_no_clr"] == "supervised"
+    assert "clr" not in without.supervised.mix
+    assert without.supervised.model_copy(update={"mix": with_clr.supervised.mix}) == with_clr.supervised
+
+
+def test_the_graph_has_no_cycle_and_opens_in_its_own_order():
+    names = list(GRAPH)
+    for name, spec in GRAPH.items():
+        assert all(names.index(other) < names.index(name) for other in spec.inputs)
+
+
+def test_an_unknown_stage_lists_the_known_ones():
+    with pytest.raises(UserError, match="no stage wek: choose one of data, tokenizer"):
+        open_stage("wek", PARAMS)
+
+
+def test_a_file_is_found_from_the_notebooks_folder(project, monkeypatch):
+    here = open_stage("data", "params/small.yaml")
+    monkeypatch.chdir(project / "notebooks")
+    there = open_stage("data", "params/small.yaml")
+    assert here.path == there.path == project / "artefacts" / "data" / here.key
