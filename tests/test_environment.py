@@ -1,6 +1,7 @@
 """One set of pins: the lock is exact and complete, conda's file refers to it, what is installed agrees, and nothing names a registry."""
 
 import re
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def requirements(name: str) -> dict[str, Requirement]:
     return {canonicalize_name((one := Requirement(line)).name): one for line in lines if line}
 
 
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK, DATA = requirements("requirements.lock"), requirements("requirements-data.txt")
 
 
@@ -40,22 +42,23 @@ def test_the_lock_is_sorted_and_apart_from_the_data():
 
 
 def test_the_lock_holds_every_requirement_transitive_ones_included():
-    """Walk from conan-lib[dev] through the installed metadata."""
-    seen, queue = set(), [Requirement("conan-lib[dev,notebooks]")]
+    """Walk from pyproject.toml through the installed metadata."""
+    extras = PROJECT["optional-dependencies"]
+    lines = [*PROJECT["dependencies"], *extras["notebooks"], *extras["dev"]]
+    seen, queue = set(), [Requirement(line) for line in lines if not line.startswith("conan-lib")]
     while queue:
         requirement = queue.pop()
         name = canonicalize_name(requirement.name)
         if (name, *sorted(requirement.extras)) in seen:
             continue
         seen.add((name, *sorted(requirement.extras)))
-        if name != "conan-lib":
-            assert name in LOCK, f"{requirement} is not in requirements.lock"
-            assert requirement.specifier.contains(pinned(LOCK[name]), prereleases=True), f"{requirement} against {LOCK[name]}"
+        assert name in LOCK, f"{requirement} is not in requirements.lock"
+        assert requirement.specifier.contains(pinned(LOCK[name]), prereleases=True), f"{requirement} against {LOCK[name]}"
         for line in metadata.requires(name) or []:
             needed = Requirement(line)
             if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras)):
                 queue.append(needed)
-    assert {name for name, *_ in seen} - {"conan-lib"} == set(LOCK), "the lock holds a package that nothing needs"
+    assert {name for name, *_ in seen} == set(LOCK), "the lock holds a package that nothing needs"
 
 
 def test_conda_takes_the_same_pins():
@@ -63,7 +66,7 @@ def test_conda_takes_the_same_pins():
     *packages, pip = conda["dependencies"]
     assert pip == {"pip": ["-r requirements.lock"]}, "environment.yml refers to the lock and pins no package itself"
     python = next(package for package in packages if package.startswith("python="))
-    assert Requirement("python" + metadata.metadata("conan-lib")["Requires-Python"]).specifier.contains(python.removeprefix("python="))
+    assert Requirement("python" + PROJECT["requires-python"]).specifier.contains(python.removeprefix("python="))
 
 
 def test_make_installs_from_these_files_and_the_kernel_is_of_the_environment():
