@@ -1,0 +1,182 @@
+"""Cleaning: repair, language, quality, duplicates. Each step says what it dropped, so that the funnel can be drawn."""
+
+import hashlib
+import re
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import NamedTuple
+
+import ftfy
+import numpy as np
+from datasketch import MinHash, MinHashLSH
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+from conan_lib.data.ngrams import hashed_ngrams, normalise, units, width
+from conan_lib.data.workers import parallel
+from conan_lib.params.data import DataParams
+
+SHINGLE = 5
+"""Words in a shingle of near-duplicate detection (10 characters in scripts without spaces)."""
+LANGUAGE_CHARS = 80
+"""Shorter texts are trusted to their source: an identifier is unreliable on them."""
+_FTFY = ftfy.TextFixerConfig(uncurl_quotes=False, fix_character_width=False)
+"""Typographic quotes stay, and so do full-width commas and stops, which are right in Chinese and Japanese."""
+_SUSPECT = re.compile("[&\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb00-\ufb06\ufeff\ufffd]")
+_MULTIBYTE = re.compile("[^\x00-\x7f]{2}")
+_INVISIBLE = re.compile("[\xad\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_SYMBOLS = re.compile(r"[\x00-@\[-`{-~]+")
+_CJK = "\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef“”‘’"
+_CJK_SPACE = re.compile(f"(?<=[{_CJK}])[ \t]+|[ \t]+(?=[{_CJK}])")
+
+
+class Checked(NamedTuple):
+    """One text after the per-text steps. `dropped` names the step that refused it, else is empty."""
+
+    text: str
+    dropped: str
+    signature: np.ndarray | None
+
+
+def repair(text: str, lang: str = "") -> str:
+    """Mend mis-decoded characters (ftfy), drop invisible controls, and settle white space."""
+    # ftfy's fixes start from one of these signs, and wrongly decoded UTF-8 has two characters beyond ASCII in a row: looking for them first
+    # spares most texts its many passes
+    if _SUSPECT.search(text) or (_MULTIBYTE.search(text) and ftfy.badness.is_bad(text)):
+        text = _INVISIBLE.sub("", ftfy.fix_text(text, _FTFY))
+    text = unicodedata.normalize("NFC", text)
+    if lang in ("zh", "ja"):
+        text = _CJK_SPACE.sub("", text)
+    return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
+
+
+def quality(text: str, lang: str, min_chars: int) -> bool:
+    """Whether a document reads as prose. The rules, each on characters other than spaces:
+
+    - at least min_chars long (half of that in zh, ja and ko, whose characters carry more);
+    - at least 60 % are neither digits nor ASCII symbols;
+    - it does not deflate below a twelfth of its UTF-8 size (repetition);
+    - no character runs longer than 15 times.
+    """
+    dense = "".join(text.split())
+    if len(dense) < (min_chars // 2 if lang in ("zh", "ja", "ko") else min_chars):
+        return False
+    if len(_SYMBOLS.sub("", dense)) < 0.6 * len(dense):
+        return False
+    data = text.encode()
+    return len(zlib.compress(data, 1)) * 12 >= len(data) and not re.search(r"(\S)\1{15}", text)
+
+
+@lru_cache(maxsize=4)
+def _identifier(languages: tuple[str, ...]) -> LanguageIdentifier:
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages(sorted(set(languages) & set(identifier.labels)))
+    return identifier
+
+
+def speaks(text: str, lang: str, candidates: tuple[str, ...]) -> bool:
+    """Whether a text is in its stated language: dropped only where another candidate wins with a probability of 0.9 or more."""
+    if len(text) < LANGUAGE_CHARS:
+        return True
+    found, probability = _identifier(candidates).classify(text[:600])
+    return found == lang or probability < 0.9
+
+
+def _check(rows: Sequence[tuple[str, str]], prose: bool, candidates: tuple[str, ...], params: DataParams) -> list[Checked]:
+    """The steps that look at one text alone."""
+    checked = []
+    for text, lang in rows:
+        text = repair(text, lang)
+        if not text:
+            checked.append(Checked(text, "quality", None))
+        elif not prose:
+            checked.append(Checked(text, "", None))
+        elif not speaks(text, lang, candidates):
+            checked.append(Checked(text, "language", None))
+        elif not quality(text, lang, params.min_chars):
+            checked.append(Checked(text, "quality", None))
+        else:
+            checked.append(Checked(text, "", signature(text, lang, params.minhash_permutations)))
+    return checked
+
+
+@lru_cache(maxsize=4)
+def _empty(permutations: int) -> MinHash:
+    return MinHash(permutations, hashfunc=int)
+
+
+def signature(text: str, lang: str, permutations: int) -> np.ndarray:
+    """MinHash values of a text's shingles, (permutations,) uint32."""
+    sketch = _empty(permutations).copy()
+    shingles, _ = hashed_ngrams([units(normalise(text), lang)], width(lang, SHINGLE))
+    sketch.update_batch(np.unique(shingles >> np.uint64(32)))
+    return sketch.hashvalues
+
+
+def check(rows: Sequence[tuple[str, str]], prose: bool, candidates: Iterable[str], params: DataParams, workers: int) -> list[Checked]:
+    """Repair texts and, where they are prose, identify their language and judge their quality.
+
+    Args:
+        rows: (text, language).
+        prose: whether the language and quality rules apply; short records (questions, labels) are only repaired.
+        candidates: languages that the identifier chooses from.
+        workers: processes; the result does not depend on it.
+    """
+    candidates = tuple(candidates)
+    chunks = [(rows[i : i + 1024], prose, candidates, params) for i in range(0, len(rows), 1024)]
+    return list(chain.from_iterable(parallel(_check, chunks, workers)))
+
+
+def exact_duplicates(texts: Sequence[str]) -> list[bool]:
+    """True where an earlier text has the same normalised form."""
+    seen, duplicate = set(), []
+    for text in texts:
+        digest = hashlib.blake2b((normalise(text) or text).encode(), digest_size=12).digest()
+        duplicate.append(digest in seen)
+        seen.add(digest)
+    return duplicate
+
+
+def near_duplicates(signatures: Sequence[np.ndarray | None], params: DataParams) -> list[bool]:
+    """True where an earlier, kept text is similar (MinHash LSH; the estimate must reach the threshold too)."""
+    index = MinHashLSH(threshold=params.near_duplicate_threshold, num_perm=params.minhash_permutations)
+    kept: dict[int, np.ndarray] = {}
+    duplicate = []
+    for number, values in enumerate(signatures):
+        if values is None:
+            duplicate.append(False)
+            continue
+        sketch = MinHash(hashvalues=values, permutations=_empty(len(values)).permutations, scheme="affine32")
+        similar = any(np.mean(kept[other] == values) >= params.near_duplicate_threshold for other in index.query(sketch))
+        duplicate.append(similar)
+        if not similar:
+            index.insert(number, sketch)
+            kept[number] = values
+    return duplicate
+
+
+class Funnel:
+    """Counts of documents and characters after each step, by source and language."""
+
+    def __init__(self):
+        self._rows: dict[tuple[str, str, str], Counter] = {}
+
+    def count(self, step: str, documents: Iterable) -> None:
+        """Record what is left after `step`."""
+        for document in documents:
+            row = self._rows.setdefault((document.source, document.lang, step), Counter())
+            row["documents"] += 1
+            row["chars"] += len(document.text)
+
+    def add(self, source: str, lang: str, step: str, documents: int, chars: int) -> None:
+        """Record counts that were taken elsewhere."""
+        self._rows.setdefault((source, lang, step), Counter()).update(documents=documents, chars=chars)
+
+    def rows(self) -> list[dict]:
+        return [
+            {"source": source, "lang": lang, "step": step, "documents": row["documents"], "chars": row["chars"]}
+            for (source, lang, step), row in self._rows.items()
+        ]

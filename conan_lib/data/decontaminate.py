@@ -1,0 +1,54 @@
+"""Decontamination: no training text may share an n-gram with an evaluation text, or be one."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from conan_lib.data.ngrams import hashed_ngrams, normalise, units, width
+
+
+class EvaluationIndex:
+    """The n-grams and whole texts of every evaluation set.
+
+    Args:
+        words: length of an n-gram in words (twice that in characters where a script has no spaces).
+    """
+
+    def __init__(self, words: int):
+        self.words = words
+        self._hashes: dict[int, np.ndarray] = {}
+        self._texts: set[str] = set()
+
+    def add(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Add evaluation texts: (text, language)."""
+        rows = [(form, lang) for form, lang in ((normalise(text), lang) for text, lang in rows) if form]
+        self._texts.update(form for form, _ in rows)
+        for n, numbers in self._by_width(rows).items():
+            found, _ = hashed_ngrams([units(*rows[number]) for number in numbers], n)
+            self._hashes[n] = np.unique(np.concatenate([self._hashes.get(n, np.zeros(0, np.uint64)), found]))
+
+    def overlaps(self, rows: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Which texts overlap an evaluation text.
+
+        Args:
+            rows: (text, language).
+
+        Returns:
+            (N,) bool: the text shares an n-gram with an evaluation text, or is equal to one but for case, punctuation and spacing.
+        """
+        rows = [(normalise(text), lang) for text, lang in rows]
+        overlap = np.array([form in self._texts for form, _ in rows], dtype=bool)
+        for n, numbers in self._by_width(rows).items():
+            known = self._hashes.get(n, np.zeros(0, np.uint64))
+            if not len(known):
+                continue
+            hashes, owners = hashed_ngrams([units(*rows[number]) for number in numbers], n)
+            place = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+            overlap[np.array(numbers)[np.unique(owners[known[place] == hashes])]] = True
+        return overlap
+
+    def _by_width(self, rows: Sequence[tuple[str, str]]) -> dict[int, list[int]]:
+        groups: dict[int, list[int]] = {}
+        for number, (_, lang) in enumerate(rows):
+            groups.setdefault(width(lang, self.words), []).append(number)
+        return groups

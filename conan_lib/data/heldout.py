@@ -1,0 +1,191 @@
+"""Held-out evaluation sets, for test (reported) and dev (tuning): files that evaluation/tasks.py turns into mteb tasks."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from conan_lib.artefacts import write_json
+from conan_lib.data import records
+from conan_lib.data.bible import PACKAGE as BIBLE
+from conan_lib.data.bible import Verse, cross_references
+from conan_lib.data.corpus import Corpus, sample
+from conan_lib.data.ngrams import normalise
+from conan_lib.data.packages import licence, located
+from conan_lib.data.pairs import EXCERPT, LABEL_TASKS, labelled, verse_id
+from conan_lib.errors import UserError
+from conan_lib.params.data import DataParams
+
+QUERIES, CORPUS = records.schema("id text lang"), records.schema("id text")
+QRELS, RANKED = records.schema("query_id corpus_id", "score"), records.schema("query_id", lists="corpus_ids")
+LABELS, PAIRS = records.schema("text label lang"), records.schema("sentence1 sentence2", "score")
+NEGATIVES = 29
+"""Random verses beside the positives of a reranking query."""
+FEWEST = 10
+"""Smaller sets measure nothing and are not made."""
+
+
+class Writer:
+    """Writes the sets of one split and lists them in tasks.json."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.tasks: list[dict] = []
+
+    def add(self, name: str, kind: str, lang: str, source: str, licence_: str, note: str = "", **tables: tuple[list[dict], object]) -> None:
+        """Write one set: file name -> (rows, schema)."""
+        for file, (rows, schema) in tables.items():
+            records.write(self.folder / name / f"{file}.parquet", rows, schema)
+        entry = {"name": name, "type": kind, "lang": lang, "source": source, "licence": licence_, "note": note}
+        entry["files"] = [f"{name}/{file}.parquet" for file in tables]
+        entry["rows"] = {file: len(rows) for file, (rows, _) in tables.items()}
+        languages = {row["lang"] for rows, _ in tables.values() for row in rows if row.get("lang")}
+        self.tasks.append({**entry, "languages": sorted(languages) or [lang]})
+
+
+def write_sets(corpus: Corpus, params: DataParams, split: str, folder: Path) -> list[dict]:
+    """Write every evaluation set of a split under `folder`; returns tasks.json's list.
+
+    Raises:
+        UserError: the split's books hold fewer verses than eval_candidates.
+    """
+    writer = Writer(folder)
+    _crosslingual(writer, corpus, params, split)
+    _retrieval(writer, corpus, params, split)
+    _reranking(writer, corpus, params, split)
+    _labels(writer, corpus, params, split)
+    if split == "test" and params.languages[0] == "en":
+        rows = [{"sentence1": a, "sentence2": b, "score": score} for a, b, score in lee50()]
+        writer.add("lee50", "sts", "en", "gensim", licence("gensim"), "human similarities of 50 news texts", test=(rows, PAIRS))
+    write_json(folder / "tasks.json", writer.tasks)
+    return writer.tasks
+
+
+def lee50() -> list[tuple[str, str, float]]:
+    """All 1,225 pairs of Lee's 50 news texts with their mean human similarity in [0, 1] (Lee, Pincombe and Welsh 2005)."""
+    folder = "gensim/test/test_data/"
+    texts = located("gensim", folder + "lee.cor").read_text(encoding="latin-1").splitlines()
+    rows = [line.split() for line in located("gensim", folder + "similarities0-1.txt").read_text(encoding="ascii").splitlines()]
+    return [(texts[i], texts[j], float(rows[i][j])) for i in range(len(texts)) for j in range(i + 1, len(texts))]
+
+
+def candidates(corpus: Corpus, params: DataParams, split: str) -> list[Verse]:
+    """Verses whose text differs from every other verse's in every language of the run: each query has one right answer.
+
+    Raises:
+        UserError: fewer than eval_candidates.
+    """
+    verses = corpus.scripture.verses(split)
+    for lang in params.languages:
+        forms = {verse: normalise(corpus.scripture.text(verse, lang)) for verse in verses}
+        counts = Counter(forms.values())
+        verses = [verse for verse in verses if counts[forms[verse]] == 1]
+    if len(verses) < params.eval_candidates:
+        raise UserError(
+            f"data.{split}_books: their {len(verses)} distinct verses are fewer than eval_candidates {params.eval_candidates}: "
+            "hold out more books or ask for fewer candidates"
+        )
+    return sample(verses, params.eval_candidates, params.seed, str)
+
+
+def _crosslingual(writer: Writer, corpus: Corpus, params: DataParams, split: str) -> None:
+    pivot, *others = params.languages
+    scripture, verses = corpus.scripture, candidates(corpus, params, split)
+    queries = [{"id": verse_id(v, lang), "text": scripture.text(v, lang), "lang": lang} for lang in others for v in verses]
+    passages = [{"id": verse_id(v, pivot), "text": scripture.text(v, pivot)} for v in verses]
+    qrels = [{"query_id": verse_id(v, lang), "corpus_id": verse_id(v, pivot), "score": 1.0} for lang in others for v in verses]
+    note = f"verses of held-out books, any language -> {pivot}; human translations"
+    writer.add(
+        "bible-clr", "crosslingual", pivot, BIBLE, licence(BIBLE), note,
+        queries=(queries, QUERIES), corpus=(passages, CORPUS), qrels=(qrels, QRELS),
+    )  # fmt: skip
+
+
+def _retrieval(writer: Writer, corpus: Corpus, params: DataParams, split: str) -> None:
+    for lang in params.languages:
+        articles = [d for d in corpus.of(split, "encyclopedia") if d.lang == lang]
+        pairs = [(d.id, d.summary, d.id, d.text[:EXCERPT]) for d in articles]
+        _add_retrieval(writer, f"wiki-retrieval-{lang}", lang, "wiki", "CC BY-SA 4.0", "short description -> article", pairs, params)
+        news = [(d.id, d.title, d.id, d.text[:EXCERPT]) for d in corpus.of(split, "news") if d.lang == lang and d.title]
+        _add_retrieval(writer, f"news-retrieval-{lang}", lang, "news", "not stated", "headline -> article", news, params)
+        asked = [(d.id, d.title, f"answer/{normalise(d.text)}", d.text) for d in corpus.of(split, "question") if d.lang == lang]
+        _add_retrieval(writer, f"trivia-{lang}", lang, "trivia", "not stated", "question -> answer", asked, params)
+
+
+def _add_retrieval(writer: Writer, name: str, lang: str, source: str, licence_: str, note: str, pairs: list, params: DataParams) -> None:
+    """pairs: (query id, query, passage id, passage). A query that occurs twice is ambiguous and only its passage is kept."""
+    counts = Counter(normalise(query) for _, query, _, _ in pairs)
+    asked = [pair for pair in pairs if counts[normalise(pair[1])] == 1 and len(pair[1]) > 3]
+    asked = sample(asked, params.eval_texts, params.seed, lambda pair: pair[0])
+    passages = {key: text for _, _, key, text in pairs if text}
+    if len(asked) >= FEWEST:
+        writer.add(
+            name, "retrieval", lang, source, licence_, note,
+            queries=([{"id": f"q/{key}", "text": query, "lang": lang} for key, query, _, _ in asked], QUERIES),
+            corpus=([{"id": key, "text": text} for key, text in passages.items()], CORPUS),
+            qrels=([{"query_id": f"q/{key}", "corpus_id": answer, "score": 1.0} for key, _, answer, _ in asked], QRELS),
+        )  # fmt: skip
+
+
+def _reranking(writer: Writer, corpus: Corpus, params: DataParams, split: str) -> None:
+    """Cross-references inside the held-out books against random verses of the same books, in the pivot language."""
+    pivot, scripture = params.languages[0], corpus.scripture
+    verses = scripture.verses(split)
+    known, positives = set(verses), {}
+    for verse, other in cross_references():
+        if verse in known and other in known:
+            positives.setdefault(verse, []).append(other)
+    queries = sample(positives, params.eval_texts, params.seed, str)
+    ranked, shown = [], set()
+    for query in queries:
+        others = [verse for verse in verses if verse != query and verse not in positives[query]]
+        listed = positives[query] + sample(others, NEGATIVES, params.seed, lambda verse, query=query: f"{query}{verse}")
+        shown.update(listed)
+        # in canonical order, so that a model that leaves ties as they stand gains nothing
+        ranked.append({"query_id": "q/" + verse_id(query, pivot), "corpus_ids": [verse_id(verse, pivot) for verse in sorted(listed)]})
+    if len(queries) >= FEWEST:
+        writer.add(
+            "bible-reranking", "reranking", pivot, BIBLE, licence(BIBLE), "editors' cross-references against random verses",
+            queries=([{"id": "q/" + verse_id(v, pivot), "text": scripture.text(v, pivot), "lang": pivot} for v in queries], QUERIES),
+            corpus=([{"id": verse_id(v, pivot), "text": scripture.text(v, pivot)} for v in sorted(shown)], CORPUS),
+            qrels=([{"query_id": "q/" + verse_id(v, pivot), "corpus_id": verse_id(other, pivot), "score": 1.0}
+                    for v in queries for other in positives[v]], QRELS),
+            top_ranked=(ranked, RANKED),
+        )  # fmt: skip
+
+
+def _labels(writer: Writer, corpus: Corpus, params: DataParams, split: str) -> None:
+    train = labelled(corpus, "train")
+    for name, documents in labelled(corpus, split).items():
+        kind = LABEL_TASKS[documents[0].source]
+        languages = {d.lang for d in documents}
+        texts = _label_rows(documents, params.eval_texts, params.seed)
+        shots = _label_rows(train.get(name, []), 8 * params.eval_texts, params.seed)
+        known = Counter((row["lang"], row["label"]) for row in shots)
+        if kind == "classification":
+            texts = [row for row in texts if known[row["lang"], row["label"]]]
+        if len(texts) < FEWEST or len({row["label"] for row in texts}) < 2:
+            continue
+        tables = {"test": (texts, LABELS)} | ({"train": (shots, LABELS)} if kind == "classification" else {})
+        lang = languages.pop() if len(languages) == 1 else "mul"
+        writer.add(name, kind, lang, documents[0].source, "CC BY-SA 4.0" if documents[0].source == "wiki" else "not stated", **tables)
+
+
+def _label_rows(documents: Iterable, size: int, seed: int) -> list[dict]:
+    """Labelled texts, evenly over languages."""
+    documents = list(documents)
+    languages = sorted({d.lang for d in documents})
+    return [
+        {"text": d.text[:EXCERPT], "label": d.label, "lang": d.lang}
+        for lang in languages
+        for d in sample((d for d in documents if d.lang == lang), size // len(languages), seed, lambda d: d.id)
+    ]
+
+
+def mixing_texts(corpus: Corpus, params: DataParams) -> list[dict]:
+    """Held-out verses in every language; rows of one group are translations of each other."""
+    verses = sample(candidates(corpus, params, "test"), params.eval_texts, params.seed + 1, str)
+    return [
+        {"text": corpus.scripture.text(verse, lang), "lang": lang, "group": "bible/{}/{}/{}".format(*verse)}
+        for verse in verses
+        for lang in params.languages
+    ]

@@ -1,0 +1,60 @@
+"""Hashed n-grams of many texts at once: what near-duplicate removal and decontamination compare."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from zlib import crc32
+
+import numpy as np
+
+SPACELESS = frozenset({"zh", "ja"})
+"""Languages written without spaces: their units are characters."""
+_WORDS = re.compile(r"\w+")
+_MULTIPLIER = 0x9E3779B97F4A7C15
+
+
+def normalise(text: str) -> str:
+    """Case, width, punctuation and spacing removed: texts with equal forms are the same text."""
+    return " ".join(_WORDS.findall(unicodedata.normalize("NFKC", text).casefold()))
+
+
+@lru_cache(maxsize=1 << 18)
+def _code(word: str) -> int:
+    return crc32(word.encode())
+
+
+def units(form: str, lang: str) -> list[int]:
+    """The 32-bit codes of the words of a normalised text, or of its characters where the script has no spaces."""
+    return [ord(character) for character in form.replace(" ", "")] if lang in SPACELESS else [_code(word) for word in form.split()]
+
+
+def width(lang: str, words: int) -> int:
+    """Length of an n-gram in units: `words`, or twice that in characters."""
+    return 2 * words if lang in SPACELESS else words
+
+
+def hashed_ngrams(sequences: Sequence[list[int]], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """All n-grams of all sequences, as 64-bit polynomial hashes.
+
+    Args:
+        sequences: units of each text.
+        n: units in an n-gram; a shorter text has none.
+
+    Returns:
+        hashes (N,) uint64 and owners (N,) int64, the index of each n-gram's text.
+    """
+    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    flat = np.fromiter((unit for sequence in sequences for unit in sequence), dtype=np.uint64, count=int(lengths.sum()))
+    if len(flat) < n:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    # unsigned arithmetic wraps modulo 2^64, which is the hash's modulus; units are mixed first because neighbouring codes are close
+    mixed = (flat + np.uint64(1)) * np.uint64(_MULTIPLIER)
+    mixed ^= mixed >> np.uint64(29)
+    count = len(flat) - n + 1
+    hashes = np.zeros(count, np.uint64)
+    for k in range(n):
+        hashes = hashes * np.uint64(_MULTIPLIER) + mixed[k : k + count]
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    inside = owners[:count] == owners[n - 1 :]
+    return hashes[inside], owners[:count][inside]

@@ -1,0 +1,61 @@
+"""Parquet tables as lists of dictionaries: the one way that stages hand records to each other."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from conan_lib.errors import UserError
+
+
+def read_table(path: str | Path) -> pa.Table:
+    """Read a parquet file.
+
+    Raises:
+        UserError: no such file, or not parquet.
+    """
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such table; run the stage that writes it") from None
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path}: not a parquet table ({' '.join(str(error).split())}); delete it and run its stage again") from None
+
+
+def read(path: str | Path) -> list[dict]:
+    """Read a parquet file as one dictionary a row."""
+    return read_table(path).to_pylist()
+
+
+def write(path: str | Path, records: Iterable[dict], schema: pa.Schema) -> int:
+    """Write records atomically: a reader sees the old table or the new one.
+
+    Args:
+        path: the file; its folder is made.
+        records: one dictionary a row, with exactly the schema's keys.
+        schema: column names and types.
+
+    Returns:
+        The number of rows.
+    """
+    records = list(records)
+    columns = [pa.array([record[field.name] for record in records], field.type) for field in schema]
+    return write_table(path, pa.Table.from_arrays(columns, schema=schema))
+
+
+def write_table(path: str | Path, table: pa.Table) -> int:
+    """Write a table atomically; returns its number of rows."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(table, temporary, compression="zstd")
+    os.replace(temporary, path)
+    return table.num_rows
+
+
+def schema(text: str = "", floats: str = "", lists: str = "") -> pa.Schema:
+    """A schema from column names separated by spaces: strings first, then floats, then lists of strings."""
+    kinds = ((text, pa.string()), (floats, pa.float64()), (lists, pa.list_(pa.string())))
+    return pa.schema([pa.field(name, kind) for names, kind in kinds for name in names.split()])
