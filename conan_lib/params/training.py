@@ -17,6 +17,9 @@ class PretrainParams(Optimisation):
     """News in the mix (claim C13)."""
     parallel: bool = True
     """Multilingual pairs in the mix: a passage followed by its translation (claim C13)."""
+    language_balance: float = Field(1.0, ge=0, le=1)
+    """Exponent on each language's share of the characters read: 1 keeps the corpus' shares, 0 makes all languages equal as long as their
+    text lasts. Not published: a reading."""
     validation_blocks: int = Field(8, ge=1)
     """Packed blocks for each language that measure bits per byte."""
 

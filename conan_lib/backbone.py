@@ -1,0 +1,193 @@
+"""The backbone: a Llama from a configuration, its size, and the sentence encoder that it becomes.
+
+Grouped-query attention, RMSNorm, SwiGLU, rotary positions, tied embeddings. The published count of 1,499,205,120 parameters (C12) follows
+to the unit from the published sizes with head_dim 112, three feed-forward matrices, no biases and one embedding matrix.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Literal
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, set_seed
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from conan_lib.artefacts import write_json
+from conan_lib.errors import UserError
+from conan_lib.params.model import BackboneParams, TokenizerParams
+
+HEAD_CHUNK = 512
+"""Rows of logits that are alive at once on a CPU: 16 MB at 8k entries stay near the cache, which makes a step about 1.1 times faster."""
+
+
+def configuration(backbone: BackboneParams, vocab_size: int) -> LlamaConfig:
+    """The Llama configuration; token ids are the tokenizer's (0 pad, 1 start, 2 end)."""
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=backbone.hidden_size,
+        num_hidden_layers=backbone.layers,
+        num_attention_heads=backbone.heads,
+        num_key_value_heads=backbone.kv_heads,
+        head_dim=backbone.head_dim,
+        intermediate_size=backbone.ffn_size,
+        max_position_embeddings=backbone.context_length,
+        rope_parameters={"rope_type": "default", "rope_theta": backbone.rope_base},
+        tie_word_embeddings=backbone.tie_embeddings,
+        initializer_range=backbone.initializer_range,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+
+
+class CausalLM(LlamaForCausalLM):
+    """LlamaForCausalLM whose training loss computes logits only where there is a label, and on a CPU never all at once.
+
+    Same parameters, same loss: the mean cross-entropy (nats) over labelled tokens, or their sum over `num_items_in_batch`. `save` writes it
+    as a plain LlamaForCausalLM.
+    """
+
+    def forward(self, input_ids: Tensor | None = None, labels: Tensor | None = None, num_items_in_batch=None, **inputs):
+        """input_ids, labels: (B, L). Without labels: LlamaForCausalLM's own forward pass. With labels: the loss alone, no logits."""
+        if labels is None:
+            return super().forward(input_ids=input_ids, **inputs)
+        # transformers reads packed documents off position_ids only where there is no cache
+        hidden = self.model(input_ids=input_ids, use_cache=False, **inputs).last_hidden_state[:, :-1]
+        targets = labels[:, 1:]
+        labelled = targets != -100
+        total = cross_entropy_sum(hidden[labelled], self.lm_head.weight, targets[labelled])
+        return CausalLMOutputWithPast(loss=total / (labelled.sum() if num_items_in_batch is None else num_items_in_batch))
+
+
+def cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Summed cross-entropy (nats) of softmax(hidden weight^T). hidden (N, D), weight (V, D), targets (N,)."""
+    if hidden.device.type == "cpu" and hasattr(torch.nn, "LinearCrossEntropyOptions"):  # torch 2.13
+        options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=HEAD_CHUNK)
+        return F.linear_cross_entropy(hidden, weight, targets, reduction="sum", options=options)
+    logits = F.linear(hidden, weight)
+    return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), targets, reduction="sum")
+
+
+def build(backbone: BackboneParams, vocab_size: int, seed: int) -> CausalLM:
+    """A model with random weights."""
+    set_seed(seed)
+    return CausalLM(configuration(backbone, vocab_size))
+
+
+def load(folder: Path) -> CausalLM:
+    """A model that `save` wrote.
+
+    Raises:
+        UserError: there is no model in the folder.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no model here (config.json is missing): run the stage that writes it")
+    return CausalLM.from_pretrained(str(folder), dtype="auto")
+
+
+def save(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the model as a stock LlamaForCausalLM with its tokenizer beside it."""
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    _edit_config(folder, architectures=["LlamaForCausalLM"])
+
+
+def to_sentence_transformer(
+    folder: Path,
+    pooling: Literal["mean", "lasttoken"],
+    max_length: int,
+    attention: str = "sdpa",
+    causal: bool = False,
+    device: str | None = None,
+) -> SentenceTransformer:
+    """A language model as a sentence encoder: token states, pooled, scaled to length 1.
+
+    Args:
+        folder: what `save` wrote.
+        pooling: mean over all tokens, or the last one (</s>).
+        max_length: tokens kept of a text, <s> and </s> included.
+        attention: transformers' attn_implementation; "soft_mask" must be registered first.
+        causal: False lets every token see the whole text, on any attention that heeds config.is_causal.
+        device: sentence-transformers' own choice by default.
+
+    Raises:
+        UserError: there is no model in the folder.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise UserError(f"{folder}: no model here (config.json is missing): run the stage that writes it")
+    transformer = Transformer(str(folder), max_seq_length=max_length, model_kwargs={"attn_implementation": attention})
+    transformer.model.config.is_causal = causal
+    width = transformer.get_embedding_dimension()
+    return SentenceTransformer(modules=[transformer, Pooling(width, pooling_mode=pooling), Normalize()], device=device)
+
+
+def export(model: SentenceTransformer, folder: Path) -> None:
+    """Write an encoder that plain sentence-transformers loads with none of our code: a stock bidirectional Llama.
+
+    What only training knows (the soft mask's name and its soft_mask_* settings) is left out of config.json; is_causal is false.
+    """
+    model.save(str(folder), create_model_card=False)
+    _edit_config(Path(folder), architectures=["LlamaModel"], is_causal=False)
+
+
+def _edit_config(folder: Path, **values) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    kept = {name: value for name, value in config.items() if not name.startswith("soft_mask_") and "attn_implementation" not in name}
+    write_json(path, kept | values)
+
+
+def parameter_audit(backbone: BackboneParams, vocab_size: int) -> dict[str, int]:
+    """Parameters by part, counted on a model without storage (the meta device). A tied head counts once, with the embeddings."""
+    with torch.device("meta"):
+        model = LlamaForCausalLM(configuration(backbone, vocab_size))
+    parts = {"embeddings": 0, "attention": 0, "feed_forward": 0, "norms": 0, "head": 0}
+    names = {"embed_tokens": "embeddings", "self_attn": "attention", "mlp": "feed_forward", "norm": "norms", "lm_head": "head"}
+    for name, parameter in model.named_parameters():  # names a tied matrix once
+        parts[next(part for piece, part in names.items() if piece in name)] += parameter.numel()
+    return parts
+
+
+def count_parameters(backbone: BackboneParams, vocab_size: int) -> int:
+    """All parameters, each once (C12: the paper's sizes give 1,499,205,120)."""
+    return sum(parameter_audit(backbone, vocab_size).values())
+
+
+def flops_per_token(backbone: BackboneParams, vocab_size: int, length: int) -> int:
+    """Floating-point operations of one token in a forward pass; training costs three times as many.
+
+    Two for each weight that multiplies (the head included, the embedding look-up not), and 4 L D in each layer for QK^T and PV over all L
+    tokens, as in bidirectional attention.
+    """
+    parts = parameter_audit(backbone, vocab_size)
+    weights = parts["attention"] + parts["feed_forward"] + vocab_size * backbone.hidden_size
+    return 2 * weights + 4 * backbone.layers * length * backbone.hidden_size
+
+
+def describe(backbone: BackboneParams, tokenizer: TokenizerParams) -> dict[str, int | str]:
+    """The size of a model before it exists: parameters by part, memory, floating-point operations."""
+    parts = parameter_audit(backbone, tokenizer.vocab_size)
+    total, context = sum(parts.values()), backbone.context_length
+    shapes = f"{backbone.layers} layers, hidden {backbone.hidden_size}, {backbone.heads} heads of {backbone.head_dim}"
+    return {
+        "backbone": f"{shapes}, {backbone.kv_heads} key heads, feed-forward {backbone.ffn_size}, {tokenizer.vocab_size:,} entries",
+        "parameters": total,
+        **{f"parameters, {part.replace('_', ' ')}": count for part, count in parts.items()},
+        "memory of the weights": f"{_bytes(4 * total)} in fp32, {_bytes(2 * total)} in bf16",
+        "memory of training": f"{_bytes(16 * total)} for fp32 weights, gradients and AdamW's two moments; activations come on top",
+        **{
+            f"operations a token in training, length {length:,}": f"{3 * flops_per_token(backbone, tokenizer.vocab_size, length):.2e}"
+            for length in sorted({min(512, context), context})
+        },
+    }
+
+
+def _bytes(number: int) -> str:
+    power = int(math.log(number, 1000))
+    return f"{number / 1000**power:.1f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

@@ -1,0 +1,331 @@
+"""Stages 1 and 2: next-token pretraining on packed documents, then supervised fine-tuning with the loss on the output alone.
+
+Both run on transformers' Trainer (accelerate below it), with its checkpoints and its progress bar.
+"""
+
+import math
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
+
+from conan_lib.artefacts import write_json
+from conan_lib.backbone import CausalLM, build, load, save
+from conan_lib.data.packing import IGNORE, Blocks, balanced_order
+from conan_lib.data.records import read
+from conan_lib.errors import UserError
+from conan_lib.params import Runtime
+from conan_lib.params.base import Optimisation
+from conan_lib.params.training import PretrainParams
+from conan_lib.stages import Stage
+from conan_lib.tokenizer import load_tokenizer, token_bytes
+from conan_lib.training.recorder import Recorder, last_checkpoint
+
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+EVALUATION_BATCH = 16
+TOKENIZED_AT_ONCE = 1000
+HELD_OUT_SHARE, HELD_OUT_MAX = 0.05, 256
+"""SFT records that are not trained on: they measure bits per byte of the outputs."""
+GENERATIONS, NEW_TOKENS = 6, 24
+
+
+def pretrain(stage: Stage) -> Stage:
+    """Stage `pretrain`: writes model/, random/ (the initial weights) and history.json.
+
+    Raises:
+        UserError: no training or no held-out documents, too little text for one batch, no such device.
+    """
+    if stage.finished:
+        return stage
+    with stage.work() as work:
+        if stage.finished:
+            return stage
+        section: PretrainParams = stage.pretrain
+        prepare(stage.runtime)
+        tokenizer = load_tokenizer(stage.inputs["tokenizer"].path / "tokenizer")
+        documents = read(stage.inputs["data"].path / "documents.parquet")
+        blocks = pack_documents(mix(documents, section), tokenizer, section)
+        validation = validation_batches([d for d in documents if d["split"] == "dev"], tokenizer, section)
+        model = build(stage.backbone, len(tokenizer), section.seed)
+        save(model, tokenizer, stage.path / "random")
+        bytes_of = token_bytes(tokenizer)
+        before = bits_per_byte(model, validation, bytes_of)
+        history = fit(model, blocks, stack, section, stage)
+        after = bits_per_byte(model, validation, bytes_of)
+        save(model, tokenizer, stage.path / "model")
+        write_json(stage.path / "history.json", history)
+        work.commit(
+            {
+                **summary(model, history, before, after),
+                "block_tokens": blocks.input_ids.numel(),
+                "epochs": section.max_steps * section.batch_size / len(blocks),
+            }
+        )
+    shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
+    return stage
+
+
+def finetune(stage: Stage) -> Stage:
+    """Stage `sft`: writes model/, history.json and generations.json (greedy outputs of held-out records, before and after).
+
+    Raises:
+        UserError: too few records, no such device.
+    """
+    if stage.finished:
+        return stage
+    with stage.work() as work:
+        if stage.finished:
+            return stage
+        section = stage.sft
+        prepare(stage.runtime)
+        start = stage.inputs["pretrain"].path / "model"
+        tokenizer, model = load_tokenizer(start), load(start)
+        records = read(stage.inputs["data"].path / "sft.parquet")
+        held_out = min(HELD_OUT_MAX, int(HELD_OUT_SHARE * len(records)))
+        if not held_out:
+            raise UserError(f"sft.parquet: {len(records)} records are too few to train on and to hold some out: raise data.sft_records")
+        order = np.random.default_rng(section.seed).permutation(len(records))
+        test, train = ([records[i] for i in part] for part in (order[:held_out], order[held_out:]))
+        validation = {
+            language: _batches([encode_record(r, tokenizer, section.max_length) for r in test if r["lang"] == language], pad)
+            for language in sorted({r["lang"] for r in test})
+        }
+        shown = list({r["lang"]: r for r in reversed(test)}.values())[-GENERATIONS:]
+        bytes_of = token_bytes(tokenizer)
+        before, said_before = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
+        history = fit(model, Instructions(train, tokenizer, section.max_length), pad, section, stage)
+        after, said_after = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
+        save(model, tokenizer, stage.path / "model")
+        write_json(stage.path / "history.json", history)
+        generations = [r | {"before": b, "after": a} for r, b, a in zip(shown, said_before, said_after, strict=True)]
+        write_json(stage.path / "generations.json", generations)
+        results = {"records": len(train), "held_out": held_out, "epochs": section.max_steps * section.batch_size / len(train)}
+        work.commit(summary(model, history, before, after) | results)
+    shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
+    return stage
+
+
+def prepare(runtime: Runtime) -> None:
+    """Set torch's CPU threads and check the device.
+
+    Raises:
+        UserError: runtime.device is cuda and there is none.
+    """
+    torch.set_num_threads(runtime.threads)
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("runtime.device: cuda, but torch finds no GPU: use cpu or auto")
+
+
+def mix(documents: list[dict], section: PretrainParams) -> list[dict]:
+    """The training documents, without news or parallel passages where the parameters leave them out (C13).
+
+    Raises:
+        UserError: none is left.
+    """
+    left_out = {kind for kind, kept in (("news", section.news), ("parallel", section.parallel)) if not kept}
+    train = [document for document in documents if document["split"] == "train" and document["kind"] not in left_out]
+    if not train:
+        raise UserError("documents.parquet: no document of split train is left in the pretraining mix: check the data stage")
+    return train
+
+
+def pack_documents(documents: list[dict], tokenizer: PreTrainedTokenizerBase, section: PretrainParams) -> Blocks:
+    """Documents in balanced random order, read until the run's tokens are there, or all of them where the corpus is smaller.
+
+    Raises:
+        UserError: less than one batch of blocks.
+    """
+    order = balanced_order([d["lang"] for d in documents], [len(d["text"]) for d in documents], section.language_balance, section.seed)
+    needed, ids = section.max_steps * section.batch_size * section.max_length, []
+    for start in range(0, len(order), TOKENIZED_AT_ONCE):
+        if sum(map(len, ids)) >= needed:
+            break
+        ids += tokenizer([documents[i]["text"] for i in order[start : start + TOKENIZED_AT_ONCE]])["input_ids"]
+    blocks = Blocks(ids, section.max_length, section.document_mask)
+    if len(blocks) < section.batch_size:
+        raise UserError(f"pretrain.batch_size: {section.batch_size} is more than the {len(blocks)} blocks that the corpus fills: lower it")
+    return blocks
+
+
+def validation_batches(documents: list[dict], tokenizer: PreTrainedTokenizerBase, section: PretrainParams) -> dict[str, list[dict]]:
+    """Language -> batches of `validation_blocks` packed blocks, the same for every seed; a language that fills none is left out.
+
+    Raises:
+        UserError: no language has a block.
+    """
+    texts = defaultdict(list)
+    for i in np.random.default_rng(0).permutation(len(documents)):
+        if documents[i]["kind"] != "parallel":
+            texts[documents[i]["lang"]].append(documents[i]["text"])
+    wanted, batches = section.validation_blocks * section.max_length, {}
+    for language, own in sorted(texts.items()):
+        ids, tokens = [], 0
+        for text in own:  # one by one, because a few documents fill the blocks
+            ids.append(tokenizer(text)["input_ids"])
+            tokens += len(ids[-1])
+            if tokens >= wanted:
+                break
+        if tokens >= section.max_length:
+            blocks = Blocks(ids, section.max_length, section.document_mask)
+            rows = min(len(blocks), section.validation_blocks)
+            batches[language] = [blocks[i : min(i + EVALUATION_BATCH, rows)] for i in range(0, rows, EVALUATION_BATCH)]
+    if not batches:
+        raise UserError(f"documents.parquet: no language of split dev fills a block of {section.max_length} tokens: check the data")
+    return batches
+
+
+class Instructions(Dataset):
+    """SFT records, tokenized once. Items: input_ids and labels, lists of equal length."""
+
+    def __init__(self, records: Sequence[dict], tokenizer: PreTrainedTokenizerBase, max_length: int):
+        self.items = [encode_record(record, tokenizer, max_length) for record in records]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        return self.items[index]
+
+
+def prompt(record: dict) -> str:
+    """What the model reads before it answers: the instruction, a line break, the input and a line break; no line for an empty input."""
+    return "".join(f"{part}\n" for part in (record["instruction"], record["input"]) if part)
+
+
+def encode_record(record: dict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[int]]:
+    """<s> prompt output </s>, labelled on the output and its </s> alone.
+
+    Where it is too long, the output keeps at least half of the room and the end of the input is cut; a cut output has no </s>.
+    """
+    question, answer = tokenizer([prompt(record), record["output"]], add_special_tokens=False)["input_ids"]
+    room = max_length - 1
+    answer = [*answer, tokenizer.eos_token_id]
+    answer = answer[: max(room // 2, room - len(question))]
+    question = [tokenizer.bos_token_id, *question[: room - len(answer)]]
+    return {"input_ids": question + answer, "labels": [IGNORE] * len(question) + answer}
+
+
+def stack(items: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Collate packed blocks: (L,) each -> (B, L)."""
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+
+def pad(items: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    """Collate records, padded on the right to the longest. No attention mask is needed: a causal token never sees the padding after it."""
+    length = max(len(item["input_ids"]) for item in items)
+    fill = {"input_ids": 0, "labels": IGNORE}
+    return {name: torch.tensor([item[name] + [value] * (length - len(item[name])) for item in items]) for name, value in fill.items()}
+
+
+def _batches(items: list, collate) -> list[dict]:
+    return [collate(items[i : i + EVALUATION_BATCH]) for i in range(0, len(items), EVALUATION_BATCH)]
+
+
+@torch.no_grad()
+def bits_per_byte(model: CausalLM, batches: dict[str, Iterable[dict[str, torch.Tensor]]], bytes_of: np.ndarray) -> dict[str, float]:
+    """Bits that the model needs for a byte of text, by language.
+
+    The code length of all predicted tokens, </s> included, over the UTF-8 bytes of these same tokens: what is not predicted (the first
+    token of a piece, a prompt) counts on neither side. Comparable between tokenizers.
+
+    Args:
+        batches: language -> batches of input_ids and labels (B, L), and position_ids where documents are packed.
+        bytes_of: bytes of each token, shape (V,).
+    """
+    training, found = model.training, {}
+    model.eval()
+    for language, own in batches.items():
+        nats, size = 0.0, 0
+        for batch in own:
+            targets = batch["labels"][:, 1:]
+            targets = targets[targets != IGNORE]
+            nats += model(**{name: tensor.to(model.device) for name, tensor in batch.items()}, num_items_in_batch=1).loss.item()
+            size += int(bytes_of[targets.numpy()].sum())
+        found[language] = nats / math.log(2) / size
+    model.train(training)
+    return found
+
+
+@torch.no_grad()
+def generate(model: CausalLM, tokenizer: PreTrainedTokenizerBase, records: Sequence[dict], max_length: int) -> list[str]:
+    """Greedy outputs for the prompts of records."""
+    said = []
+    model.eval()
+    for record in records:
+        ids = tokenizer(prompt(record), add_special_tokens=False)["input_ids"][: max_length - NEW_TOKENS - 1]
+        ids = torch.tensor([[tokenizer.bos_token_id, *ids]], device=model.device)
+        output = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, do_sample=False)
+        said.append(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
+    return said
+
+
+class LmTrainer(Trainer):
+    """Trainer that notes the loss and the speed of each step, for Recorder."""
+
+    seen: dict[str, float]
+    _clock: float | None = None
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        now, clock = time.perf_counter(), self._clock
+        self._clock, tokens = now, inputs["input_ids"].numel()
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        # the time from one forward pass to the next is that of one step, whatever the step does
+        self.seen = {"loss": float(loss.detach()), "tokens_per_second": tokens / (now - clock) if clock else None}
+        return loss
+
+
+def fit(model: CausalLM, data: Dataset, collate, section: Optimisation, stage: Stage) -> list[dict]:
+    """Train for `max_steps` with AdamW, from the last complete checkpoint where there is one; returns a row for each step.
+
+    Rows: step, learning_rate, loss (nats a labelled token), tokens_per_second (null where a process starts). The model is trained in place;
+    weights after an interrupted and resumed run are those of an uninterrupted one.
+    """
+    folder = stage.path / "checkpoints"
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=section.max_steps,
+        learning_rate=section.learning_rate,
+        warmup_steps=math.ceil(section.warmup_ratio * section.max_steps),
+        lr_scheduler_type=SCHEDULES[section.schedule],
+        weight_decay=section.weight_decay,
+        max_grad_norm=section.max_grad_norm,
+        seed=section.seed,
+        data_seed=section.seed,
+        bf16=section.precision == "bf16",
+        use_cpu=stage.runtime.device == "cpu",
+        save_steps=stage.runtime.save_steps,
+        save_total_limit=2,
+        logging_steps=max(1, section.max_steps // 10),
+        remove_unused_columns=False,
+        dataloader_drop_last=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to=[],
+    )
+    devices = arguments.world_size * max(1, arguments.n_gpu)
+    if section.batch_size % devices:
+        raise UserError(f"batch_size: {section.batch_size} is not divisible by the {devices} devices of this run: choose a multiple")
+    arguments.per_device_train_batch_size = section.batch_size // devices
+    trainer = LmTrainer(model=model, args=arguments, train_dataset=data, data_collator=collate)
+    recorder = Recorder(lambda: trainer.seen)
+    trainer.add_callback(recorder)
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is not None:
+        recorder.resume(checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return recorder.rows
+
+
+def summary(model: CausalLM, history: list[dict], before: dict[str, float], after: dict[str, float]) -> dict:
+    """The numbers that both stages commit."""
+    speeds = [row["tokens_per_second"] for row in history if row["tokens_per_second"]]
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "loss": float(np.mean([row["loss"] for row in history[-max(1, len(history) // 20) :]])),
+        "tokens_per_second": float(np.median(speeds)) if speeds else None,
+        "bits_per_byte": {language: {"before": before[language], "after": after[language]} for language in before},
+    }

@@ -1,0 +1,173 @@
+"""The backbone has the published size to the unit, its training loss is transformers' own, and the exported encoder is a stock
+bidirectional Llama that loads with none of our code and gives the same vectors."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from small_corpus import documents
+from torch import nn
+from transformers import AutoModel, AutoModelForCausalLM, LlamaForCausalLM
+
+from conan_lib.backbone import (
+    build,
+    configuration,
+    count_parameters,
+    cross_entropy_sum,
+    describe,
+    export,
+    flops_per_token,
+    load,
+    parameter_audit,
+    save,
+    to_sentence_transformer,
+)
+from conan_lib.errors import UserError
+from conan_lib.params.model import BackboneParams, TokenizerParams
+from conan_lib.tokenizer import train_bpe
+
+SMALL = BackboneParams(layers=2, hidden_size=16, heads=4, kv_heads=2, ffn_size=24, context_length=64, initializer_range=0.3)
+TEXTS = ["the river runs", "der alte Bäcker öffnet früh seine Tür", "山高水长", "stone"]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A small model with its tokenizer, as a training stage leaves it."""
+    folder = tmp_path_factory.mktemp("backbone") / "model"
+    tokenizer = train_bpe([document["text"] for document in documents()], TokenizerParams(vocab_size=320))
+    save(build(SMALL, 320, seed=0), tokenizer, folder)
+    return folder
+
+
+@pytest.mark.equation("C12")
+def test_the_papers_sizes_give_the_published_count():
+    paper = BackboneParams()
+    assert paper.head_dim == 112
+    assert count_parameters(paper, TokenizerParams().vocab_size) == 1_499_205_120
+    by_hand = {
+        "embeddings": 150_000 * 3584,
+        "attention": 8 * (2 * 3584 * 3584 + 2 * 3584 * 8 * 112),
+        "feed_forward": 8 * 3 * 3584 * 8192,
+        "norms": (2 * 8 + 1) * 3584,
+        "head": 0,
+    }
+    assert parameter_audit(paper, 150_000) == by_hand
+    untied = paper.model_copy(update={"tie_embeddings": False})
+    assert count_parameters(untied, 150_000) - 1_499_205_120 == 150_000 * 3584
+
+
+def test_the_audit_counts_a_real_model():
+    model = build(SMALL, 320, seed=0)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count_parameters(SMALL, 320)
+
+
+def test_flops_are_those_that_torch_counts():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    one_head = SMALL.model_copy(update={"kv_heads": 4})
+    model = LlamaForCausalLM(configuration(one_head, 320))
+    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        model(torch.ones(1, 40, dtype=torch.long), use_cache=False)
+    assert counter.get_total_flops() == 40 * flops_per_token(one_head, 320, 40)
+
+
+def test_describe_names_the_size():
+    found = describe(BackboneParams(), TokenizerParams())
+    assert found["parameters"] == 1_499_205_120
+    assert found["memory of the weights"] == "6.0 GB in fp32, 3.0 GB in bf16"
+
+
+def test_the_training_loss_and_its_gradient_are_transformers_own():
+    torch.manual_seed(0)
+    ours, theirs = build(SMALL, 320, seed=0).double(), LlamaForCausalLM(configuration(SMALL, 320)).double()
+    theirs.load_state_dict(ours.state_dict())
+    ids = torch.randint(3, 320, (3, 20))
+    labels = torch.where(torch.rand(3, 20) < 0.4, -100, ids)
+    for counted in ({}, {"num_items_in_batch": 7}):
+        losses = [model(input_ids=ids, labels=labels, **counted).loss for model in (ours, theirs)]
+        torch.testing.assert_close(losses[0].float(), losses[1], rtol=1e-6, atol=0)  # transformers' loss is float32 always
+    ours(input_ids=ids, labels=labels).loss.backward()
+    logits = theirs(input_ids=ids).logits[:, :-1]
+    nn.functional.cross_entropy(logits.reshape(-1, 320), labels[:, 1:].reshape(-1)).backward()
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-10, atol=1e-12, msg=name)
+    assert ours(input_ids=ids).logits.shape == (3, 20, 320)
+
+
+def test_cross_entropy_over_more_than_one_chunk():
+    torch.manual_seed(0)
+    hidden, weight, targets = torch.randn(1100, 8, dtype=torch.float64), torch.randn(50, 8, dtype=torch.float64), torch.randint(50, (1100,))
+    expected = nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    torch.testing.assert_close(cross_entropy_sum(hidden, weight, targets), expected, rtol=1e-12, atol=0)
+
+
+def test_a_saved_model_is_stock_and_comes_back(saved):
+    config = json.loads((saved / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"] and config["model_type"] == "llama"
+    ids = torch.arange(3, 20)[None]
+    expected = build(SMALL, 320, seed=0).eval()(input_ids=ids).logits
+    torch.testing.assert_close(AutoModelForCausalLM.from_pretrained(saved).eval()(ids).logits, expected)
+    torch.testing.assert_close(load(saved).eval()(input_ids=ids).logits, expected)
+
+
+def test_weights_follow_the_seed():
+    a, b, c = (build(SMALL, 320, seed).model.embed_tokens.weight for seed in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "lasttoken"])
+def test_the_encoder_pools_the_states_of_the_model(saved, pooling):
+    encoder = to_sentence_transformer(saved, pooling, max_length=16, device="cpu")
+    model = AutoModel.from_pretrained(saved).eval()
+    model.config.is_causal = False
+    for text, vector in zip(TEXTS, encoder.encode(TEXTS), strict=True):
+        ids = encoder.tokenizer(text, truncation=True, max_length=16)["input_ids"]
+        assert ids[0] == 1 and ids[-1] == 2
+        with torch.no_grad():
+            states = model(torch.tensor([ids])).last_hidden_state[0]
+        state = states.mean(0) if pooling == "mean" else states[-1]
+        np.testing.assert_allclose(vector, (state / state.norm()).numpy(), atol=1e-6)
+
+
+STOCK = """
+import sys
+import numpy as np
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel
+np.save(sys.argv[2], SentenceTransformer(sys.argv[1], device="cpu").encode(sys.argv[3:]))
+assert not any(name.startswith("conan_lib") for name in sys.modules)
+"""
+
+
+def test_the_export_needs_none_of_our_code(saved, tmp_path):
+    encoder = to_sentence_transformer(saved, "mean", max_length=16, device="cpu")
+    encoder[0].model.config.soft_mask_alpha = 0.5  # what training leaves behind
+    export(encoder, tmp_path / "export")
+    config = json.loads((tmp_path / "export" / "config.json").read_text())
+    assert config["is_causal"] is False and config["architectures"] == ["LlamaModel"]
+    assert not any("soft_mask" in path.read_text() for path in (tmp_path / "export").rglob("*.json"))
+    subprocess.run([sys.executable, "-c", STOCK, tmp_path / "export", tmp_path / "v.npy", *TEXTS], check=True, cwd=tmp_path)
+    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), encoder.encode(TEXTS), atol=1e-6)
+    again = SentenceTransformer(str(tmp_path / "export"), device="cpu")
+    assert again.max_seq_length == 16
+
+
+@pytest.mark.parametrize("mask", [None, torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])], ids=["no padding", "padding"])
+def test_the_reloaded_model_is_bidirectional_and_the_language_model_causal(saved, tmp_path, mask):
+    export(to_sentence_transformer(saved, "mean", max_length=16, device="cpu"), tmp_path / "export")
+    a, b = torch.tensor([[1, 7, 8, 9], [1, 7, 8, 0]]), torch.tensor([[1, 7, 8, 10], [1, 7, 11, 0]])  # the last own token differs
+    for folder, moves in ((tmp_path / "export", True), (saved, False)):
+        model = AutoModel.from_pretrained(folder).eval()
+        with torch.no_grad():
+            first, other = (model(ids, attention_mask=mask).last_hidden_state[:, 0] for ids in (a, b))
+        assert ((first - other).abs().amax(1) > 1e-3).tolist() == [moves, moves]
+
+
+def test_a_folder_without_a_model_is_one_clear_line(tmp_path):
+    for action in (load, lambda folder: to_sentence_transformer(folder, "mean", 16)):
+        with pytest.raises(UserError, match="no model here"):
+            action(tmp_path)

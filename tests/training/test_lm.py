@@ -1,0 +1,199 @@
+"""Language-model training: a killed run ends with the same weights as an uninterrupted one, the loss covers the output alone, bits per byte
+is the code length of exactly the bytes that are predicted, and what is left out of the mix is not read."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from small_corpus import WORDS, documents, finish_data, sft_records, small_params
+from torch.nn.functional import log_softmax
+from transformers import Trainer
+
+from conan_lib.backbone import build, load
+from conan_lib.data.packing import IGNORE
+from conan_lib.errors import UserError
+from conan_lib.params.model import BackboneParams, TokenizerParams
+from conan_lib.params.training import PretrainParams
+from conan_lib.stages import open_stage
+from conan_lib.tokenizer import token_bytes, train_bpe, train_tokenizer
+from conan_lib.training.lm import bits_per_byte, encode_record, finetune, mix, pack_documents, pad, pretrain, prompt, validation_batches
+
+STAGES = {"pretrain": pretrain, "sft": finetune}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_bpe([document["text"] for document in documents()], TokenizerParams(vocab_size=320))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run up to SFT, uninterrupted; save_steps is far away, so it wrote no checkpoint but the last."""
+    params = small_params(tmp_path_factory.mktemp("artefacts"), runtime={"save_steps": 1000})
+    finish_data(params)
+    train_tokenizer(open_stage("tokenizer", params))
+    for name, run in STAGES.items():
+        run(open_stage(name, params))
+    return params
+
+
+def weights(stage) -> dict[str, torch.Tensor]:
+    return load(stage.path / "model").state_dict()
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_killed_run_ends_with_the_same_weights(finished, tmp_path, monkeypatch, name):
+    source = open_stage(name, finished)
+    root = tmp_path / "artefacts"
+    shutil.copytree(source.path.parents[1], root, ignore=shutil.ignore_patterns(source.key))
+    stage = open_stage(name, small_params(root, runtime={"save_steps": 3}))
+    assert stage.key == source.key and stage.status == "new"
+    step, save = Trainer.training_step, Trainer._save_rng_state
+
+    def killed_at_step(self, *arguments):
+        if self.state.global_step == 4:
+            raise Killed
+        return step(self, *arguments)
+
+    def killed_in_checkpoint(self, folder):
+        if self.state.global_step == 6:
+            raise Killed
+        return save(self, folder)
+
+    for method, replacement in (("training_step", killed_at_step), ("_save_rng_state", killed_in_checkpoint)):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(Trainer, method, replacement)
+            STAGES[name](stage)
+        assert stage.status == "partial"
+    assert (stage.path / "checkpoints" / "checkpoint-6").is_dir()  # half a checkpoint, which must not be used
+    STAGES[name](stage)
+    for key, tensor in weights(source).items():
+        assert torch.equal(weights(stage)[key], tensor), key
+    rows, expected = (json.loads((s.path / "history.json").read_text()) for s in (stage, source))
+    assert [(r["step"], r["loss"], r["learning_rate"]) for r in rows] == [(r["step"], r["loss"], r["learning_rate"]) for r in expected]
+    assert stage.results["bits_per_byte"] == source.results["bits_per_byte"]
+    assert not (stage.path / "checkpoints").exists()
+
+
+def test_pretraining_learns_and_records_it(finished):
+    stage = open_stage("pretrain", finished)
+    rows = json.loads((stage.path / "history.json").read_text())
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert rows[-1]["loss"] < rows[0]["loss"] < math.log(320) + 0.2
+    rates = [row["learning_rate"] for row in rows]  # one step of warm-up, then a cosine to zero
+    np.testing.assert_allclose(rates, [0, *(5e-3 * (1 + np.cos(np.pi * np.arange(11) / 11)))], atol=1e-9)
+    assert set(stage.results["bits_per_byte"]) == set(WORDS)
+    assert all(found["after"] < found["before"] for found in stage.results["bits_per_byte"].values())
+    random = load(stage.path / "random").state_dict()
+    initial = build(finished.backbone, 320, finished.pretrain.seed).state_dict()
+    assert all(torch.equal(random[name], tensor) for name, tensor in initial.items())
+
+
+def test_sft_learns_and_shows_what_it_says(finished):
+    stage = open_stage("sft", finished)
+    assert all(found["after"] < found["before"] for found in stage.results["bits_per_byte"].values())
+    shown = json.loads((stage.path / "generations.json").read_text())
+    assert {row["lang"] for row in shown} == set(stage.results["bits_per_byte"])
+    assert all(isinstance(row["before"], str) and isinstance(row["after"], str) for row in shown)
+    assert stage.results["records"] + stage.results["held_out"] == len(sft_records())
+
+
+def test_labels_cover_the_output_alone(tokenizer):
+    record = {"instruction": "Say it.", "input": "stone", "output": "old bridge"}
+    item = encode_record(record, tokenizer, 64)
+    split = item["labels"].count(IGNORE)
+    assert item["labels"][split:] == item["input_ids"][split:]
+    assert tokenizer.decode(item["input_ids"][:split]) == "<s>Say it.\nstone\n"
+    assert tokenizer.decode(item["input_ids"][split:]) == "old bridge</s>"
+    assert prompt({"instruction": "Say it.", "input": ""}) == "Say it.\n"
+
+
+@pytest.mark.parametrize("sizes", [(200, 3), (3, 200), (200, 200), (3, 3)])
+def test_long_records_keep_the_instruction_and_half_the_room_for_the_output(tokenizer, sizes):
+    record = {"instruction": "Say.", "input": "x" * sizes[0], "output": "y" * sizes[1]}
+    item = encode_record(record, tokenizer, 32)
+    labelled = [token for token in item["labels"] if token != IGNORE]
+    assert len(item["input_ids"]) == len(item["labels"]) <= 32
+    assert item["input_ids"][0] == 1 and item["labels"][0] == IGNORE
+    whole = len(tokenizer.encode(record["output"], add_special_tokens=False)) + 1
+    assert len(labelled) >= min(whole, 15)
+    assert (labelled[-1] == 2) == (len(labelled) == whole)
+
+
+def test_padding_moves_no_loss(tokenizer):
+    model = build(BackboneParams(layers=1, hidden_size=16, heads=4, kv_heads=2, ffn_size=24, context_length=64), 320, 0).double()
+    items = [encode_record(record, tokenizer, 48) for record in sft_records(2)]
+    counts = [sum(label != IGNORE for label in item["labels"]) for item in items]
+    alone = sum(model(**pad([item])).loss * count for item, count in zip(items, counts, strict=True)) / sum(counts)
+    torch.testing.assert_close(model(**pad(items)).loss, alone, rtol=1e-12, atol=0)
+
+
+def test_bits_per_byte_counts_exactly_what_is_predicted(tokenizer):
+    section = PretrainParams(max_length=32, max_steps=1, batch_size=1, validation_blocks=3)
+    model = build(BackboneParams(layers=1, hidden_size=16, heads=4, kv_heads=2, ffn_size=24, context_length=64), 320, 0).double().eval()
+    batches = validation_batches([d for d in documents() if d["split"] == "dev"], tokenizer, section)
+    found = bits_per_byte(model, batches, token_bytes(tokenizer))
+    for language, own in batches.items():
+        bits = size = 0
+        for batch in own:
+            for ids, places in zip(batch["input_ids"], batch["position_ids"], strict=True):
+                for start in (places == 0).nonzero().flatten().tolist():
+                    end = next((i for i in range(start + 1, 32) if places[i] == 0), 32)
+                    piece = ids[start:end]
+                    logp = log_softmax(model(input_ids=piece[None]).logits[0].detach(), -1)
+                    bits -= sum(logp[i - 1, piece[i]].item() for i in range(1, len(piece))) / math.log(2)
+                    letters = tokenizer.convert_ids_to_tokens(piece[1:].tolist())
+                    size += sum(len(token) for token in letters if token not in ("<s>", "</s>"))
+        assert found[language] == pytest.approx(bits / size, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["news", "parallel"])
+def test_the_mix_leaves_out_held_out_documents_and_what_it_is_told_to(kind):
+    kinds = {row["kind"] for row in documents() if row["split"] == "train"}
+    assert {"news", "parallel"} < kinds
+    everything, less = (mix(documents(), PretrainParams(**{kind: choice})) for choice in (True, False))
+    assert {row["kind"] for row in everything} == kinds
+    assert {row["kind"] for row in less} == kinds - {kind}
+    assert {row["split"] for row in everything + less} == {"train"}
+
+
+def test_reading_stops_when_the_run_has_its_tokens(tokenizer, monkeypatch):
+    monkeypatch.setattr("conan_lib.training.lm.TOKENIZED_AT_ONCE", 5)
+    rows = documents()
+    few = pack_documents(rows, tokenizer, PretrainParams(max_length=32, max_steps=2, batch_size=4))
+    every = pack_documents(rows, tokenizer, PretrainParams(max_length=32, max_steps=10_000, batch_size=4))
+    assert 8 <= len(few) < len(every)
+    assert torch.equal(few.input_ids, every.input_ids[: len(few)])
+    with pytest.raises(UserError, match=r"pretrain.batch_size: 5000 is more than the"):
+        pack_documents(rows, tokenizer, PretrainParams(max_length=32, batch_size=5000))
+
+
+@pytest.mark.parametrize(
+    ("keep", "line"),
+    [
+        (lambda row: row["kind"] == "news" or row["split"] == "dev", "no document of split train is left"),
+        (lambda row: row["split"] == "train", "no language of split dev fills a block of 32 tokens"),
+    ],
+)
+def test_missing_documents_are_one_clear_line(tmp_path, keep, line):
+    params = small_params(tmp_path, pretrain={"max_length": 32, "max_steps": 1, "batch_size": 1, "news": False})
+    params = params.model_copy(update={"tokenizer": TokenizerParams(vocab_size=300, sample_texts=150)})
+    finish_data(params, [row for row in documents() if keep(row)])
+    train_tokenizer(open_stage("tokenizer", params))
+    with pytest.raises(UserError, match=line):
+        pretrain(open_stage("pretrain", params))
+
+
+def test_a_missing_gpu_is_one_clear_line(finished, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    params = small_params(open_stage("data", finished).path.parents[1], runtime={"device": "cuda"}, pretrain={"max_length": 32, "seed": 5})
+    with pytest.raises(UserError, match=r"runtime.device: cuda, but torch finds no GPU"):
+        pretrain(open_stage("pretrain", params))
