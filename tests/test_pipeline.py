@@ -5,8 +5,13 @@ The notebooks here are small ones that commit a name; those marked with a kernel
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
+import types
 from importlib import import_module
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -24,8 +29,6 @@ FILE = "params/small.yaml"
 @pytest.fixture
 def reports(monkeypatch) -> list:
     """The report is replaced by its first line; yields the parameter files that it was built from."""
-    import types
-
     built = []
 
     def build_report(params_file):
@@ -168,6 +171,24 @@ def test_with_a_kernel_that_dies(project):
         run(FILE, console=Console(quiet=True))
 
 
+@pytest.mark.parametrize("how, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_with_a_kernel_that_ends_with_its_pipeline(project, how, code):
+    cell = "import os, time, pathlib\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(60)"
+    write_notebook(project / "notebooks/01_data.ipynb", cell)
+    pipeline = subprocess.Popen([Path(sys.executable).with_name("conan-lib"), "run", FILE], stderr=subprocess.PIPE, text=True)
+    pid = project / "pid"
+    while not (pid.is_file() and pid.read_text()):
+        assert pipeline.poll() is None
+        time.sleep(0.05)
+    pipeline.send_signal(how)
+    assert pipeline.wait(20) == code
+    assert code < 0 or pipeline.stderr.read().splitlines()[-1] == "conan-lib: interrupted; run it again to go on"
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid.read_text()}").exists() and "zombie" not in Path(f"/proc/{pid.read_text()}/status").read_text():
+        assert time.monotonic() < deadline, "the kernel outlives its pipeline"
+        time.sleep(0.1)
+
+
 def test_kernels_are_offline_only_where_nothing_is_read_from_the_hub(project):
     params = pipeline.load(FILE)
     assert kernel_environment(params)["HF_HUB_OFFLINE"] == "1"
@@ -186,8 +207,6 @@ def test_the_live_line_is_the_last_one_written():
 
 
 def test_train_is_the_notebooks_call_in_this_process(project, monkeypatch):
-    import types
-
     monkeypatch.setitem(sys.modules, "fake_room", types.SimpleNamespace(compute=lambda stage: (stage, "computed")))
     monkeypatch.setitem(FUNCTIONS, "data", "fake_room:compute")
     stage, word = train("data", FILE)

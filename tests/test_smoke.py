@@ -1,0 +1,93 @@
+"""All eight notebooks run for real at the smoke tier; a second run does nothing; pretraining killed half-way ends in the same weights."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from conan_lib.params import load_params
+from conan_lib.pipeline import NOTEBOOKS, steps_of
+from conan_lib.stages import GRAPH, open_stage
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+CONAN = Path(sys.executable).with_name("conan-lib")
+
+
+def parameter_file(folder: Path, **over) -> Path:
+    """params/smoke.yaml with its artefacts and reports below `folder`."""
+    raw = yaml.safe_load((ROOT / "params/smoke.yaml").read_text(encoding="utf-8"))
+    raw["runtime"] |= {"artefacts": str(folder / "artefacts"), "reports": str(folder / "reports")}
+    for section, values in over.items():
+        raw[section] |= values
+    path = folder / "smoke.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def conan(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run([CONAN, *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The parameter file of a run that has finished."""
+    path = parameter_file(tmp_path_factory.mktemp("smoke"))
+    done = conan("run", path)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return path
+
+
+def test_every_notebook_ran_without_an_error(finished):
+    for step in steps_of(load_params(finished)):
+        cells = nbformat.read(step.copy, as_version=4).cells
+        assert [output for cell in cells for output in cell.get("outputs", []) if output.output_type == "error"] == []
+        assert all(cell.execution_count for cell in cells if cell.cell_type == "code"), step.notebook
+    assert all(open_stage(name, finished).finished for name in GRAPH)
+
+
+def test_the_report_is_there_and_shows_the_notebooks(finished):
+    folder = finished.parent / "reports/smoke"
+    assert "# " in (folder / "report.md").read_text(encoding="utf-8")
+    assert (folder / "index.html").stat().st_size > 10_000
+    assert {path.stem for path in (folder / "notebooks").glob("*.html")} == set(NOTEBOOKS)
+
+
+def test_a_second_run_does_nothing_and_is_quick(finished):
+    files = {path: path.stat().st_mtime_ns for path in finished.parent.rglob("*") if path.is_file()}
+    start = time.monotonic()
+    done = conan("run", finished)
+    assert done.returncode == 0 and done.stdout.count("already done") == len(GRAPH)
+    assert time.monotonic() - start < 10
+    assert {path: path.stat().st_mtime_ns for path in finished.parent.rglob("*") if path.is_file()} == files
+
+
+def test_pretraining_killed_half_way_ends_in_the_same_weights(finished, tmp_path):
+    def prepare(name: str) -> Path:
+        """A run with a longer pretraining and the finished run's data and tokenizer."""
+        folder = tmp_path / name
+        for stage in ("data", "tokenizer"):
+            shutil.copytree(finished.parent / "artefacts" / stage, folder / "artefacts" / stage)
+        return parameter_file(folder, pretrain={"max_steps": 30}, runtime={"save_steps": 1})
+
+    whole, killed = prepare("whole"), prepare("killed")
+    assert conan("train", "pretrain", whole).returncode == 0
+    stage = open_stage("pretrain", killed)
+    process = subprocess.Popen([CONAN, "train", "pretrain", killed], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (stage.path / "checkpoints/checkpoint-6").is_dir():
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert stage.status == "partial" and (stage.path / "checkpoints").is_dir()
+    assert conan("train", "pretrain", killed).returncode == 0
+    one, two = (load_file(open_stage("pretrain", path).path / "model/model.safetensors") for path in (whole, killed))
+    assert one.keys() == two.keys() and all(one[name].equal(two[name]) for name in one)
+    assert open_stage("pretrain", whole).results["bits_per_byte"] == open_stage("pretrain", killed).results["bits_per_byte"]
