@@ -1,0 +1,143 @@
+"""Task-homogeneous batches for contrastive training.
+
+A step trains one task. The sampler says which rows make the step; the collator turns them into the DISTINCT texts of the batch, each
+tokenised and encoded once, and index tensors that say which text plays which part. So a passage with eight translated queries, or a hard
+negative that several anchors share, costs one encoding, and the gradient is the same as if it were encoded for each of them.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers.base.sampler import DefaultBatchSampler
+
+from conan_lib.errors import UserError
+
+CHUNK = 32
+"""Texts that are padded together: a batch's texts are sorted by length and cut into chunks, which saves about a third of the padding."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows of one task. Pair rows hold anchor, positive and maybe negatives (texts) and pool (an id of the negatives' pool); STS rows hold
+    anchor, positive and score."""
+
+    name: str
+    rows: list[dict[str, Any]]
+    batch_size: int
+    share: float = 1.0
+    group_size: int = 1
+    """Rows with the same `group` that come together in a batch: translations of one query."""
+
+    def __post_init__(self):
+        if len(self.rows) < self.batch_size:
+            raise UserError(
+                f"task {self.name}: {len(self.rows)} rows are fewer than its batch of {self.batch_size}: make the batch smaller or its data larger"
+            )
+
+
+class TaskBatchSampler(DefaultBatchSampler):
+    """The whole run as one epoch of `max_steps` batches, the same for a given seed whatever happens in between.
+
+    Tasks take their turns so that after any number of steps each has had its share to within one batch (the largest-deficit rule, no
+    randomness). Within a task, groups are shuffled; when all have been seen they are shuffled anew, those of the last batch going to the
+    end, so that an anchor is never in two batches of its task in a row.
+    """
+
+    def __init__(self, tasks: list[Task], max_steps: int, seed: int):
+        super().__init__(range(sum(len(task.rows) for task in tasks)), batch_size=1, drop_last=False, seed=seed)
+        self.tasks, self.max_steps = tasks, max_steps
+        self.offsets = np.cumsum([0, *(len(task.rows) for task in tasks)])[:-1].tolist()
+
+    def __len__(self) -> int:
+        return self.max_steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        streams = [_batches(task, np.random.default_rng([self.seed, number])) for number, task in enumerate(self.tasks)]
+        for number in turns([task.share for task in self.tasks], self.max_steps):
+            yield [self.offsets[number] + row for row in next(streams[number])]
+
+
+def turns(shares: list[float], steps: int) -> Iterator[int]:
+    """Which task each step trains: always the one that is furthest behind its share."""
+    total, done = sum(shares), [0] * len(shares)
+    for step in range(1, steps + 1):
+        number = max(range(len(shares)), key=lambda k: (shares[k] / total * step - done[k], shares[k]))
+        done[number] += 1
+        yield number
+
+
+def _batches(task: Task, random: np.random.Generator) -> Iterator[list[int]]:
+    """Endless batches of row numbers of one task."""
+    groups = defaultdict(list)
+    for row, example in enumerate(task.rows):
+        groups[example.get("group", row)].append(row)
+    groups = list(groups.values())
+    rows: list[int] = []
+    current: list[int] = []
+    previous: list[int] = []
+    while True:
+        order = random.permutation(len(groups))
+        late = np.isin(order, previous + current)
+        for number in np.concatenate([order[~late], order[late]]):
+            members = groups[number]
+            rows += [members[k] for k in random.permutation(len(members))[: task.group_size]]
+            current.append(number)
+            if len(rows) >= task.batch_size:
+                yield rows[: task.batch_size]
+                rows, previous, current = [], current, []
+
+
+class TaskCollator:
+    """Rows of one task -> padded chunks of distinct texts, and `label`: index tensors into those texts (B anchors, N negatives).
+
+    label holds task (); anchor (B,), positive (B,); negatives (B, N) where there are any; pool (B,) where negatives come from a pool; score
+    (B,) for STS; restore (T,), which puts the encoded texts back into the order that the indices refer to.
+
+    Args:
+        tokenizer: of the model that trains.
+        max_length: tokens kept of a text.
+        negatives: gives the texts of the negatives in use for pool ids (B,), as B lists; called when a batch is made.
+    """
+
+    valid_label_columns: tuple[str, ...] = ()
+
+    def __init__(self, tasks: list[Task], tokenizer, max_length: int, negatives: Callable[[torch.Tensor], list[list[str]]] | None = None):
+        self.tasks, self.tokenizer, self.max_length, self.negatives = tasks, tokenizer, max_length, negatives
+
+    def __call__(self, items: list[dict[str, int]]) -> dict[str, Any]:
+        number = items[0]["task"]
+        rows = [self.tasks[number].rows[item["row"]] for item in items]
+        texts: dict[str, int] = {}
+
+        def places(values: list[str]) -> torch.Tensor:
+            return torch.tensor([texts.setdefault(value, len(texts)) for value in values])
+
+        label = {
+            "task": torch.tensor(number),
+            "anchor": places([row["anchor"] for row in rows]),
+            "positive": places([row["positive"] for row in rows]),
+        }
+        if "score" in rows[0]:
+            label["score"] = torch.tensor([row["score"] for row in rows], dtype=torch.float32)
+        negatives = [row["negatives"] for row in rows] if "negatives" in rows[0] else None
+        if "pool" in rows[0] and self.negatives is not None:
+            label["pool"] = torch.tensor([row["pool"] for row in rows])
+            negatives = self.negatives(label["pool"])
+        if negatives is not None:
+            label["negatives"] = torch.stack([places(some) for some in negatives])
+        return self._encode(list(texts), label)
+
+    def _encode(self, texts: list[str], label: dict[str, torch.Tensor]) -> dict[str, Any]:
+        ids = self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
+        order = sorted(range(len(ids)), key=lambda k: len(ids[k]))
+        label["restore"] = torch.argsort(torch.tensor(order))
+        batch: dict[str, Any] = {"label": label}
+        for start in range(0, len(order), CHUNK):
+            chunk = {"input_ids": [ids[k] for k in order[start : start + CHUNK]]}
+            for name, tensor in self.tokenizer.pad(chunk, return_tensors="pt").items():
+                batch[f"chunk{start // CHUNK}_{name}"] = tensor
+        return batch

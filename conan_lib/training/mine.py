@@ -1,0 +1,113 @@
+"""Hard negatives: every anchor's ranked candidates, found once by the weak-stage model; NegativePool (mining.py) then chooses among them."""
+
+import os
+from collections import defaultdict
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from conan_lib.data.records import read
+from conan_lib.errors import UserError
+from conan_lib.stages import Stage
+from conan_lib.training.lm import prepare
+
+PAIR_TASKS = ("retrieval", "clr")
+"""Tasks whose anchors have hard negatives."""
+SEARCHED_AT_ONCE = 1024
+
+
+def pool_of(task: str, row: dict) -> str:
+    """The pool id of a training row: its own for retrieval; that of the passage for CLR, because a translated query inherits the hard
+    negatives of the query that it was translated from."""
+    return row["positive_id"] if task == "clr" else row["id"]
+
+
+def mine_negatives(stage: Stage) -> Stage:
+    """Stage `mine`: writes pools.npz with ids (P,), candidates (P, K) rows of corpus.parquet, -1 at the end where there are fewer, and
+    their scores (P, K).
+
+    A retrieval pool is searched with its anchor, a CLR pool with its passage, both among passages of the passage's language. The positive,
+    its equals in text, and every positive of an anchor with the same text are left out; then the best `skip_ranks` are passed over.
+
+    Raises:
+        UserError: there are no anchors.
+    """
+    if stage.finished:
+        return stage
+    with stage.work() as work:
+        if stage.finished:
+            return stage
+        section, data = stage.mine, stage.inputs["data"].path
+        prepare(stage.runtime)
+        corpus = read(data / "corpus.parquet")
+        queries = _queries({task: read(data / f"{task}.parquet") for task in PAIR_TASKS}, {p["id"]: p for p in corpus})
+        if not queries:
+            raise UserError("retrieval.parquet, clr.parquet: no anchors to mine negatives for: check the data stage")
+        model = SentenceTransformer(str(stage.inputs["weak"].path / "model"))
+        ids, candidates, scores = [], [], []
+        for language in sorted({query["lang"] for query in queries}):
+            own = [query for query in queries if query["lang"] == language]
+            rows = np.array([row for row, passage in enumerate(corpus) if passage["lang"] == language][: section.max_corpus])
+            found, similarity = _search(model, own, [corpus[row]["text"] for row in rows], section.candidates, section.skip_ranks)
+            ids += [query["pool"] for query in own]
+            candidates.append(np.where(found >= 0, rows[found], -1))
+            scores.append(similarity)
+        scores = np.concatenate(scores)
+        temporary = stage.path / ".pools.npz"
+        np.savez(temporary, ids=np.array(ids), candidates=np.concatenate(candidates), scores=scores)
+        os.replace(temporary, stage.path / "pools.npz")
+        first = scores[:, 0]
+        work.commit(
+            {"pools": len(ids), "passages": len(corpus), "mean_score": float(np.nanmean(scores)), "mean_best": float(np.nanmean(first))}
+        )
+    return stage
+
+
+def load_pools(stage: Stage) -> tuple[dict[str, int], np.ndarray, list[str]]:
+    """Of a stage with inputs `mine` and `data`: number of each pool id, candidates (P, K), and the corpus' texts that they are rows of."""
+    with np.load(stage.inputs["mine"].path / "pools.npz") as pools:
+        ids, candidates = pools["ids"], pools["candidates"]
+    texts = [passage["text"] for passage in read(stage.inputs["data"].path / "corpus.parquet")]
+    return {str(pool): number for number, pool in enumerate(ids)}, candidates, texts
+
+
+def _queries(tables: dict[str, list[dict]], passages: dict[str, dict]) -> list[dict]:
+    """One query for each pool: its id, text, language, and the texts that are no negatives of it."""
+    positives = defaultdict(set)
+    for row in tables["retrieval"]:
+        positives[row["anchor"]] |= {row["anchor"], row["positive"]}
+    queries = {}
+    for task, rows in tables.items():
+        for row in rows:
+            language = passages[row["positive_id"]]["lang"]
+            text = row["positive"] if task == "clr" else row["anchor"]
+            excluded = {text} if task == "clr" else positives[text]
+            queries[pool_of(task, row)] = {"pool": pool_of(task, row), "text": text, "lang": language, "excluded": excluded}
+    return list(queries.values())
+
+
+def _search(model, queries: list[dict], passages: list[str], wanted: int, skipped: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `wanted` best passages of each query after the `skipped` best, without the excluded ones -> places (Q, K), -1 for none, and
+    their cosines (Q, K), NaN for none."""
+    texts = list(dict.fromkeys([*passages, *(query["text"] for query in queries)]))
+    place = {text: number for number, text in enumerate(texts)}
+    vectors = model.encode(texts, batch_size=128, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=True)
+    index = vectors[[place[text] for text in passages]]
+    columns = defaultdict(list)
+    for column, text in enumerate(passages):
+        columns[text].append(column)
+    depth = min(wanted + skipped, len(passages))
+    found = np.full((len(queries), wanted), -1)
+    cosine = np.full((len(queries), wanted), np.nan, dtype=np.float32)
+    for start in range(0, len(queries), SEARCHED_AT_ONCE):
+        block = queries[start : start + SEARCHED_AT_ONCE]
+        scores = vectors[[place[query["text"]] for query in block]] @ index.T
+        for number, query in enumerate(block):
+            scores[number, [column for text in query["excluded"] for column in columns.get(text, ())]] = -torch.inf
+        best = scores.topk(depth, dim=1)
+        values, places = best.values[:, skipped:].cpu().numpy(), best.indices[:, skipped:].cpu().numpy()
+        valid, rows = np.isfinite(values), slice(start, start + len(block))
+        found[rows, : values.shape[1]] = np.where(valid, places, -1)
+        cosine[rows, : values.shape[1]] = np.where(valid, values, np.nan)
+    return found, cosine

@@ -1,0 +1,60 @@
+"""What a run remembers beside its weights: a row for each step, and the state of what is not a module (the negatives' pool).
+
+The Trainer writes its own checkpoint first and calls `on_save` last, so the recorder's file, written atomically, is what makes a
+checkpoint complete: a run that was killed while saving starts again from the one before.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import TrainerCallback
+
+STATE = "recorder.pt"
+
+
+class Stateful(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Recorder(TrainerCallback):
+    """Collects `rows` over steps and keeps them, with the state of `others`, in every checkpoint.
+
+    Args:
+        observe: returns what to record after a step, without `step`, `learning_rate` and `alpha`, which are added.
+        others: objects with state_dict and load_state_dict.
+    """
+
+    def __init__(self, observe, others: dict[str, Stateful] | None = None):
+        self.observe, self.others = observe, others or {}
+        self.rows: list[dict[str, Any]] = []
+        self._rate = 0.0
+
+    def on_step_begin(self, args, state, control, lr_scheduler=None, **_):
+        self._rate = lr_scheduler.get_last_lr()[0] if lr_scheduler is not None else 0.0
+
+    def on_step_end(self, args, state, control, **_):
+        self.rows.append({"step": state.global_step, "learning_rate": self._rate, **self.observe()})
+
+    def on_save(self, args, state, control, **_):
+        if not state.is_world_process_zero:
+            return
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        temporary = folder / f".{STATE}.{os.getpid()}"
+        torch.save({"rows": self.rows, "others": {name: other.state_dict() for name, other in self.others.items()}}, temporary)
+        os.replace(temporary, folder / STATE)
+
+    def resume(self, checkpoint: Path) -> None:
+        """Go back to the moment of a complete checkpoint."""
+        saved = torch.load(checkpoint / STATE, weights_only=True)
+        self.rows = saved["rows"]
+        for name, other in self.others.items():
+            other.load_state_dict(saved["others"][name])
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint below `folder`, or None."""
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{STATE}")]
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)

@@ -1,0 +1,81 @@
+"""Invariants: every task gets its share to within one batch; a batch has one task; groups come together; no anchor is in two batches of its
+task in a row; the order depends on the seed alone; each distinct text is encoded once and restored to its place."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conan_lib.errors import UserError
+from conan_lib.training.batches import Task, TaskBatchSampler, TaskCollator, turns
+
+
+def pairs(name: str, rows: int, batch: int, share=1.0, group: int = 1, members: int = 1) -> Task:
+    return Task(name, [{"anchor": f"{name}{i}", "positive": "p", "group": i // members} for i in range(rows)], batch, share, group)
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=5), st.integers(1, 200))
+def test_every_task_has_its_share_to_within_one_batch(shares, steps):
+    done = np.bincount(list(turns(shares, steps)), minlength=len(shares))
+    wanted = np.array(shares) / sum(shares) * steps
+    assert done.sum() == steps
+    assert np.abs(done - wanted).max() <= len(shares) / 2 + 1
+
+
+def test_batches_hold_one_task_and_never_repeat_an_anchor_in_a_row():
+    tasks = [pairs("a", 11, 4, 2.0), pairs("b", 30, 6)]
+    last = {}
+    for batch in TaskBatchSampler(tasks, 60, seed=3):
+        numbers = {0 if row < 11 else 1 for row in batch}
+        assert len(numbers) == 1
+        number = numbers.pop()
+        assert len(set(batch)) == len(batch) == tasks[number].batch_size
+        assert not set(batch) & set(last.get(number, ()))
+        last[number] = batch
+
+
+def test_an_epoch_visits_every_group_once_and_members_come_together():
+    task = pairs("clr", 40, 8, group=4, members=5)
+    batches = list(TaskBatchSampler([task], 4, seed=0))
+    groups = [[row // 5 for row in batch] for batch in batches]
+    assert all(sorted(np.bincount(g, minlength=8))[-2:] == [4, 4] for g in groups)
+    assert sorted({g for batch in groups for g in batch}) == list(range(8))
+
+
+def test_the_order_depends_on_the_seed_alone():
+    tasks = [pairs("a", 20, 4), pairs("b", 20, 4)]
+    first, again, other = (list(TaskBatchSampler(tasks, 20, seed)) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_fewer_rows_than_a_batch_are_refused():
+    with pytest.raises(UserError, match="task a: 3 rows are fewer than its batch of 4"):
+        pairs("a", 3, 4)
+
+
+class Letters:
+    """A tokenizer whose tokens are the characters."""
+
+    def __call__(self, texts, truncation, max_length):
+        return {"input_ids": [[ord(c) for c in text][:max_length] for text in texts]}
+
+    def pad(self, chunk, return_tensors):
+        length = max(map(len, chunk["input_ids"]))
+        return {"input_ids": torch.tensor([ids + [0] * (length - len(ids)) for ids in chunk["input_ids"]])}
+
+
+def test_each_distinct_text_is_encoded_once_and_found_again():
+    words = ["bb", "a", "bb", "dddd", "ccc"] * 20
+    rows = [{"anchor": w, "positive": w + "!" * (i % 50), "negatives": ["a", w]} for i, w in enumerate(words)]
+    batch = TaskCollator([Task("t", rows, 4)], Letters(), 99)([{"task": 0, "row": i} for i in range(len(rows))])
+    label = batch["label"]
+    texts = []
+    for name, ids in batch.items():
+        if name.endswith("input_ids"):
+            texts += ["".join(chr(c) for c in row if c) for row in ids.tolist()]
+    texts = [texts[k] for k in label["restore"].tolist()]
+    assert len(texts) == len(set(texts))
+    assert [texts[k] for k in label["anchor"]] == words
+    assert [texts[k] for k in label["positive"]] == [row["positive"] for row in rows]
+    assert [[texts[k] for k in some] for some in label["negatives"]] == [row["negatives"] for row in rows]

@@ -1,0 +1,138 @@
+"""Invariants: the loss of a batch of distinct texts is sentence-transformers' loss of its pairs; killed and resumed in the second epoch, the
+weights and the swaps are those of an uninterrupted run; the exported model loads in plain sentence-transformers with equal vectors; alpha
+rises from 0 along its schedule; without CLR no step trains CLR."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
+
+from conan_lib.stages import open_stage
+from conan_lib.training.batches import Task, TaskCollator
+from conan_lib.training.contrastive import ContrastiveLoss, train_supervised, train_weak
+from conan_lib.training.mine import mine_negatives
+from conan_lib.training.recorder import Recorder
+from tests.small_pairs import finish_inputs, finish_weak, pair_params, tables
+
+
+@pytest.fixture(scope="module")
+def weak_model(tmp_path_factory) -> SentenceTransformer:
+    params = pair_params(tmp_path_factory.mktemp("weak"))
+    finish_weak(params)
+    return SentenceTransformer(str(open_stage("weak", params).path / "model"), device="cpu")
+
+
+def columns(model, texts: list[list[str]]) -> list[dict[str, torch.Tensor]]:
+    return [model.preprocess(list(column)) for column in zip(*texts, strict=True)]
+
+
+def test_pairs_with_hard_negatives_equal_sentence_transformers(weak_model):
+    rows = [
+        {"anchor": r["anchor"], "positive": r["positive"], "negatives": [t["text"] for t in tables()["corpus"][-6:][i : i + 2]]}
+        for i, r in enumerate(tables()["retrieval"][:4])
+    ]
+    task = Task("retrieval", rows, 4)
+    batch = TaskCollator([task], weak_model.tokenizer, 32)([{"task": 0, "row": i} for i in range(4)])
+    chunks = [{"input_ids": batch["chunk0_input_ids"], "attention_mask": batch["chunk0_attention_mask"]}]
+    ours = ContrastiveLoss(weak_model, [task], temperature=0.1, dims=(8, 16))(chunks, batch["label"])
+
+    # the oracle has no notion of equal texts: keep the batch's hard negatives apart, or it counts them twice
+    one = [{**r, "negatives": r["negatives"][:1]} for r in rows]
+    task = Task("retrieval", one, 4)
+    batch = TaskCollator([task], weak_model.tokenizer, 32)([{"task": 0, "row": i} for i in range(4)])
+    chunks = [{"input_ids": batch["chunk0_input_ids"], "attention_mask": batch["chunk0_attention_mask"]}]
+    ours_one = ContrastiveLoss(weak_model, [task], temperature=0.1, dims=(8, 16))(chunks, batch["label"])
+    theirs = MatryoshkaLoss(weak_model, MultipleNegativesRankingLoss(weak_model, scale=10.0), [16, 8])
+    expected = theirs(columns(weak_model, [[r["anchor"], r["positive"], *r["negatives"]] for r in one]), None)
+    assert ours_one.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert ours.item() > ours_one.item()
+
+
+def test_weak_training_learns_opens_the_mask_and_exports(tmp_path):
+    params = pair_params(tmp_path)
+    finish_inputs(params)
+    stage = train_weak(open_stage("weak", params))
+    history = json.loads((stage.path / "history.json").read_text())
+    assert [row["alpha"] for row in history] == pytest.approx([step / 12 for step in range(12)])
+    assert stage.results["loss"]["last"] < stage.results["loss"]["first"]
+    assert stage.results["pairs_kept"] == 36  # the lowest tenth by the teacher is dropped
+    config = json.loads((stage.path / "model" / "config.json").read_text())
+    assert config["is_causal"] is False
+    assert not any("soft_mask" in str(item) for item in config.items())
+    vectors = SentenceTransformer(str(stage.path / "model"), device="cpu").encode(["a stone bridge", "星辰"])
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1], abs=1e-5)
+    assert not (stage.path / "checkpoints").exists()
+
+
+def kill_at(monkeypatch, step: int) -> None:
+    """The run dies after `step`, between two checkpoints."""
+    original = Recorder.on_step_end
+
+    def on_step_end(self, args, state, control, **kwargs):
+        original(self, args, state, control, **kwargs)
+        if state.global_step == step:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recorder, "on_step_end", on_step_end)
+
+
+@pytest.mark.parametrize("name, train", [("weak", train_weak), ("supervised", train_supervised)])
+def test_killed_and_resumed_is_the_same_run(tmp_path, monkeypatch, name, train):
+    # so eager a rule that swaps happen, and so few rows that anchors come back
+    section = {"dhnm": {"floor": 0.9}, "max_steps": 40}
+    runs = []
+    for kill in (None, 29):
+        params = pair_params(tmp_path / str(kill), supervised=section, weak={"max_steps": 40}, runtime={"save_steps": 7})
+        finish_inputs(params) if name == "weak" else finish_weak(params)
+        if name == "supervised":
+            mine_negatives(open_stage("mine", params))
+        stage = open_stage(name, params)
+        if kill:
+            with monkeypatch.context() as patch:
+                kill_at(patch, kill)
+                with pytest.raises(KeyboardInterrupt):
+                    train(stage)
+            assert stage.status == "partial"
+        train(stage)
+        runs.append(
+            (load_file(stage.path / "model" / "model.safetensors"), json.loads((stage.path / "history.json").read_text()), stage.results)
+        )
+    (weights, history, results), (weights_again, history_again, results_again) = runs
+    assert history == history_again
+    assert results == results_again
+    assert all(torch.equal(weights[key], weights_again[key]) for key in weights)
+    if name == "supervised":
+        assert results["swaps"] > 0
+
+
+def test_supervised_trains_every_task_and_without_clr_none_of_it(tmp_path):
+    params = pair_params(tmp_path)
+    finish_weak(params)
+    mine_negatives(open_stage("mine", params))
+    with_clr = train_supervised(open_stage("supervised", params)).results
+    without = train_supervised(open_stage("supervised_no_clr", params)).results
+    assert set(with_clr["steps"]) == {"retrieval", "clr", "sts", "classification", "clustering"}
+    assert min(with_clr["steps"].values()) >= 2
+    assert "clr" not in without["steps"]
+    assert sum(with_clr["steps"].values()) == sum(without["steps"].values()) == 14
+
+
+def test_saved_vectors_are_those_of_the_trained_model(tmp_path, monkeypatch):
+    from conan_lib.training import contrastive
+
+    trained = []
+    monkeypatch.setattr(
+        contrastive, "export", lambda model, folder, export=contrastive.export: (trained.append(model), export(model, folder))
+    )
+    params = pair_params(tmp_path)
+    finish_weak(params)
+    mine_negatives(open_stage("mine", params))
+    stage = train_supervised(open_stage("supervised", params))
+    texts = [row["text"] for row in tables()["corpus"]]
+    plain = SentenceTransformer(str(stage.path / "model"), device="cpu")
+    assert type(plain[0].auto_model).__module__.startswith("transformers.")
+    np.testing.assert_allclose(plain.encode(texts), trained[0].encode(texts), atol=1e-6)

@@ -1,0 +1,54 @@
+"""Invariants: candidates are the best passages of the passage's language by cosine, in order, after the skipped ranks; never a positive, its
+equal in text, or another positive of the same question."""
+
+import numpy as np
+import torch
+
+from conan_lib.stages import open_stage
+from conan_lib.training.mine import _queries, _search, load_pools, mine_negatives
+from tests.small_pairs import finish_weak, pair_params, tables
+
+
+class Table:
+    """An encoder with fixed unit vectors."""
+
+    def __init__(self, texts):
+        vectors = np.random.default_rng(0).normal(size=(len(texts), 6))
+        self.vectors = dict(zip(texts, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), strict=True))
+
+    def encode(self, texts, **_):
+        return torch.tensor(np.array([self.vectors[text] for text in texts]))
+
+
+def test_search_equals_sorting_all_scores():
+    passages = [f"p{i}" for i in range(12)] + ["p3"]
+    queries = [{"text": f"q{i}", "excluded": {"p3", f"p{i}"}} for i in range(5)]
+    model = Table([*dict.fromkeys(passages), *(q["text"] for q in queries)])
+    found, scores = _search(model, queries, passages, wanted=12, skipped=2)
+    for query, row, row_scores in zip(queries, found, scores, strict=True):
+        allowed = [i for i, text in enumerate(passages) if text not in query["excluded"]]
+        cosine = {i: float(model.vectors[query["text"]] @ model.vectors[passages[i]]) for i in allowed}
+        expected = sorted(allowed, key=lambda i: -cosine[i])[2:]
+        assert row.tolist() == expected + [-1] * (12 - len(expected))
+        np.testing.assert_allclose(row_scores[: len(expected)], [cosine[i] for i in expected], rtol=1e-6)
+
+
+def test_every_positive_of_a_repeated_question_is_excluded():
+    rows = [
+        {"id": "1", "anchor": "who", "positive": "a", "positive_id": "a"},
+        {"id": "2", "anchor": "who", "positive": "b", "positive_id": "b"},
+    ]
+    queries = _queries({"retrieval": rows}, {name: {"lang": "en"} for name in "ab"})
+    assert [query["excluded"] for query in queries] == [{"who", "a", "b"}] * 2
+
+
+def test_mined_pools_name_every_anchor_and_no_positive(tmp_path):
+    params = pair_params(tmp_path)
+    finish_weak(params)
+    stage = mine_negatives(open_stage("mine", params))
+    place, candidates, texts = load_pools(open_stage("supervised", params))
+    assert stage.results["pools"] == len(place) == 20 + 40  # CLR pools belong to the passage, whatever the query's language
+    for row in tables()["retrieval"] + tables()["clr"]:
+        pool = place[row["positive_id"] if row["id"].startswith("clr") else row["id"]]
+        assert row["positive"] not in [texts[c] for c in candidates[pool]]
+        assert (candidates[pool] >= 0).all()
