@@ -66,7 +66,7 @@ class CausalLM(LlamaForCausalLM):
 
 
 def cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Summed cross-entropy (nats) of softmax(hidden weight^T). hidden (N, D), weight (V, D), targets (N,)."""
+    """Summed cross-entropy (nats) of softmax(hidden weight^T): equation `next_token`. hidden (N, D), weight (V, D), targets (N,)."""
     if hidden.device.type == "cpu" and hasattr(torch.nn, "LinearCrossEntropyOptions"):  # torch 2.13
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=HEAD_CHUNK)
         return F.linear_cross_entropy(hidden, weight, targets, reduction="sum", options=options)
@@ -77,7 +77,12 @@ def cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor
 def build(backbone: BackboneParams, vocab_size: int, seed: int) -> CausalLM:
     """A model with random weights."""
     set_seed(seed)
-    return CausalLM(configuration(backbone, vocab_size))
+    model = CausalLM(configuration(backbone, vocab_size))
+    if backbone.residual_init == "zero":
+        for layer in model.model.layers:
+            torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+            torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    return model
 
 
 def load(folder: Path) -> CausalLM:

@@ -81,6 +81,7 @@ def test_describe_names_the_size():
     assert found["memory of the weights"] == "6.0 GB in fp32, 3.0 GB in bf16"
 
 
+@pytest.mark.equation("next_token")
 def test_the_training_loss_and_its_gradient_are_transformers_own():
     torch.manual_seed(0)
     ours, theirs = build(SMALL, 320, seed=0).double(), LlamaForCausalLM(configuration(SMALL, 320)).double()

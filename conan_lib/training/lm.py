@@ -198,7 +198,7 @@ def prompt(record: dict) -> str:
 
 
 def encode_record(record: dict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[int]]:
-    """<s> prompt output </s>, labelled on the output and its </s> alone.
+    """<s> prompt output </s>, labelled on the output and its </s> alone: equation `sft_loss`.
 
     Where it is too long, the output keeps at least half of the room and the end of the input is cut; a cut output has no </s>.
     """

@@ -105,6 +105,7 @@ def test_sft_learns_and_shows_what_it_says(finished):
     assert stage.results["records"] + stage.results["held_out"] == len(sft_records())
 
 
+@pytest.mark.equation("sft_loss")
 def test_labels_cover_the_output_alone(tokenizer):
     record = {"instruction": "Say it.", "input": "stone", "output": "old bridge"}
     item = encode_record(record, tokenizer, 64)
