@@ -16,7 +16,7 @@ def test_heat_maps(stage):
     figure = mask_heatmaps(stage, length=6)
     panels = [axis for axis in figure.axes if axis.images]
     assert len(panels) == 2 * len(POINTS)
-    assert [axis.get_title() for axis in panels[: len(POINTS)]][-2:] == ["t = 20, α = 0.25", "t = 40, α = 1.00"]
+    assert [axis.get_title(loc="left") for axis in panels[: len(POINTS)]][-2:] == ["t = 20, α = 0.25", "t = 40, α = 1.00"]
     shown = [axis.images[0].get_array() for axis in panels]
     assert shown[0][0, 1:].max() == 0 and shown[0][-1].min() == 1
     assert shown[4].min() == 1  # l/i ends bidirectional
