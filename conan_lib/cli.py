@@ -48,7 +48,7 @@ def plan(file: File):
     steps = pipeline.steps_of(params)
     from conan_lib.backbone import describe
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     for name, value in describe(params.backbone, params.tokenizer).items():
         console.print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
     console.print()
@@ -65,7 +65,7 @@ def plan(file: File):
 def train(stage: Annotated[str, typer.Argument(help="A stage, for example pretrain.", show_default=False)], file: File):
     """Compute one stage in this process, without Jupyter; also under `accelerate launch` or a batch system."""
     done = pipeline.train(stage, file)
-    Console().print(f"{done.name} {done.key}: {done.status}, {done.path}", highlight=False)
+    Console(highlight=False, soft_wrap=True).print(f"{done.name} {done.key}: {done.status}, {done.path}")
 
 
 @app.command()

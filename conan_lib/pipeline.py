@@ -178,7 +178,7 @@ def run(
         UserError: a mistake, found before any kernel starts where that is possible.
         RunError: a notebook failed.
     """
-    params, console = load(params_file), console or Console()
+    params, console = load(params_file), console or Console(highlight=False, soft_wrap=True)
     steps = steps_of(params)
     chosen = [step for step in steps if step.notebook in select(start, stop, only)]
     check(params, chosen)
@@ -247,13 +247,13 @@ def _where(step: Step) -> str:
 def _print(console: Console, step: Step, what: str) -> None:
     for stage in step.stages:
         seconds = stage.artefact.manifest["seconds"] if stage.finished else float("nan")
-        console.print(f"{step.notebook:14} {stage.name:18} {stage.key}  {seconds:7.1f} s  {what}", highlight=False)
+        console.print(f"{step.notebook:14} {stage.name:18} {stage.key}  {seconds:7.1f} s  {what}")
 
 
 def _report(steps: list[Step], params: Params, params_file: str | Path, console: Console) -> None:
     """Build the report where every step is done and the last report showed something else."""
     if waiting := [step.notebook for step in steps if not step.done]:
-        console.print(f"no report yet: {', '.join(waiting)} not done", highlight=False)
+        console.print(f"no report yet: {', '.join(waiting)} not done")
         return
     record, shown = {step.notebook: step.record for step in steps}, steps[0].copy.with_name("report.json")
     page = project_root() / params.runtime.reports / params.tier / "report.md"
@@ -263,7 +263,7 @@ def _report(steps: list[Step], params: Params, params_file: str | Path, console:
         with console.status("report"):
             build_report(resolve(params_file))
         write_json(shown, record)
-    console.print(f"report: {os.path.relpath(page)}", highlight=False)
+    console.print(f"report: {os.path.relpath(page)}")
 
 
 def train(name: str, params_file: str | Path) -> Stage:
