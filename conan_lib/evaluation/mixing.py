@@ -1,0 +1,183 @@
+"""Stage mix: how well languages share one space, trained with and without CLR: UMAP, and the numbers beside the pictures.
+
+Every number is measured on the vectors themselves, never on the UMAP plane. Rows that are translations of each other form a group;
+intervals resample groups.
+"""
+
+from itertools import combinations, permutations
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from conan_lib.artefacts import write_json
+from conan_lib.data.records import write_table
+from conan_lib.evaluation.encoder import load_sentence_transformer
+from conan_lib.evaluation.mixing_texts import Sample, mixing_texts
+from conan_lib.evaluation.statistics import bootstrap_interval, paired_difference, statistic_interval
+from conan_lib.params.evaluation import MixingParams
+from conan_lib.stages import Stage
+
+MODELS = {"with CLR": "supervised", "without CLR": "supervised_no_clr"}
+PER_TEXT = ("purity", "entropy", "mean_r1")
+"""Numbers that each text has, so that two models can be compared in pairs."""
+
+
+def mix(stage: Stage) -> Stage:
+    """Embed the same texts with both models; write points.parquet (UMAP coordinates) and mixing.json (the numbers with their intervals).
+
+    Raises:
+        UserError: there are too few texts, or the archive that mixing.texts asks for is missing.
+    """
+    if stage.finished:
+        return stage
+    with stage.work() as work:
+        if stage.finished:
+            return stage
+        torch.set_num_threads(stage.runtime.threads)
+        params = stage.mixing
+        sample = mixing_texts(params, stage.inputs["data"].path)
+        numbers, per_text, points = {}, {}, []
+        for name, source in MODELS.items():
+            model = load_sentence_transformer(stage.inputs[source].path / "model", params.max_length, stage.runtime.device)
+            vectors = model.encode(sample.texts, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False).astype(
+                np.float64
+            )
+            numbers[name], per_text[name] = measure(vectors, sample, params)
+            points.append(_points(name, sample, project(vectors, params)))
+        write_table(stage.path / "points.parquet", pa.concat_tables(points))
+        differences = {
+            metric: paired_difference(*(per_text[name][metric] for name in reversed(MODELS)), params.bootstrap, params.seed, sample.groups)
+            for metric in PER_TEXT
+        }
+        write_json(stage.path / "mixing.json", {"texts": sample.source, **numbers, "with CLR - without CLR": differences})
+        short = {name: {metric: value["value"] for metric, value in n.items() if metric != "r1_matrix"} for name, n in numbers.items()}
+        work.commit({"texts": sample.source, "n": len(sample.texts), "languages": sample.languages, **short, "differences": differences})
+    return stage
+
+
+def measure(vectors: np.ndarray, sample: Sample, params: MixingParams) -> tuple[dict, dict[str, np.ndarray]]:
+    """All numbers of one model.
+
+    Args:
+        vectors: unit vectors, shape (N, D).
+        sample: language and group of each.
+
+    Returns:
+        {metric: {value, low, high, ...}} and, for PER_TEXT, the value of each text, shape (N,).
+    """
+    languages, groups = np.asarray(sample.langs), np.asarray(sample.groups)
+    near = nearest(vectors, params.neighbours)
+    hits = translation_hits(vectors, languages, groups)
+    rows = {
+        "purity": language_purity(near, languages),
+        "entropy": language_entropy(near, languages),
+        "mean_r1": _mean_hits(hits, languages),
+    }
+
+    def interval(values, clusters) -> dict:
+        low, high = bootstrap_interval(values, params.bootstrap, params.seed, clusters)
+        return {"value": float(np.mean(values)), "low": low, "high": high}
+
+    numbers: dict = {metric: interval(values, groups) for metric, values in rows.items()}
+    numbers["purity"]["chance"] = chance_purity(languages)
+    numbers["r1_matrix"] = {a: {b: float(np.mean(hits[a, b])) for b in sample.languages if b != a} for a in sample.languages}
+    numbers["alignment"] = interval(*translation_distances(vectors, groups))
+    spread = interval(pair_potentials(vectors), groups)
+    numbers["uniformity"] = {name: float(np.log(value)) for name, value in spread.items()}  # the logarithm keeps the order
+    numbers["centroid_distance"] = _centroids(vectors, languages, groups, params)
+    return numbers, rows
+
+
+def nearest(vectors: np.ndarray, k: int) -> np.ndarray:
+    """Rows of the k nearest neighbours by cosine, the text itself excluded. (N, D) -> (N, min(k, N - 1)), in no particular order."""
+    scores = vectors @ vectors.T
+    np.fill_diagonal(scores, -np.inf)
+    k = min(k, len(vectors) - 1)
+    return np.argpartition(-scores, k - 1, axis=1)[:, :k]
+
+
+def language_purity(near: np.ndarray, languages: np.ndarray) -> np.ndarray:
+    """Share of a text's neighbours in its own language, shape (N,): 1 where languages are apart, chance_purity where they are mixed."""
+    return (languages[near] == languages[:, None]).mean(axis=1)
+
+
+def chance_purity(languages: np.ndarray) -> float:
+    """Expected purity of neighbours drawn at random."""
+    _, counts = np.unique(languages, return_counts=True)
+    return float((counts * (counts - 1)).sum() / (len(languages) * (len(languages) - 1)))
+
+
+def language_entropy(near: np.ndarray, languages: np.ndarray) -> np.ndarray:
+    """Entropy of the languages among a text's neighbours over its largest possible value, log min(k, languages), shape (N,).
+
+    0 where all neighbours are of one language, 1 where they are evenly spread."""
+    names, codes = np.unique(languages, return_inverse=True)
+    counts = np.stack([(codes[near] == code).sum(axis=1) for code in range(len(names))], axis=1)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    entropy = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=1)
+    return entropy / np.log(max(2, min(near.shape[1], len(names))))
+
+
+def translation_hits(vectors: np.ndarray, languages: np.ndarray, groups: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+    """R@1 between each ordered pair of languages: is the nearest text of language b a translation? (a, b) -> shape (texts of a,)."""
+    rows = {language: np.flatnonzero(languages == language) for language in np.unique(languages)}
+    return {(a, b): groups[rows[b]][(vectors[rows[a]] @ vectors[rows[b]].T).argmax(axis=1)] == groups[rows[a]]
+            for a, b in permutations(rows, 2)}  # fmt: skip
+
+
+def translation_distances(vectors: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Alignment (Wang and Isola 2020): squared distance of each pair of translations, and the pair's group. Smaller is better aligned."""
+    distances, owners = [], []
+    for group in np.unique(groups):
+        members = vectors[groups == group]
+        for a, b in combinations(range(len(members)), 2):
+            distances.append(float(((members[a] - members[b]) ** 2).sum()))
+            owners.append(group)
+    return np.array(distances), np.array(owners)
+
+
+def pair_potentials(vectors: np.ndarray) -> np.ndarray:
+    """Uniformity (Wang and Isola 2020) is log E exp(-2 |x - y|^2); this is the mean of exp over the others, for each text, shape (N,)."""
+    potentials = np.exp(-2 * np.clip(2 - 2 * vectors @ vectors.T, 0, None))
+    np.fill_diagonal(potentials, 0)
+    return potentials.sum(axis=1) / (len(vectors) - 1)
+
+
+def project(vectors: np.ndarray, params: MixingParams) -> np.ndarray:
+    """UMAP, (N, D) -> (N, 2); seeded, so one process alone."""
+    from umap import UMAP
+
+    reducer = UMAP(n_neighbors=min(params.umap_neighbours, len(vectors) - 1), min_dist=params.umap_min_dist, metric="cosine",
+                   random_state=params.seed, n_jobs=1)  # fmt: skip
+    return reducer.fit_transform(vectors)
+
+
+def _mean_hits(hits: dict, languages: np.ndarray) -> np.ndarray:
+    """R@1 of each text over all target languages, shape (N,)."""
+    means = np.empty(len(languages))
+    for language in np.unique(languages):
+        means[languages == language] = np.mean([found for (a, _), found in hits.items() if a == language], axis=0)
+    return means
+
+
+def _centroids(vectors: np.ndarray, languages: np.ndarray, groups: np.ndarray, params: MixingParams) -> dict:
+    """Mean Euclidean distance between the languages' centroids, and each pair's."""
+    names = np.unique(languages).tolist()
+    order = np.unique(groups)
+    cube = np.stack([np.stack([vectors[(languages == name) & (groups == group)][0] for group in order]) for name in names])  # (lang, G, D)
+    pairs = list(combinations(range(len(names)), 2))
+
+    def distances(drawn: np.ndarray) -> np.ndarray:
+        centroids = np.bincount(drawn, minlength=len(order)) @ cube / len(drawn)
+        return np.array([np.linalg.norm(centroids[a] - centroids[b]) for a, b in pairs])
+
+    found = distances(np.arange(len(order)))
+    low, high = statistic_interval(lambda drawn: float(distances(drawn).mean()), len(order), params.bootstrap, params.seed)
+    matrix = {f"{names[a]}-{names[b]}": float(distance) for (a, b), distance in zip(pairs, found, strict=True)}
+    return {"value": float(found.mean()), "low": low, "high": high, "pairs": matrix}
+
+
+def _points(name: str, sample: Sample, plane: np.ndarray) -> pa.Table:
+    columns = {"model": [name] * len(sample.texts), "text": sample.texts, "lang": sample.langs, "group": sample.groups}
+    return pa.table({**columns, "x": plane[:, 0].astype(np.float64), "y": plane[:, 1].astype(np.float64)})

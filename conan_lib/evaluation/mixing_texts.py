@@ -1,0 +1,112 @@
+"""The texts that the mixing of languages is measured on: MultiEmo reviews in 11 languages, or held-out verses.
+
+MultiEmo is read out of BIG-bench's source archive; its files carry a canary and are for evaluation only, never for training.
+"""
+
+import json
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from conan_lib.data.records import read
+from conan_lib.errors import UserError
+from conan_lib.params.evaluation import MixingParams
+from conan_lib.stages import project_root
+
+MEMBER = re.compile(r"/multiemo/all_text_([a-z]{2})/task\.json$")
+EXTRA_ROW = {"pl": 6428}
+"""The Polish file has one review more than the others, at this row; without it the sentiments of all 11 files agree row by row."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Aligned texts: each group has one text in every language."""
+
+    source: str
+    """What the texts are, for the figure."""
+    texts: list[str]
+    langs: list[str]
+    groups: list[str]
+
+    @property
+    def languages(self) -> list[str]:
+        return sorted(set(self.langs))
+
+
+def mixing_texts(params: MixingParams, data: Path) -> Sample:
+    """Choose `texts_per_language` groups, by seed.
+
+    Args:
+        params: which texts, how many, where the archive is.
+        data: the data artefact.
+
+    Raises:
+        UserError: multiemo is asked for and its archive is not there, or there are no four groups with a text in every language.
+    """
+    archive = project_root() / params.multiemo_archive
+    if params.texts == "multiemo" and not archive.is_file():
+        raise UserError(
+            f"mixing.texts: multiemo needs {archive}: get it with `pip download --no-deps --no-binary :all: bigbench==1.0.0`, "
+            "name its place in mixing.multiemo_archive, or set mixing.texts to heldout"
+        )
+    if params.texts == "multiemo" or (params.texts == "auto" and archive.is_file()):
+        rows, source = read_multiemo(archive), "MultiEmo reviews"
+    else:
+        rows, source = read(data / "mixing.parquet"), "held-out Bible verses"
+    return choose(rows, source, params.texts_per_language, params.seed)
+
+
+def choose(rows: list[dict], source: str, count: int, seed: int) -> Sample:
+    """A seeded choice of groups that have exactly one text in every language."""
+    languages = {row["lang"] for row in rows}
+    groups: dict[str, dict[str, str]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], {})[row["lang"]] = row["text"]
+    whole = sorted(group for group, texts in groups.items() if set(texts) == languages)
+    if len(whole) < 4:
+        raise UserError(f"mixing.texts: {source}: {len(whole)} groups have a text in all of {', '.join(sorted(languages))}; 4 are needed")
+    chosen = np.random.default_rng(seed).permutation(len(whole))[:count]
+    picked = [(groups[whole[i]][language], language, whole[i]) for language in sorted(languages) for i in sorted(chosen)]
+    texts, langs, names = (list(column) for column in zip(*picked, strict=True))
+    return Sample(source, texts, langs, names)
+
+
+def read_multiemo(archive: Path) -> list[dict]:
+    """All reviews as rows {text, lang, group, sentiment}; the archive is streamed, nothing is unpacked. About ten seconds.
+
+    Raises:
+        UserError: not a gzipped tar, no MultiEmo in it, or its languages are not aligned row by row.
+    """
+    by_language: dict[str, list[dict]] = {}
+    try:
+        with tarfile.open(archive, "r|gz") as stream:
+            for member in stream:
+                if found := MEMBER.search(member.name):
+                    by_language[found[1]] = json.load(stream.extractfile(member))["examples"]
+                elif by_language and "/multiemo/all_" not in member.name:
+                    break  # members are sorted by name: no more of them
+    except (tarfile.TarError, EOFError, OSError, json.JSONDecodeError) as error:
+        raise UserError(f"mixing.multiemo_archive: {archive}: {type(error).__name__} {error}: download it again") from None
+    if not by_language:
+        raise UserError(f"mixing.multiemo_archive: {archive}: no multiemo/all_text_XX/task.json in it: give the sdist of bigbench 1.0.0")
+    count = min(map(len, by_language.values()))
+    for language, row in EXTRA_ROW.items():
+        if len(by_language.get(language, [])) == count + 1:
+            del by_language[language][row]
+    sentiments = {language: [_sentiment(example) for example in examples] for language, examples in by_language.items()}
+    odd = [language for language, values in sentiments.items() if values != next(iter(sentiments.values()))]
+    if odd:
+        raise UserError(f"mixing.multiemo_archive: {archive}: the rows of {', '.join(odd)} are not aligned with the others")
+    return [
+        {"text": example["input"], "lang": language, "group": f"multiemo/{row}", "sentiment": sentiments[language][row]}
+        for language, examples in by_language.items()
+        for row, example in enumerate(examples)
+    ]
+
+
+def _sentiment(example: dict) -> str:
+    scores = example["target_scores"]
+    return max(scores, key=scores.get)
