@@ -1,4 +1,4 @@
-"""Pairs of made-up sentences, written into a finished data artefact, and an encoder of random weights, for tests of contrastive training."""
+"""Pairs of made-up sentences, written into a finished data artefact, and an untrained encoder, for tests of contrastive training."""
 
 import numpy as np
 import pyarrow as pa

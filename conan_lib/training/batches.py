@@ -35,7 +35,7 @@ class Task:
     def __post_init__(self):
         if len(self.rows) < self.batch_size:
             raise UserError(
-                f"task {self.name}: {len(self.rows)} rows are fewer than its batch of {self.batch_size}: make the batch smaller or its data larger"
+                f"task {self.name}: {len(self.rows)} rows are less than a batch of {self.batch_size}: lower its batch size or add data"
             )
 
 

@@ -1,7 +1,7 @@
-"""Stages 3 and 4: weakly supervised contrastive training under the soft mask, then supervised training with CLR and dynamic negatives.
+"""Stages 3 and 4: weakly supervised contrastive training under the soft mask, then supervised training with dynamic negatives.
 
-Both run on sentence-transformers' trainer (accelerate below it). What is ours is the batch (batches.py), the loss of each task, and the pool
-of negatives; a checkpoint holds all of it.
+Both run on sentence-transformers' trainer (accelerate below it). What is ours is the batch (batches.py), the loss of each task, and the
+pool of negatives; a checkpoint holds all of it.
 """
 
 import math
@@ -150,8 +150,8 @@ def _mean_loss(rows: Sequence[dict]) -> float:
 class ContrastiveLoss(nn.Module):
     """The loss of whichever task a batch brings, over the Matryoshka prefixes of its embeddings.
 
-    Pair tasks: InfoNCE of each anchor against every distinct candidate text of the batch (all positives and all hard negatives), save its own
-    text and the other positives of an equal anchor. STS: CoSENT. Scores of hard negatives at the full width feed the pool.
+    Pair tasks: InfoNCE of each anchor against every distinct candidate text of the batch (all positives and all hard negatives), save its
+    own text and the other positives of an equal anchor. STS: CoSENT. Scores of hard negatives at the full width feed the pool.
 
     Args:
         model: encodes; kept under this name so that the trainer can put its distributed wrapper here.
@@ -196,6 +196,20 @@ class ContrastiveLoss(nn.Module):
         return info_nce_from_scores(scores, own, self.temperature, excluded=false_negatives(anchor, candidates, own))
 
 
+class ContrastiveTrainer(SentenceTransformerTrainer):
+    """The trainer with our batches; the model card is the report's to write."""
+
+    def __init__(self, *args, sampler: TaskBatchSampler, **kwargs):
+        self.sampler = sampler
+        super().__init__(*args, **kwargs)
+
+    def get_batch_sampler(self, dataset, **_) -> TaskBatchSampler:
+        return self.sampler
+
+    def add_model_card_callback(self, default_args_dict) -> None:
+        pass
+
+
 def fit(
     model: SentenceTransformer,
     loss: ContrastiveLoss,
@@ -224,7 +238,6 @@ def fit(
         data_seed=section.seed,
         bf16=section.precision == "bf16",
         use_cpu=stage.runtime.device == "cpu",
-        batch_sampler=lambda *_, **__: TaskBatchSampler(tasks, section.max_steps, section.seed),
         save_steps=stage.runtime.save_steps,
         save_total_limit=2,
         logging_steps=max(1, section.max_steps // 10),
@@ -236,7 +249,8 @@ def fit(
             "contrastive training runs in one process for now (its negatives are not gathered): start it without accelerate launch"
         )
     numbers = [(number, row) for number, task in enumerate(tasks) for row in range(len(task.rows))]
-    trainer = SentenceTransformerTrainer(
+    trainer = ContrastiveTrainer(
+        sampler=TaskBatchSampler(tasks, section.max_steps, section.seed),
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict({"task": [number for number, _ in numbers], "row": [row for _, row in numbers]}),

@@ -1,4 +1,4 @@
-"""Hard negatives: every anchor's ranked candidates, found once by the weak-stage model; NegativePool (mining.py) then chooses among them."""
+"""Hard negatives: every anchor's ranked candidates, found once by the weak-stage model; NegativePool then chooses among them."""
 
 import os
 from collections import defaultdict

@@ -50,7 +50,7 @@ def test_the_order_depends_on_the_seed_alone():
 
 
 def test_fewer_rows_than_a_batch_are_refused():
-    with pytest.raises(UserError, match="task a: 3 rows are fewer than its batch of 4"):
+    with pytest.raises(UserError, match="task a: 3 rows are less than a batch of 4"):
         pairs("a", 3, 4)
 
 

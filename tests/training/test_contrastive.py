@@ -1,6 +1,6 @@
-"""Invariants: the loss of a batch of distinct texts is sentence-transformers' loss of its pairs; killed and resumed in the second epoch, the
-weights and the swaps are those of an uninterrupted run; the exported model loads in plain sentence-transformers with equal vectors; alpha
-rises from 0 along its schedule; without CLR no step trains CLR."""
+"""Invariants: the loss of a batch of distinct texts is sentence-transformers' loss of its pairs; killed and resumed in the second epoch,
+the weights and the swaps are those of an uninterrupted run; the exported model loads in plain sentence-transformers with equal vectors;
+alpha rises from 0 along its schedule; without CLR no step trains CLR."""
 
 import json
 

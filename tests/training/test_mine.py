@@ -1,5 +1,5 @@
-"""Invariants: candidates are the best passages of the passage's language by cosine, in order, after the skipped ranks; never a positive, its
-equal in text, or another positive of the same question."""
+"""Invariants: candidates are the best passages of the passage's language by cosine, in order, after the skipped ranks; never a positive,
+its equal in text, or another positive of the same question."""
 
 import numpy as np
 import torch
