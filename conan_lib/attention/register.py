@@ -12,7 +12,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from conan_lib.attention.softmask import SoftMask, soft_mask_attention
+from conan_lib.attention.softmask import SoftMask, kind, soft_mask_attention
 from conan_lib.errors import UserError
 
 NAME = "soft_mask"
@@ -91,28 +91,44 @@ def attention_forward(
 
 
 def set_soft_mask(model: nn.Module, **values: Any) -> None:
-    """Sets alpha, reading or ratio on every transformers model inside `model` (a SentenceTransformer, a wrapped or PEFT model, ...)."""
-    for module in model.modules():
-        if isinstance(module, PreTrainedModel):
-            for name, value in values.items():
-                setattr(module.config, f"soft_mask_{name}", value)
-            settings(module.config)
+    """Sets alpha, reading or ratio on every soft-masked transformers model inside `model` (a SentenceTransformer, a PEFT model, ...).
+
+    Raises:
+        UserError: there is none, or a value is outside its range.
+    """
+    for config in _configs(model):
+        for name, value in values.items():
+            setattr(config, f"soft_mask_{name}", value)
+        settings(config)
 
 
 def to_stock(model: nn.Module) -> None:
-    """Turns a model at the end of its transition (alpha = 1, ratio l/i) into a stock bidirectional one: SDPA, config.is_causal = False.
+    """Turns a model at an end of the transition into a stock one: SDPA, config.is_causal = False at alpha = 1, True at alpha = 0.
 
     Its config then names nothing of ours, and the saved model loads in plain transformers or sentence-transformers with equal vectors.
+
+    Raises:
+        UserError: the mask is between its ends, or the ratio i/l keeps it from being bidirectional.
     """
+    for config in _configs(model):
+        chosen = settings(config)
+        if (end := kind(**chosen)) == "soft":
+            raise UserError(f"soft_mask: {chosen} is neither causal nor bidirectional, so no stock model gives its vectors")
+        config.is_causal = end == "causal"
+        for name in DEFAULTS:
+            config.__dict__.pop(name, None)
     for module in model.modules():
         if isinstance(module, PreTrainedModel):
-            chosen = settings(module.config)
-            if chosen["alpha"] < 1 or chosen["ratio"] != "l/i":
-                raise UserError(f"soft_mask: only alpha = 1 with ratio l/i is stock bidirectional attention, not {chosen}")
             module.set_attn_implementation("sdpa")
-            module.config.is_causal = False
-            for name in DEFAULTS:
-                module.config.__dict__.pop(name, None)
+
+
+def _configs(model: nn.Module) -> list[Any]:
+    """The configs of the soft-masked transformers models inside a module, each once."""
+    inside = (module.config for module in model.modules() if isinstance(module, PreTrainedModel))
+    found = list({id(config): config for config in inside if config._attn_implementation == NAME}.values())
+    if not found:
+        raise UserError(f'soft_mask: no model inside {type(model).__name__} uses it: load it with attn_implementation="{NAME}"')
+    return found
 
 
 AttentionInterface.register(NAME, attention_forward)

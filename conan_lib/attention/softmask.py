@@ -89,6 +89,13 @@ def reference_attention(
     return scores.masked_fill(~visible(segments)[:, None], -torch.inf).softmax(-1) @ v
 
 
+def kind(alpha: float, reading: Reading = "weight", ratio: Ratio = "l/i") -> Literal["causal", "bidirectional", "soft"]:
+    """Where the soft mask is a stock one: `weight` at alpha = 0 is causal, l/i at alpha = 1 bidirectional in either reading."""
+    if alpha <= 0 and reading == "weight":
+        return "causal"
+    return "bidirectional" if alpha >= 1 and ratio == "l/i" else "soft"
+
+
 class SoftMask:
     """One batch's mask, made once in a forward pass and shared by all its layers.
 
@@ -103,12 +110,6 @@ class SoftMask:
         self.segments, self.full, self.alpha, self.reading, self.ratio = segments, full, alpha, reading, ratio
         self._kept: tuple | None = None
 
-    def kind(self, alpha: float) -> Literal["causal", "bidirectional", "soft"]:
-        """Where the mask is one of the two stock ones: `weight` at alpha = 0, and l/i at alpha = 1 in either reading."""
-        if alpha <= 0 and self.reading == "weight":
-            return "causal"
-        return "bidirectional" if alpha >= 1 and self.ratio == "l/i" else "soft"
-
     def terms(self, alpha: float, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
         """(factor, bias), each (B, 1, L, L) or None: `weight` has bias log M and no factor; `logit` factor M and bias 0 or -inf."""
         if self._kept is None or self._kept[0] != (alpha, dtype):
@@ -116,14 +117,12 @@ class SoftMask:
         return self._kept[1]
 
     def _terms(self, alpha: float, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-        kind = self.kind(alpha)
-        if self.full and kind != "soft":
+        end = kind(alpha, self.reading, self.ratio)
+        if self.full and end != "soft":
             return None, None
         seen = visible(self.segments)
-        if kind == "causal":
-            return None, seen.tril()[:, None]
-        if kind == "bidirectional":
-            return None, seen[:, None]
+        if end != "soft":
+            return None, (seen.tril() if end == "causal" else seen)[:, None]
         c = row_coefficients(alpha, self.segments, self.ratio)
         if self.reading == "weight":
             return None, _over_rows(0.0, c.log().to(dtype)).masked_fill(~seen, -torch.inf)[:, None]
@@ -137,12 +136,12 @@ def soft_mask_attention(
     """The same attention by stock kernels -> (B, H, L, D). Arguments as in `reference_attention`; alpha overrides the mask's own.
 
     `weight` is torch's scaled_dot_product_attention with the additive mask log M, `logit` plain maths (no stock kernel scales logits).
-    At the stock ends (`SoftMask.kind`) it is SDPA's own causal or bidirectional attention.
+    At the stock ends (`kind`) it is SDPA's own causal or bidirectional attention.
     """
     alpha = mask.alpha if alpha is None else alpha
     factor, bias = mask.terms(alpha, q.dtype)
     if factor is None:
-        causal = bias is None and mask.kind(alpha) == "causal"
+        causal = bias is None and kind(alpha, mask.reading, mask.ratio) == "causal"
         return F.scaled_dot_product_attention(
             q, k, v, bias, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
         )

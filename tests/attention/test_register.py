@@ -149,8 +149,9 @@ def test_generation_at_alpha_0_is_that_of_the_stock_model():
         model.generate(tokens(), **arguments)
 
 
-def test_to_stock_keeps_the_vectors_and_names_nothing_of_ours(tmp_path):
-    model = tiny(alpha=1.0, reading="weight")
+@pytest.mark.parametrize(("alpha", "causal"), [(1.0, False), (0.0, True)])
+def test_to_stock_keeps_the_vectors_and_names_nothing_of_ours(tmp_path, alpha, causal):
+    model = tiny(alpha=alpha)
     ids = tokens()
     mask = torch.ones_like(ids)
     mask[0, 6:] = 0
@@ -159,10 +160,18 @@ def test_to_stock_keeps_the_vectors_and_names_nothing_of_ours(tmp_path):
     model.save_pretrained(tmp_path)
     assert "soft_mask" not in (tmp_path / "config.json").read_text()
     stock = LlamaModel.from_pretrained(tmp_path)
-    assert stock.config._attn_implementation == "sdpa" and stock.config.is_causal is False
+    assert stock.config._attn_implementation == "sdpa" and stock.config.is_causal is causal
     torch.testing.assert_close(states(stock, ids, mask) * mask[..., None], ours * mask[..., None], rtol=1e-5, atol=1e-5)
-    with pytest.raises(UserError, match="alpha = 1"):
-        to_stock(tiny(alpha=0.5))
+    for between in ({"alpha": 0.5}, {"ratio": "i/l"}, {"alpha": 0.0, "reading": "logit"}):
+        with pytest.raises(UserError, match="neither causal nor bidirectional"):
+            to_stock(tiny(**between))
+
+
+def test_is_causal_in_the_config_does_not_touch_the_soft_mask():
+    model = tiny(alpha=0.3)
+    before = states(model, tokens())
+    model.config.is_causal = False
+    torch.testing.assert_close(states(model, tokens()), before)
 
 
 def test_gemma_without_its_local_layers_is_covered():
@@ -181,6 +190,8 @@ def test_refusals():
         states(tiny(), tokens(), soft_mask_alpha=-0.1)
     with pytest.raises(UserError, match="4-D"):
         states(tiny(), tokens(), torch.ones(2, 1, 9, 9, dtype=torch.bool))
+    with pytest.raises(UserError, match="no model inside LlamaModel uses it"):
+        set_soft_mask(tiny(attention="sdpa"), alpha=0.5)
     sliding = MistralModel._from_config(MistralConfig(**SIZES, sliding_window=4), attn_implementation="soft_mask")
     with pytest.raises(UserError, match="mistral has sliding-window"):
         states(sliding, tokens())
