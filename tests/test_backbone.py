@@ -30,7 +30,9 @@ from conan_lib.errors import UserError
 from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.tokenizer import train_bpe
 
-SMALL = BackboneParams(layers=2, hidden_size=16, heads=4, kv_heads=2, ffn_size=24, context_length=64, initializer_range=0.3)
+SMALL = BackboneParams(
+    layers=2, hidden_size=16, heads=4, kv_heads=2, ffn_size=24, context_length=64, initializer_range=0.3, residual_init="normal"
+)
 TEXTS = ["the river runs", "der alte Bäcker öffnet früh seine Tür", "山高水长", "stone"]
 
 
@@ -72,7 +74,8 @@ def test_flops_are_those_that_torch_counts():
     model = LlamaForCausalLM(configuration(one_head, 320))
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         model(torch.ones(1, 40, dtype=torch.long), use_cache=False)
-    assert counter.get_total_flops() == 40 * flops_per_token(one_head, 320, 40)
+    expected = 40 * flops_per_token(one_head, 320, 40)
+    assert counter.get_total_flops() == pytest.approx(expected, rel=1e-3)  # some versions take the table of angles by a product
 
 
 def test_describe_names_the_size():
@@ -118,6 +121,14 @@ def test_a_saved_model_is_stock_and_comes_back(saved):
 def test_weights_follow_the_seed():
     a, b, c = (build(SMALL, 320, seed).model.embed_tokens.weight for seed in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_zero_residual_weights_start_every_layer_as_the_identity():
+    model = build(SMALL.model_copy(update={"residual_init": "zero"}), 320, seed=0).eval()
+    ids = torch.arange(3, 20)[None]
+    torch.testing.assert_close(model.model(ids).last_hidden_state, model.model.norm(model.model.embed_tokens(ids)))
+    normal = build(SMALL, 320, seed=0)
+    assert torch.equal(normal.model.layers[0].self_attn.q_proj.weight, model.model.layers[0].self_attn.q_proj.weight)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "lasttoken"])

@@ -13,7 +13,9 @@ from conan_lib.data.packing import IGNORE, Blocks
 from conan_lib.errors import UserError
 from conan_lib.params.model import BackboneParams
 
-BACKBONE = BackboneParams(layers=2, hidden_size=16, heads=4, kv_heads=2, ffn_size=24, context_length=64, initializer_range=0.3)
+BACKBONE = BackboneParams(
+    layers=2, hidden_size=16, heads=4, kv_heads=2, ffn_size=24, context_length=64, initializer_range=0.3, residual_init="normal"
+)
 DOCUMENTS = [[1, 9, 8, 7, 2], [1, 5, 2], [1, 6, 6, 5, 4, 3, 2], [1, 9, 2]]
 
 
