@@ -11,7 +11,9 @@ from rich.table import Table
 from conan_lib import pipeline
 from conan_lib.errors import UserError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Conan-Embedding-v2, reproduced from a parameter file.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Conan-Embedding-v2, reproduced from a parameter file."
+)
 File = Annotated[Path, typer.Argument(help="A parameter file, for example params/tiny.yaml.", show_default=False)]
 Select = Annotated[str | None, typer.Option(help="By number (5), notebook (05_weak) or stage (weak).")]
 
