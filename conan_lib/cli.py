@@ -15,7 +15,6 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Conan-Embedding-v2, reproduced from a parameter file."
 )
 File = Annotated[Path, typer.Argument(help="A parameter file, for example params/tiny.yaml.", show_default=False)]
-Select = Annotated[str | None, typer.Option(help="By number (5), notebook (05_weak) or stage (weak).")]
 
 (_UsageError,) = typer.BadParameter.__bases__  # typer carries its own copy of click, so there is no public name for it
 
