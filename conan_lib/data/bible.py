@@ -98,8 +98,10 @@ class Scripture:
         books = (*params.train_books, *params.dev_books, *params.test_books) if params.train_books else range(1, 67)
         texts = parallel(_read, [(edition, tuple(books)) for edition in chosen], workers)
         self._verses: dict[str, dict[Verse, str]] = {edition.code: found for edition, found in zip(chosen, texts, strict=True)}
-        self.tainted: set[Verse] = set()
+        self.tainted: frozenset[Verse] = frozenset()
         """Verses of training books whose text, in some language, overlaps an evaluation set: in no training file."""
+        self._aligned: dict[str, list[Verse]] = {}
+        self._passages: dict[tuple[str, int], list[list[Verse]]] = {}
 
     def split(self, book: int) -> str:
         """train, dev or test."""
@@ -111,12 +113,17 @@ class Scripture:
 
     def verses(self, split: str) -> list[Verse]:
         """Verses of a split that every language has, in canonical order; tainted ones are left out."""
-        primary = [self._verses[found[0].code] for found in self.editions.values()]
-        return [
-            verse
-            for verse in sorted(primary[0])
-            if self.split(verse[0]) == split and verse not in self.tainted and all(verse in texts for texts in primary)
-        ]
+        if split not in self._aligned:
+            first, *others = (self._verses[found[0].code].keys() for found in self.editions.values())
+            shared = set(first).intersection(*others) - self.tainted
+            self._aligned[split] = sorted(verse for verse in shared if self.split(verse[0]) == split)
+        return self._aligned[split]
+
+    def taint(self, verses: Iterable[Verse]) -> None:
+        """Take verses out of every training text."""
+        self.tainted = self.tainted.union(verses)
+        self._aligned.clear()
+        self._passages.clear()
 
     def every_edition(self, split: str) -> Iterator[tuple[str, dict[Verse, str]]]:
         """(language, verse -> text) of every edition that was read."""
@@ -135,7 +142,9 @@ class Scripture:
 
     def passages(self, split: str, length: int) -> list[list[Verse]]:
         """Runs of `length` consecutive verses of one chapter, without overlap."""
-        runs: list[list[Verse]] = []
+        if (split, length) in self._passages:
+            return self._passages[split, length]
+        runs = self._passages[split, length] = []
         run: list[Verse] = []
         for verse in self.verses(split):
             if run and (verse[:2] != run[-1][:2] or verse[2] != run[-1][2] + 1):

