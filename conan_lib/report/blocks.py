@@ -1,9 +1,11 @@
 """What a report is made of: sections of text, tables, figures, and statements of what is missing."""
 
 import math
+import numbers
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import matplotlib.figure
@@ -13,6 +15,9 @@ from conan_lib.errors import UserError
 from conan_lib.report.figures import style
 from conan_lib.report.run import Run
 from conan_lib.stages import Stage, project_root
+
+NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?( ?%| s)?( \[[-+\d., ]+\])?")
+"""A number, with a unit or an interval where it has one."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +51,19 @@ class Table:
     def header(self) -> list[str]:
         return [str(column) for column in self.frame.columns]
 
-    @property
+    @cached_property
     def cells(self) -> list[list[str]]:
-        """Every cell as text, none of them blank."""
-        return [[number(value, self.missing) for value in row] for row in self.frame.itertuples(index=False)]
+        """Every cell as text, none of them blank; the floats of a column have the same number of decimals."""
+        columns = [list(self.frame.iloc[:, place]) for place in range(self.frame.shape[1])]
+        decimals = [max((_decimals(value) for value in column), default=0) for column in columns]
+        return [
+            [number(value, self.missing, places) for value, places in zip(row, decimals, strict=True)] for row in zip(*columns, strict=True)
+        ]
 
-    @property
+    @cached_property
     def numeric(self) -> list[bool]:
         """Columns that are set flush right."""
-        return [all(re.match(r"[-+]?[\d.]", cell) or cell == self.missing for cell in column) for column in zip(*self.cells, strict=True)]
+        return [all(NUMBER.fullmatch(cell) or cell == self.missing for cell in column) for column in zip(*self.cells, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -116,18 +125,25 @@ def _block(run: Run, what: str, stages: tuple[str, ...], make: Callable[..., Any
     return wrap(made, tuple(map(run.key, stages)))
 
 
-def number(value: Any, missing: str = "not measured") -> str:
-    """A cell as text: thousands separated, at most three decimals, never blank."""
-    if value is None or value is pd.NA or value == "" or (isinstance(value, float) and math.isnan(value)):
+def number(value: Any, missing: str = "not measured", decimals: int = 3) -> str:
+    """A cell as text, never blank: thousands separated, floats with `decimals` places."""
+    if value is None or value is pd.NA or value in ("", [], (), {}) or (isinstance(value, float) and math.isnan(value)):
         return missing
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) or (hasattr(value, "dtype") and value.dtype.kind in "iu"):
-        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {number(inner, missing)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(number(inner, missing) for inner in value)
+    if isinstance(value, numbers.Integral):
+        return f"{int(value):,}"
     if not isinstance(value, float):
-        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    if abs(value) >= 1000 or (value == int(value) and abs(value) > 1):
-        return f"{value:,.0f}"
-    if 0 < abs(value) < 0.001:
-        return f"{value:.2g}"
-    return re.sub(r"(\.\d\d)0$", r"\1", f"{value:.3f}")
+        return str(value)
+    return f"{value:.2g}" if 0 < abs(value) < 0.001 else f"{value:,.{decimals}f}"
+
+
+def _decimals(value: Any) -> int:
+    """Decimals that show a float: at most three, fewer from a thousand up."""
+    if not isinstance(value, float) or math.isnan(value) or abs(value) >= 1000:
+        return 0
+    return len(f"{value:.3f}".rstrip("0").partition(".")[2])

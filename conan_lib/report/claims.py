@@ -51,7 +51,8 @@ def judge(run: Run) -> list[tuple[Claim, Finding]]:
 
 def _arms(changes: str, seed: str) -> Callable[[Run], Finding]:
     return not_run(
-        f"its arms were not trained in this tier; to test it, give one parameter file for each arm (`base:` and {changes}), three seeds each "
+        f"its arms were not trained in this tier; to test it, give one parameter file for each arm (`base:` and {changes}), three seeds "
+        "each "
         f"({seed}), and `conan-lib run` them"
     )
 
@@ -144,7 +145,7 @@ CLAIMS: tuple[Claim, ...] = (
         "A 1.5B model encodes several times faster than 7B embedders.",
         "Table 5, minutes: Conan-v2 (1503M) 5.14, stella-1.5B 5.54, gte-Qwen2-7B 31.78, NV-Embed-v2 33.58.",
         "Texts per second of our model and of larger peers on the same texts and machine.",
-        "Reproduced at the paper's sizes only: six times a 7B model's rate. At small sizes: directional if above the fastest larger peer.",
+        "Reproduced at the paper's sizes only: six times a 7B model's rate. Below: directional if above the fastest larger network.",
         findings.faster_than_larger,
         (4,),
     ),

@@ -4,6 +4,7 @@ Every figure is a function from finished stages to a matplotlib Figure; notebook
 """
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
@@ -83,6 +84,17 @@ STYLE = {
 def style() -> AbstractContextManager:
     """The rc context that every figure is drawn in: `with style(): figure = Figure(...)`."""
     return matplotlib.rc_context(STYLE)
+
+
+def show_in_notebooks() -> None:
+    """Teach IPython to draw figures that are made without pyplot; without a notebook nothing happens."""
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
+        from IPython.core.pylabtools import select_figure_formats
+
+        select_figure_formats(shell, {"png"})
+
+
+show_in_notebooks()
 
 
 def language_colours(languages: Iterable[str]) -> dict[str, str]:
@@ -165,7 +177,7 @@ def budget(stages: Mapping[str, Stage]) -> Figure:
         bars = axis.barh(list(done), list(done.values()), color=PALETTE[0], height=0.66)
         axis.bar_label(bars, [f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s" for seconds in done.values()], padding=4)
         axis.invert_yaxis()
-        axis.set(xlabel="wall-clock seconds", title=f"{sum(done.values()):.0f} s of work in all", xlim=(0, 1.12 * max(done.values())))
+        axis.set(xlabel="wall-clock seconds", title=f"{sum(done.values()):.0f} s of work in all", xlim=(0, 1.12 * max(done.values()) or 1))
         axis.grid(axis="y", visible=False)
         return figure
 

@@ -19,6 +19,8 @@ Verdict = Literal["reproduced", "directional", "contradicted", "not testable at 
 Interval = tuple[float, float]
 MIN_SEEDS = 3
 CROSSLINGUAL = "bible-clr"
+STATIC = frozenset(("wordllama",))
+"""Peers that look vectors up and run no network: not what the paper's larger models are."""
 RECALL = MAIN_METRIC["crosslingual"]
 INDO_EUROPEAN = frozenset(
     ("bg", "bn", "ca", "cs", "da", "de", "es", "fa", "fr", "hi", "it", "nl", "no", "pl", "pt", "ro", "ru", "sv", "uk")
@@ -37,6 +39,11 @@ class Finding:
     interval: Interval | None = None
     seeds: int = 0
     keys: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """The note's first part: why there is no number."""
+        return self.note.partition(";")[0]
 
     def __post_init__(self):
         if self.effect is not None and not (self.keys and isfinite(self.effect)):
@@ -82,28 +89,24 @@ def crosslingual(run: Run, model: str, metric: str = RECALL) -> dict[str, dict]:
 
 def languages_merge(run: Run) -> Finding:
     """C2: neighbours of other languages are nearer with CLR than without."""
-    return _mixing(run, "entropy", "bits of neighbour entropy")
+    return _mixing(run, "entropy", "neighbour entropy, 0 to 1, with minus without")
 
 
 def clr_lifts_crosslingual(run: Run) -> Finding:
     """C3: cross-lingual R@1 with CLR minus without."""
-    return _mixing(run, "mean_r1", "mean cross-lingual R@1")
+    return _mixing(run, "mean_r1", "cross-lingual R@1, with minus without")
 
 
 def _mixing(run: Run, measure: str, unit: str) -> Finding:
+    """A measure of the stage mix on the same texts, with CLR minus without, by its paired interval."""
     mixing = run.file("mix", "mixing.json")
     if not mixing:
         return Finding("not run", run.unfinished("supervised", "supervised_no_clr", "mix") or "stage mix left no mixing.json")
-    arms = [_with_interval(mixing[arm], measure) for arm in ("with CLR", "without CLR")]
-    (a, a_interval), (b, b_interval) = arms
-    note = f"with CLR {a:.3f}, without {b:.3f}"
-    if a_interval is None or b_interval is None:
-        return Finding("not testable at this scale", f"{note}; no interval was measured", a - b, unit, None, 1, (run.key("mix"),))
-    effect, interval = difference_of(*arms)
-    verdict = difference(effect, interval, seeds=1)
-    return Finding(
-        verdict, f"{note}; {_reading(effect, interval)}; one seed, interval over texts", effect, unit, interval, 1, (run.key("mix"),)
-    )
+    paired = mixing["with CLR - without CLR"][measure]
+    effect, interval = paired["difference"], (paired["low"], paired["high"])
+    values = f"with CLR {mixing['with CLR'][measure]['value']:.3f}, without {mixing['without CLR'][measure]['value']:.3f}"
+    note = f"{values}; {_reading(effect, interval)}; one seed, paired interval over texts of {mixing['texts']}"
+    return Finding(difference(effect, interval, seeds=1), note, effect, unit, interval, 1, (run.key("mix"),))
 
 
 def _reading(effect: float, interval: Interval) -> str:
@@ -111,14 +114,6 @@ def _reading(effect: float, interval: Interval) -> str:
     if low <= 0 <= high:
         return "the interval holds zero, so the two cannot be told apart"
     return "points the claim's way" if effect > 0 else "points against the claim"
-
-
-def _with_interval(entry: dict, name: str) -> tuple[float, Interval | None]:
-    """A measure and its interval, kept as {name: value, name_low, name_high} or {name: {value, low, high}}."""
-    value = entry[name]
-    nested = value if isinstance(value, dict) else {"value": value, "low": entry.get(f"{name}_low"), "high": entry.get(f"{name}_high")}
-    interval = None if nested.get("low") is None or nested.get("high") is None else (nested["low"], nested["high"])
-    return nested["value"], interval
 
 
 def negatives_stay_hard(run: Run) -> Finding:
@@ -161,16 +156,16 @@ def small_dims_keep_quality(run: Run, share: float = 0.9) -> Finding:
 
 
 def faster_than_larger(run: Run) -> Finding:
-    """C9: texts per second of our model over those of the larger peers on the same machine."""
+    """C9: texts per second of our model over those of the fastest larger network on the same machine."""
     rows = {row["model"]: row for name in ("evaluate", "peers") for row in run.file(name, "speed.json") or []}
     ours = rows.pop("supervised", None)
     if ours is None:
         return Finding("not run", run.unfinished("evaluate") or "speed.json has no row for supervised")
-    larger = {name: row for name, row in rows.items() if (row.get("parameters") or 0) > ours["parameters"] and row.get("texts_per_second")}
+    larger = {name: row for name, row in rows.items() if name not in STATIC and (row.get("parameters") or 0) > ours["parameters"]}
     keys = (run.key("evaluate"),)
     if not larger:
         rate = f"{ours['texts_per_second']:.0f} texts/s at {ours['parameters']:,} parameters"
-        return Finding("not testable at this scale", f"{rate}; no larger model was timed beside it", keys=keys)
+        return Finding("not testable at this scale", f"{rate}; no larger network was timed beside it", keys=keys)
     name, peer = max(larger.items(), key=lambda item: item[1]["texts_per_second"])
     ratio = ours["texts_per_second"] / peer["texts_per_second"]
     note = (
@@ -208,13 +203,9 @@ def distant_languages_weaker(run: Run) -> Finding:
 
 
 def training_share(run: Run) -> dict[str, float]:
-    """Language -> share of the characters that the data stage kept, from the last row of each source in funnel.json."""
-    last: dict[tuple[str, str], int] = {(row["source"], row["lang"]): row["chars"] for row in run.file("data", "funnel.json") or []}
-    total = sum(last.values())
-    shares: dict[str, float] = {}
-    for (_, language), characters in last.items():
-        shares[language] = shares.get(language, 0.0) + characters / total if total else 0.0
-    return shares
+    """Language -> share of the characters that training text has; empty where stage data does not say."""
+    characters = run.results("data").get("train_chars") or {}
+    return {language: count / sum(characters.values()) for language, count in characters.items()}
 
 
 def _codes(rows: list[dict]) -> str:

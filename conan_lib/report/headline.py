@@ -47,7 +47,8 @@ def tiles(run: Run, findings: list[Finding]) -> list[Tile]:
 
 def _recall(run: Run) -> Tile:
     own = {bar.model: bar for bar in bars(run)}
-    label = f"mean cross-lingual R@10, {len(run.params.data.languages) - 1} languages to {run.pivot}, {run.params.data.eval_candidates:,} candidates"
+    data = run.params.data
+    label = f"mean cross-lingual R@10, {len(data.languages) - 1} languages to {run.pivot}, {data.eval_candidates:,} candidates"
     if "supervised" not in own:
         return Tile("not run", label, run.unfinished("evaluate") or f"{run.key('evaluate')} has no such score")
     start = f"{own['random'].value:.2f} to " if "random" in own else ""

@@ -21,7 +21,7 @@ def template(name: str, html: bool) -> object:
     environment = Environment(
         loader=PackageLoader("conan_lib.report"), autoescape=html, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"md": markdown_cell, "cell": html_cell, "number": number, "prose": prose}
+    environment.filters |= {"md": markdown_cell, "cell": html_cell, "number": number, "prose": prose, "sentence": sentence}
     return environment.get_template(name)
 
 
@@ -69,6 +69,11 @@ def html_cell(text: str) -> Markup:
 def prose(text: str) -> Markup:
     """Plain text with `code` in backticks as HTML."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def sentence(text: str) -> str:
+    """The text with a capital at its start."""
+    return text[:1].upper() + text[1:]
 
 
 def write(path: Path, content: str | bytes) -> Path:

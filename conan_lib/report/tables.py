@@ -25,13 +25,15 @@ MEAN = "mean"
 
 
 def results_table(stage: Stage) -> pd.DataFrame:
-    """Every committed number of a stage, nested ones by their path: columns result, value."""
-    return pd.DataFrame(list(flat(stage.results)), columns=["result", "value"])
+    """Every committed number of a stage, nested ones by their path, except those with a table of their own (bits_per_byte, loss)."""
+    results = {name: value for name, value in stage.results.items() if name not in ("bits_per_byte", "loss") or not isinstance(value, dict)}
+    return pd.DataFrame(list(flat(results)), columns=["result", "value"])
 
 
 def parameters_table(stage: Stage) -> pd.DataFrame:
     """The parameters that a stage's key hashes: columns parameter, value."""
-    return pd.DataFrame(list(flat(stage.artefact.parameters)), columns=["parameter", "value"])
+    rows = [(f"{section}.{name}", value) for section, values in stage.artefact.parameters.items() for name, value in values.items()]
+    return pd.DataFrame(rows, columns=["parameter", "value"])
 
 
 def stages_table(stages: Mapping[str, Stage]) -> pd.DataFrame:
@@ -117,14 +119,10 @@ def bits_table(stage: Stage) -> pd.DataFrame:
 
 
 def loss_table(stage: Stage) -> pd.DataFrame:
-    """First and last loss of a stage by task, each the mean of a tenth of its rows; and the rows."""
-    rows = [row for row in series(stage) if row.get("loss") is not None]
-    table = []
-    for task in sorted({row.get("task") or "all" for row in rows}):
-        losses = [row["loss"] for row in rows if (row.get("task") or "all") == task]
-        tenth = max(1, len(losses) // 10)
-        table.append((task, sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth, len(losses)))
-    return pd.DataFrame(table, columns=["task", "first loss", "last loss", "logged rows"])
+    """First and last loss of a contrastive stage, by task where it has several."""
+    losses = stage.results["loss"]
+    by_task = {"all": losses} if "first" in losses else losses
+    return pd.DataFrame([{"task": task, "first loss": loss["first"], "last loss": loss["last"]} for task, loss in by_task.items()])
 
 
 def score_table(rows: list[dict]) -> pd.DataFrame:
@@ -161,7 +159,7 @@ def differences_table(stage: Stage) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"from": row["before"], "to": row["after"], "task": row["task"], "metric": row["metric"],
-             "difference": f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]", "queries": row["n"]}
+             "difference": _signed(row), "queries": row["n"]}
             for row in rows
         ]
     )  # fmt: skip
@@ -174,14 +172,23 @@ def notes_table(rows: list[dict]) -> pd.DataFrame:
 
 
 def mixing_table(stage: Stage) -> pd.DataFrame:
-    """Measures of how well languages share one space: rows measures, columns with and without CLR."""
+    """Measures of how well languages share one space: rows measures, columns with and without CLR and their paired difference."""
     mixing = series(stage, "mixing.json")
-    columns = {}
-    for model, measures in mixing.items():
-        flat = {name: value for name, value in measures.items() if not name.endswith(("_low", "_high", "_matrix"))}
-        columns[model] = {name: with_interval({"value": value, "low": measures.get(f"{name}_low"), "high": measures.get(f"{name}_high")})
-                          for name, value in flat.items() if isinstance(value, int | float)}  # fmt: skip
-    return pd.DataFrame(columns).rename_axis("measure").reset_index()
+    paired = mixing["with CLR - without CLR"]
+    rows = []
+    for measure, found in mixing["with CLR"].items():
+        if measure != "r1_matrix":
+            arms = {arm: with_interval(mixing[arm][measure]) for arm in ("with CLR", "without CLR")}
+            rows.append(
+                {"measure": measure.replace("_", " ")} | arms | {"difference": _signed(paired.get(measure)), "chance": found.get("chance")}
+            )
+    return pd.DataFrame(rows)
+
+
+def r1_table(stage: Stage, arm: str = "with CLR") -> pd.DataFrame:
+    """Cross-lingual R@1 from the language of the row to that of the column."""
+    table = pd.DataFrame(series(stage, "mixing.json")[arm]["r1_matrix"]).T
+    return table[table.index].astype(object).where(table[table.index].notna(), "same").rename_axis("from").reset_index()
 
 
 def dims_table(stage: Stage) -> pd.DataFrame:
@@ -207,13 +214,19 @@ def with_interval(row: Mapping[str, Any]) -> str:
     return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
+def _signed(row: Mapping[str, Any] | None) -> str | None:
+    """A paired difference with its sign and interval; None where it was not paired."""
+    return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" if row else None
+
+
 def _models(names: Iterable[str]) -> list[str]:
     return sorted(set(names), key=lambda name: (MODELS.index(name) if name in MODELS else len(MODELS), name))
 
 
 def flat(tree: Mapping[str, Any], prefix: str = ""):
+    """Pairs of dotted path and value; a mapping of plain values (by language, say) is one pair, written out."""
     for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and any(isinstance(inner, Mapping) for inner in value.values()):
             yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

