@@ -32,7 +32,7 @@ def fertility(stage: Stage) -> Figure:
             axis.grid(axis="y", visible=False)
         axis.invert_yaxis()
         if len(names) > 1:
-            axis.legend(loc="upper center", bbox_to_anchor=(-0.05, -0.28 - 0.5 / len(languages)), ncols=2)
+            figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return figure
 
 
