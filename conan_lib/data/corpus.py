@@ -133,16 +133,20 @@ def _read(source: Source, lang: str, params: DataParams) -> tuple[Splits, dict]:
         by_split[split_of(document, source, params)].append(document)
     for split, found in by_split.items():
         size = params.max_documents if split == "train" else params.eval_texts
-        pieces = [piece for document in found for piece in _pieces(document, source.role, params.max_chars)]
-        # by group, so that a title is in the sample in all its languages
-        by_split[split] = sample(pieces, size, params.seed, lambda d: d.group or d.id)
+        if source.role == "prose":
+            found = [piece for document in found for piece in _pieces(document, params.max_chars)]
+        kept = sample(found, size, params.seed, (lambda d: d.group) if source.aligned else None)
+        by_split[split] = [document._replace(text=document.text[: params.max_chars]) for document in kept]
     counts = {"documents": len(whole), "chars": sum(len(document.text) for document in whole)}
     return dict(by_split), {**_source_record(source, lang), **counts}
 
 
-def _pieces(document: Document, role: str, longest: int) -> Iterator[Document]:
-    pieces = [document.text[:longest]] if role == "record" else divide(document.text, longest)
-    for number, piece in enumerate(pieces):
+def _pieces(document: Document, longest: int) -> Iterator[Document]:
+    """A document, or its parts; only the first part keeps the title, the summary and the label."""
+    if len(document.text) <= longest:
+        yield document
+        return
+    for number, piece in enumerate(divide(document.text, longest)):
         later = {"id": f"{document.id}#{number}", "title": "", "summary": "", "label": ""} if number else {}
         yield document._replace(text=piece, **later)
 
@@ -150,10 +154,15 @@ def _pieces(document: Document, role: str, longest: int) -> Iterator[Document]:
 def _source_record(source: Source, lang: str) -> dict:
     package = source.package
     return {
-        "name": source.name, "package": package, "version": installed(package).version, "licence": licence(package),
-        "content_licence": source.content_licence, "edition": source.edition or "not stated", "homepage": homepage(package),
-        "languages": [lang], "note": source.note,
-    }  # fmt: skip
+        "name": source.name,
+        "package": package,
+        "version": installed(package).version,
+        "licence": f"text: {source.content_licence}; package: {licence(package)}",
+        "edition": source.edition or "not stated",
+        "homepage": homepage(package),
+        "languages": [lang],
+        "note": source.note,
+    }
 
 
 def _taint(scripture: bible.Scripture, index: EvaluationIndex, workers: int) -> None:
@@ -179,7 +188,7 @@ def _read_scripture(scripture: bible.Scripture, params: DataParams, splits: Spli
             ]
             funnel.count("read", (document for _, document in chapters))
             for split, size in (("train", params.max_documents), ("dev", params.eval_texts), ("test", params.eval_texts)):
-                pieces = [piece for own, d in chapters if own == split for piece in _pieces(d, "prose", params.max_chars)]
+                pieces = [piece for own, d in chapters if own == split for piece in _pieces(d, params.max_chars)]
                 kept = sample(pieces, size, params.seed)
                 funnel.count("sampled", kept)
                 splits[split] += kept

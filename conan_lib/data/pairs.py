@@ -23,6 +23,7 @@ LABEL_TASKS = {
     "shop-reviews": "classification",
     "newsgroups": "clustering",
     "wiki": "clustering",
+    **dict.fromkeys(("banking77", "emotion", "imdb", "toxic"), "classification"),
 }
 """Sources whose labels are trained on and evaluated, and as what."""
 ENGLISH_NAMES = {
