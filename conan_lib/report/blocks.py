@@ -125,8 +125,8 @@ def _block(run: Run, what: str, stages: tuple[str, ...], make: Callable[..., Any
     return wrap(made, tuple(map(run.key, stages)))
 
 
-def number(value: Any, missing: str = "not measured", decimals: int = 3) -> str:
-    """A cell as text, never blank: thousands separated, floats with `decimals` places."""
+def number(value: Any, missing: str = "not measured", decimals: int | None = None) -> str:
+    """A cell as text, never blank: thousands separated; floats with `decimals` places, by default three below ten and one above."""
     if value is None or value is pd.NA or value in ("", [], (), {}) or (isinstance(value, float) and math.isnan(value)):
         return missing
     if isinstance(value, bool):
@@ -139,6 +139,8 @@ def number(value: Any, missing: str = "not measured", decimals: int = 3) -> str:
         return f"{int(value):,}"
     if not isinstance(value, float):
         return str(value)
+    if decimals is None:
+        decimals = 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
     return f"{value:.2g}" if 0 < abs(value) < 0.001 else f"{value:,.{decimals}f}"
 
 

@@ -89,12 +89,12 @@ def crosslingual(run: Run, model: str, metric: str = RECALL) -> dict[str, dict]:
 
 def languages_merge(run: Run) -> Finding:
     """C2: neighbours of other languages are nearer with CLR than without."""
-    return _mixing(run, "entropy", "neighbour entropy, 0 to 1, with minus without")
+    return _mixing(run, "entropy", "gain in neighbour entropy")
 
 
 def clr_lifts_crosslingual(run: Run) -> Finding:
     """C3: cross-lingual R@1 with CLR minus without."""
-    return _mixing(run, "mean_r1", "cross-lingual R@1, with minus without")
+    return _mixing(run, "mean_r1", "gain in R@1")
 
 
 def _mixing(run: Run, measure: str, unit: str) -> Finding:
@@ -152,7 +152,7 @@ def small_dims_keep_quality(run: Run, share: float = 0.9) -> Finding:
         f"{quarter} of {full} dims keep {ratio:.0%} of the score, mean of {len(ratios)} tasks ({min(ratios):.0%} to {max(ratios):.0%}); "
         f"directional from {share:.0%}; no arm without MRL was trained; one seed"
     )
-    return Finding(verdict, note, ratio, f"score at {quarter} dims / at {full}", None, 1, (run.key("evaluate"),))
+    return Finding(verdict, note, ratio, f"of the score at {quarter} of {full} dims", None, 1, (run.key("evaluate"),))
 
 
 def faster_than_larger(run: Run) -> Finding:
@@ -198,7 +198,7 @@ def distant_languages_weaker(run: Run) -> Finding:
         return Finding("not testable at this scale", note + "; no interval was measured", a[0] - b[0], "R@10", None, 1, keys)
     effect, interval = difference_of(a, b)
     return Finding(
-        difference(effect, interval, 1), f"{note}; {_reading(effect, interval)}", effect, "R@10, related minus others", interval, 1, keys
+        difference(effect, interval, 1), f"{note}; {_reading(effect, interval)}", effect, "R@10 of relatives over others", interval, 1, keys
     )
 
 

@@ -3,7 +3,7 @@
 Both templates print the same sections. A block whose stage has not finished is a Missing block with the reason.
 """
 
-from conan_lib.report import figures, figures_lm, figures_mask, tables
+from conan_lib.report import figures, figures_data, figures_lm, figures_mask, tables
 from conan_lib.report.beside import paper_blocks
 from conan_lib.report.blocks import Block, Missing, Points, Section, Table, Text, figure, table
 from conan_lib.report.paper import CONTRADICTIONS
@@ -55,7 +55,8 @@ def _learned(run: Run) -> list[Block]:
 def _data(run: Run) -> list[Block]:
     return [
         Text("Real text out of packages: repaired, identified by language, filtered, deduplicated, decontaminated, split by document."),
-        *_figures(run, "data"),
+        figure(run, "funnel", "Text that each step of cleaning left.", ("data",), figures_data.funnel),
+        figure(run, "kept_text", "Training text by source and language.", ("data",), figures_data.kept_text),
         table(run, "funnel", "What each step of cleaning left, all sources together.", ("data",), tables.funnel_table),
         table(run, "kept_text", "Characters kept by source and language.", ("data",), tables.kept_text_table),
         table(run, "sets", "Sets that training and evaluation read.", ("data",), tables.sets_table),
@@ -103,7 +104,13 @@ def _weak(run: Run) -> list[Block]:
             "bidirectional. "
             "One run with one schedule: it shows the mask's mechanics, and cannot tell its merit."
         ),
-        *_figures(run, "weak"),
+        figure(
+            run,
+            "teacher_scores",
+            "Scores of the teachers and the cut.",
+            ("teacher", "weak"),
+            lambda _, weak: figures_data.teacher_scores(weak),
+        ),
         figure(run, "mask", "The soft mask M at several steps.", ("weak",), figures_mask.mask_heatmaps),
         figure(run, "alpha", "Schedules of alpha, and how open the mask is.", ("weak",), figures_mask.alpha_schedules),
         figure(
@@ -122,7 +129,6 @@ def _weak(run: Run) -> list[Block]:
 def _supervised(run: Run) -> list[Block]:
     return [
         Text("Bidirectional; task-homogeneous batches, Matryoshka dims, hard negatives that are swapped once they have become easy."),
-        *_figures(run, "supervised"),
         figure(run, "supervised_loss", "Loss by task (thin: each row, thick: running mean).", ("supervised",), figures.contrastive_loss),
         figure(run, "negatives", "Dynamic hard negatives: mean score of those in use, and swaps.", ("supervised",), figures.negatives),
         table(run, "supervised_losses", "First and last loss by task.", ("supervised",), tables.loss_table),
@@ -139,7 +145,6 @@ def _evaluation(run: Run) -> list[Block]:
             "it does not cover the choice of seed. Causal checkpoints (random, pretrained, sft) are pooled by the mean of their token "
             "states."
         ),
-        *_figures(run, "evaluation"),
         _scores(run, "scores", "Main metric of every task.", tables.score_table),
         _scores(run, "score_notes", "What the evaluation notes about its cells.", tables.notes_table),
     ]
@@ -148,7 +153,6 @@ def _evaluation(run: Run) -> list[Block]:
 def _clr(run: Run) -> list[Block]:
     return [
         Text("The same run twice, with and without cross-lingual retrieval in the mix; texts that neither has seen. Judge by the numbers."),
-        *_figures(run, "clr"),
         table(run, "mixing", "How well the languages share one space.", ("mix",), tables.mixing_table, "not paired"),
         table(run, "r1_with", "Cross-lingual R@1 with CLR, from the row's language to the column's.", ("mix",), tables.r1_table),
         table(run, "r1_without", "The same without CLR.", ("mix",), lambda stage: tables.r1_table(stage, "without CLR")),
@@ -158,7 +162,6 @@ def _clr(run: Run) -> list[Block]:
 
 def _practical(run: Run) -> list[Block]:
     return [
-        *_figures(run, "practical"),
         table(run, "speed", "Encoding speed on the same texts and machine.", ("evaluate",), tables.speed_table, "not counted"),
         table(run, "dims", "Score at truncated dims (Matryoshka).", ("evaluate",), tables.dims_table),
     ]
@@ -214,7 +217,3 @@ def _scores(run: Run, id: str, caption: str, make) -> Block:
 
 def _results(run: Run, name: str) -> Block:
     return table(run, f"{name}_results", f"Numbers that stage {name} committed.", (name,), tables.results_table)
-
-
-def _figures(run: Run, section: str) -> list[Block]:
-    return []

@@ -27,13 +27,13 @@ MEAN = "mean"
 def results_table(stage: Stage) -> pd.DataFrame:
     """Every committed number of a stage, nested ones by their path, except those with a table of their own (bits_per_byte, loss)."""
     results = {name: value for name, value in stage.results.items() if name not in ("bits_per_byte", "loss") or not isinstance(value, dict)}
-    return pd.DataFrame(list(flat(results)), columns=["result", "value"])
+    return pd.DataFrame(list(flat(results)), columns=["result", "value"], dtype=object)  # integers stay integers
 
 
 def parameters_table(stage: Stage) -> pd.DataFrame:
     """The parameters that a stage's key hashes: columns parameter, value."""
     rows = [(f"{section}.{name}", value) for section, values in stage.artefact.parameters.items() for name, value in values.items()]
-    return pd.DataFrame(rows, columns=["parameter", "value"])
+    return pd.DataFrame(rows, columns=["parameter", "value"], dtype=object)
 
 
 def stages_table(stages: Mapping[str, Stage]) -> pd.DataFrame:
@@ -91,7 +91,7 @@ def funnel_table(stage: Stage) -> pd.DataFrame:
 def kept_text_table(stage: Stage) -> pd.DataFrame:
     """Characters that were kept by source (rows) and language (columns), from the funnel's last step."""
     rows = pd.DataFrame(series(stage, "funnel.json"))
-    last = rows.groupby(["source", "lang"], sort=False).last().reset_index()
+    last = rows[rows["step"] == list(dict.fromkeys(rows["step"]))[-1]]
     table = last.pivot_table(index="source", columns="lang", values="chars", aggfunc="sum", fill_value=0).astype(int)
     table.insert(0, "all", table.sum(axis=1))
     return table.sort_values("all", ascending=False).rename_axis(columns=None).reset_index()

