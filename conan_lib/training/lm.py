@@ -92,13 +92,13 @@ def finetune(stage: Stage) -> Stage:
         order = np.random.default_rng(section.seed).permutation(len(records))
         test, train = ([records[i] for i in part] for part in (order[:held_out], order[held_out:]))
         validation = {
-            language: _batches([encode_record(r, tokenizer, section.max_length) for r in test if r["lang"] == language], pad)
+            language: _batches(encode_records([r for r in test if r["lang"] == language], tokenizer, section.max_length), pad)
             for language in sorted({r["lang"] for r in test})
         }
         shown = list({r["lang"]: r for r in reversed(test)}.values())[-GENERATIONS:]
         bytes_of = token_bytes(tokenizer)
         before, said_before = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
-        history = fit(model, Instructions(train, tokenizer, section.max_length), pad, section, stage)
+        history = fit(model, encode_records(train, tokenizer, section.max_length), pad, section, stage)
         after, said_after = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
         save(model, tokenizer, stage.path / "model")
         write_json(stage.path / "history.json", history)
@@ -179,35 +179,24 @@ def validation_batches(documents: list[dict], tokenizer: PreTrainedTokenizerBase
     return batches
 
 
-class Instructions(Dataset):
-    """SFT records, tokenized once. Items: input_ids and labels, lists of equal length."""
-
-    def __init__(self, records: Sequence[dict], tokenizer: PreTrainedTokenizerBase, max_length: int):
-        self.items = [encode_record(record, tokenizer, max_length) for record in records]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
-        return self.items[index]
-
-
 def prompt(record: dict) -> str:
     """What the model reads before it answers: the instruction, a line break, the input and a line break; no line for an empty input."""
     return "".join(f"{part}\n" for part in (record["instruction"], record["input"]) if part)
 
 
-def encode_record(record: dict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list[int]]:
-    """<s> prompt output </s>, labelled on the output and its </s> alone: equation `sft_loss`.
+def encode_records(records: Sequence[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[dict[str, list[int]]]:
+    """<s> prompt output </s>, labelled on the output and its </s> alone: input_ids and labels, lists of equal length, for each record.
 
     Where it is too long, the output keeps at least half of the room and the end of the input is cut; a cut output has no </s>.
     """
-    question, answer = tokenizer([prompt(record), record["output"]], add_special_tokens=False)["input_ids"]
-    room = max_length - 1
-    answer = [*answer, tokenizer.eos_token_id]
-    answer = answer[: max(room // 2, room - len(question))]
-    question = [tokenizer.bos_token_id, *question[: room - len(answer)]]
-    return {"input_ids": question + answer, "labels": [IGNORE] * len(question) + answer}
+    questions = tokenizer([prompt(record) for record in records], add_special_tokens=False)["input_ids"]
+    answers = tokenizer([record["output"] for record in records], add_special_tokens=False)["input_ids"]
+    room, items = max_length - 1, []
+    for question, answer in zip(questions, answers, strict=True):
+        answer = [*answer, tokenizer.eos_token_id][: max(room // 2, room - len(question))]
+        question = [tokenizer.bos_token_id, *question[: room - len(answer)]]
+        items.append({"input_ids": question + answer, "labels": [IGNORE] * len(question) + answer})
+    return items
 
 
 def stack(items: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -279,7 +268,7 @@ class LmTrainer(Trainer):
         return loss
 
 
-def fit(model: CausalLM, data: Dataset, collate, section: Optimisation, stage: Stage) -> list[dict]:
+def fit(model: CausalLM, data: Dataset | list, collate, section: Optimisation, stage: Stage) -> list[dict]:
     """Train for `max_steps` with AdamW, from the last complete checkpoint where there is one; returns a row for each step.
 
     Rows: step, learning_rate, loss (nats a labelled token), tokens_per_second (null where a process starts). The model is trained in place;

@@ -19,7 +19,7 @@ from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.params.training import PretrainParams
 from conan_lib.stages import open_stage
 from conan_lib.tokenizer import token_bytes, train_bpe, train_tokenizer
-from conan_lib.training.lm import bits_per_byte, encode_record, finetune, mix, pack_documents, pad, pretrain, prompt, validation_batches
+from conan_lib.training.lm import bits_per_byte, encode_records, finetune, mix, pack_documents, pad, pretrain, prompt, validation_batches
 
 STAGES = {"pretrain": pretrain, "sft": finetune}
 
@@ -108,7 +108,7 @@ def test_sft_learns_and_shows_what_it_says(finished):
 @pytest.mark.equation("sft_loss")
 def test_labels_cover_the_output_alone(tokenizer):
     record = {"instruction": "Say it.", "input": "stone", "output": "old bridge"}
-    item = encode_record(record, tokenizer, 64)
+    (item,) = encode_records([record], tokenizer, 64)
     split = item["labels"].count(IGNORE)
     assert item["labels"][split:] == item["input_ids"][split:]
     assert tokenizer.decode(item["input_ids"][:split]) == "<s>Say it.\nstone\n"
@@ -119,7 +119,7 @@ def test_labels_cover_the_output_alone(tokenizer):
 @pytest.mark.parametrize("sizes", [(200, 3), (3, 200), (200, 200), (3, 3)])
 def test_long_records_keep_the_instruction_and_half_the_room_for_the_output(tokenizer, sizes):
     record = {"instruction": "Say.", "input": "x" * sizes[0], "output": "y" * sizes[1]}
-    item = encode_record(record, tokenizer, 32)
+    (item,) = encode_records([record], tokenizer, 32)
     labelled = [token for token in item["labels"] if token != IGNORE]
     assert len(item["input_ids"]) == len(item["labels"]) <= 32
     assert item["input_ids"][0] == 1 and item["labels"][0] == IGNORE
@@ -130,7 +130,7 @@ def test_long_records_keep_the_instruction_and_half_the_room_for_the_output(toke
 
 def test_padding_moves_no_loss(tokenizer):
     model = build(BackboneParams(layers=1, hidden_size=16, heads=4, kv_heads=2, ffn_size=24, context_length=64), 320, 0).double()
-    items = [encode_record(record, tokenizer, 48) for record in sft_records(2)]
+    items = encode_records(sft_records(2), tokenizer, 48)
     counts = [sum(label != IGNORE for label in item["labels"]) for item in items]
     alone = sum(model(**pad([item])).loss * count for item, count in zip(items, counts, strict=True)) / sum(counts)
     torch.testing.assert_close(model(**pad(items)).loss, alone, rtol=1e-12, atol=0)
