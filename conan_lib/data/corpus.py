@@ -78,19 +78,22 @@ def split_of(document: Document, source: Source, params: DataParams) -> str:
     return "test" if draw < share else "dev" if draw < 2 * share else "train"
 
 
-def gather(params: DataParams, sources: Iterable[Source], evaluation_texts: Iterable[tuple[str, str]], workers: int) -> Corpus:
+def gather(
+    params: DataParams, scripture: bible.Scripture, sources: Iterable[Source], evaluation_texts: Iterable[tuple[str, str]], workers: int
+) -> Corpus:
     """Read and clean every source.
 
     Args:
         params: languages, sizes, thresholds, held-out shares.
-        sources: readers, scripture apart.
+        scripture: its verses; those of training books that overlap an evaluation text are marked here.
+        sources: the other readers.
         evaluation_texts: (text, language) of evaluation sets that come from no source here.
         workers: processes; the result does not depend on it.
 
     Raises:
-        UserError: a package is missing, a language is unknown, or nothing is left.
+        UserError: a package is missing, or nothing is left.
     """
-    scripture, funnel = bible.Scripture(params, workers), Funnel()
+    funnel = Funnel()
     splits: Splits = {"test": [], "dev": [], "train": []}
     prose, records = {}, []
     tasks = [(source, lang) for source in sources for lang in source.languages if lang in params.languages]
@@ -229,7 +232,7 @@ def _decontaminate(train: list[Document], index: EvaluationIndex, workers: int) 
     """Drop training documents that overlap an evaluation text, and blank short descriptions that do."""
     shown = [(number, text) for number, d in enumerate(train) for text in evaluated(d._replace(summary=""))]
     owners, rows = [number for number, _ in shown], [(text, train[number].lang) for number, text in shown]
-    part = -(-len(rows) // workers)
+    part = max(1, -(-len(rows) // workers))
     overlaps = parallel(index.overlaps, [(rows[start : start + part],) for start in range(0, len(rows), part)], workers)
     bad = {owner for owner, overlap in zip(owners, chain.from_iterable(overlaps), strict=True) if overlap}
     known = index.overlaps([(d.summary, d.lang) for d in train])

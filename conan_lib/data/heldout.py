@@ -7,7 +7,7 @@ from pathlib import Path
 from conan_lib.artefacts import write_json
 from conan_lib.data import records
 from conan_lib.data.bible import PACKAGE as BIBLE
-from conan_lib.data.bible import Verse, cross_references
+from conan_lib.data.bible import Scripture, Verse, cross_references
 from conan_lib.data.corpus import Corpus, sample
 from conan_lib.data.ngrams import normalise
 from conan_lib.data.packages import licence, located
@@ -68,15 +68,15 @@ def lee50() -> list[tuple[str, str, float]]:
     return [(texts[i], texts[j], float(rows[i][j])) for i in range(len(texts)) for j in range(i + 1, len(texts))]
 
 
-def candidates(corpus: Corpus, params: DataParams, split: str) -> list[Verse]:
+def candidates(scripture: Scripture, params: DataParams, split: str) -> list[Verse]:
     """Verses whose text differs from every other verse's in every language of the run: each query has one right answer.
 
     Raises:
         UserError: fewer than eval_candidates.
     """
-    verses = corpus.scripture.verses(split)
+    verses = scripture.verses(split)
     for lang in params.languages:
-        forms = {verse: normalise(corpus.scripture.text(verse, lang)) for verse in verses}
+        forms = {verse: normalise(scripture.text(verse, lang)) for verse in verses}
         counts = Counter(forms.values())
         verses = [verse for verse in verses if counts[forms[verse]] == 1]
     if len(verses) < params.eval_candidates:
@@ -89,7 +89,7 @@ def candidates(corpus: Corpus, params: DataParams, split: str) -> list[Verse]:
 
 def _crosslingual(writer: Writer, corpus: Corpus, params: DataParams, split: str) -> None:
     pivot, *others = params.languages
-    scripture, verses = corpus.scripture, candidates(corpus, params, split)
+    scripture, verses = corpus.scripture, candidates(corpus.scripture, params, split)
     queries = [{"id": verse_id(v, lang), "text": scripture.text(v, lang), "lang": lang} for lang in others for v in verses]
     passages = [{"id": verse_id(v, pivot), "text": scripture.text(v, pivot)} for v in verses]
     qrels = [{"query_id": verse_id(v, lang), "corpus_id": verse_id(v, pivot), "score": 1.0} for lang in others for v in verses]
@@ -183,7 +183,7 @@ def _label_rows(documents: Iterable, size: int, seed: int) -> list[dict]:
 
 def mixing_texts(corpus: Corpus, params: DataParams) -> list[dict]:
     """Held-out verses in every language; rows of one group are translations of each other."""
-    verses = sample(candidates(corpus, params, "test"), params.eval_texts, params.seed + 1)
+    verses = sample(candidates(corpus.scripture, params, "test"), params.eval_texts, params.seed + 1)
     return [
         {"text": corpus.scripture.text(verse, lang), "lang": lang, "group": "bible/{}/{}/{}".format(*verse)}
         for verse in verses

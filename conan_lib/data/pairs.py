@@ -117,21 +117,13 @@ def clr_pairs(corpus: Corpus, params: DataParams) -> list[dict]:
     return rows + list(clr_records(queries, AlignedTranslations(leads), others, "wiki, articles with one title"))
 
 
-def passages(pairs: Iterable[dict], corpus: Corpus, params: DataParams) -> list[dict]:
-    """What hard negatives are mined from: every positive once, then further articles and passages of scripture."""
-    rows = {row["positive_id"]: row for row in pairs}
-    pivot = params.languages[0]
-    found = [
-        {"id": key, "text": row["positive"], "lang": pivot if row["lang"] != pivot and "one title" in row["source"] else row["lang"],
-         "source": row["source"]}
-        for key, row in rows.items()
-    ]  # fmt: skip
-    found += [
-        {"id": d.id, "text": d.text[:EXCERPT], "lang": d.lang, "source": d.source}
-        for d in corpus.of("train", "encyclopedia", "news", "dictionary")
-        if d.id not in rows
-    ]
-    return found
+def passages(retrieval: Iterable[dict], clr: Iterable[dict], corpus: Corpus, params: DataParams) -> list[dict]:
+    """What hard negatives are mined from: every positive once, then further articles and dictionary entries."""
+    rows = {row["positive_id"]: (row["positive"], row["lang"], row["source"]) for row in retrieval}
+    rows |= {row["positive_id"]: (row["positive"], params.languages[0], row["source"]) for row in clr}
+    for d in corpus.of("train", "encyclopedia", "news", "dictionary"):
+        rows.setdefault(d.id, (d.text[:EXCERPT], d.lang, d.source))
+    return [{"id": key, "text": text, "lang": lang, "source": source} for key, (text, lang, source) in rows.items()]
 
 
 def sft_records(corpus: Corpus, params: DataParams) -> list[dict]:

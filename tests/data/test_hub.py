@@ -1,0 +1,68 @@
+"""The hub: without a network one clear line comes at once and nothing is written; a row becomes a Document by the table's fields."""
+
+import time
+
+import pytest
+from smoke_data import smoke_params
+
+from conan_lib.data import hub
+from conan_lib.data.build import build_data
+from conan_lib.errors import UserError
+from conan_lib.params.data import DataParams
+from conan_lib.stages import open_stage
+
+
+def test_switched_off_hub_is_one_line_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    stage = open_stage("data", smoke_params(tmp_path, source="hub"))
+    with pytest.raises(UserError, match=r"data.source: hub, but HF_HUB_OFFLINE is set"):
+        build_data(stage)
+    assert not stage.path.exists()
+
+
+def test_unreachable_hub_is_one_line_at_once(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    for switch in hub.SWITCHES:
+        monkeypatch.delenv(switch, raising=False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    start = time.monotonic()
+    stage = open_stage("data", smoke_params(tmp_path, source="hub"))
+    with pytest.raises(UserError, match=r"http://127.0.0.1:9 cannot be reached \(ConnectionError\)"):
+        build_data(stage)
+    assert time.monotonic() - start < 10
+    assert not stage.path.exists()
+
+
+def test_sources_stand_for_the_table(monkeypatch):
+    monkeypatch.setattr(hub, "_reach", lambda: None)
+    sources = hub.hub_sources(DataParams())
+    assert [source.name for source in sources] == [found.name for found in hub.HUB_SETS]
+    assert len({source.name for source in sources}) == len(sources)
+    assert all(source.languages and source.edition for source in sources)
+
+
+def test_stream_becomes_documents(monkeypatch):
+    """The set is read from memory: datasets' own streaming type, no network."""
+    import datasets
+
+    rows = [{"query": f"question {i}", "positive": f"answer {i}", "negative": "no"} for i in range(20)]
+    asked = []
+
+    def load_dataset(path, config, split, streaming):
+        asked.append((path, config, split, streaming))
+        return datasets.Dataset.from_list(rows).to_iterable_dataset()
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    found = next(found for found in hub.HUB_SETS if found.name == "msmarco")
+    documents = list(hub._read(found, 5, "en", 0))
+    assert asked == [("sentence-transformers/msmarco-bm25", "triplet", "train", True)]
+    assert len(documents) == 5 and len({d.id for d in documents}) == 5
+    assert all(d.title.removeprefix("question ") == d.text.removeprefix("answer ") and d.kind == "question" for d in documents)
+    assert documents == list(hub._read(found, 5, "en", 0))
+
+
+def test_changed_fields_are_named():
+    found = next(found for found in hub.HUB_SETS if found.name == "squad")
+    with pytest.raises(UserError, match="hub set sentence-transformers/squad: no field answer in its rows; they have question, context"):
+        hub.document(found, {"question": "q", "context": "c"}, "en", 0)

