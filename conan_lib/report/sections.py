@@ -93,6 +93,7 @@ def _sft(run: Run) -> list[Block]:
         Text("Instruction, input, output; the loss counts the output alone."),
         figure(run, "sft_loss", "Loss and learning rate.", ("sft",), figures_lm.training_loss),
         table(run, "sft_bits", "Held-out bits per byte by language, before and after.", ("sft",), tables.bits_table),
+        table(run, "generations", "Greedy outputs of held-out records.", ("sft",), tables.generations_table, "empty"),
         _results(run, "sft"),
     ]
 

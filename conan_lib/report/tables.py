@@ -118,6 +118,20 @@ def bits_table(stage: Stage) -> pd.DataFrame:
     return table
 
 
+def generations_table(stage: Stage, characters: int = 160) -> pd.DataFrame:
+    """Greedy outputs of held-out records before and after instruction tuning, each text cut to `characters`."""
+    columns = {
+        "lang": "language",
+        "instruction": "instruction",
+        "input": "input",
+        "output": "expected",
+        "before": "before",
+        "after": "after",
+    }
+    rows = [{new: _cut(row.get(old), characters) for old, new in columns.items()} for row in series(stage, "generations.json")]
+    return pd.DataFrame(rows, columns=list(columns.values()))
+
+
 def loss_table(stage: Stage) -> pd.DataFrame:
     """First and last loss of a contrastive stage, by task where it has several."""
     losses = stage.results["loss"]
@@ -217,6 +231,10 @@ def with_interval(row: Mapping[str, Any]) -> str:
 def _signed(row: Mapping[str, Any] | None) -> str | None:
     """A paired difference with its sign and interval; None where it was not paired."""
     return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" if row else None
+
+
+def _cut(text: Any, characters: int) -> Any:
+    return text[: characters - 1] + "…" if isinstance(text, str) and len(text) > characters else text
 
 
 def _models(names: Iterable[str]) -> list[str]:

@@ -106,6 +106,12 @@ def _language_model(stage):
     return {"loss": 3.1, "bits_per_byte": bits, "tokens_per_second": 9100.0, "parameters": 1_477_000}
 
 
+def _sft(stage):
+    said = {"lang": "fr", "instruction": "Translate.", "input": "a" * 400, "output": "b", "before": "", "after": "<b> | c"}
+    rewrite(stage, "generations.json", [said])
+    return _language_model(stage)
+
+
 def _contrastive(stage, tasks=("retrieval", "clr", "sts", "classification", "clustering")):
     rows = [{"step": s, "loss": 1 + 2 * math.exp(-s / 80) + 0.2 * math.sin(7 * s), "task": tasks[s % len(tasks)], "learning_rate": 1e-3}
             for s in range(1, 400)]  # fmt: skip
@@ -171,7 +177,7 @@ WRITERS = {
     "data": _data,
     "tokenizer": _tokenizer,
     "pretrain": _language_model,
-    "sft": _language_model,
+    "sft": _sft,
     "teacher": _teacher,
     "weak": _weak,
     "mine": _mine,
