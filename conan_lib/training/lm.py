@@ -185,7 +185,7 @@ def prompt(record: dict) -> str:
 
 
 def encode_records(records: Sequence[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[dict[str, list[int]]]:
-    """<s> prompt output </s>, labelled on the output and its </s> alone: input_ids and labels, lists of equal length, for each record.
+    """<s> prompt output </s>, labelled on the output and its </s> alone (sft_loss): input_ids and labels, lists of equal length.
 
     Where it is too long, the output keeps at least half of the room and the end of the input is cut; a cut output has no </s>.
     """
