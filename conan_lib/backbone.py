@@ -132,13 +132,13 @@ def to_sentence_transformer(
     return SentenceTransformer(modules=[transformer, Pooling(width, pooling_mode=pooling), Normalize()], device=device)
 
 
-def export(model: SentenceTransformer, folder: Path) -> None:
-    """Write an encoder that plain sentence-transformers loads with none of our code: a stock bidirectional Llama.
+def export(model: SentenceTransformer, folder: Path, causal: bool = False) -> None:
+    """Write an encoder that plain sentence-transformers loads with none of our code: a stock Llama, bidirectional unless `causal`.
 
-    What only training knows (the soft mask's name and its soft_mask_* settings) is left out of config.json; is_causal is false.
+    What only training knows (the soft mask's name and its soft_mask_* settings) is left out of config.json, and is_causal is set.
     """
     model.save(str(folder), create_model_card=False)
-    _edit_config(Path(folder), architectures=["LlamaModel"], is_causal=False)
+    _edit_config(Path(folder), architectures=["LlamaModel"], is_causal=causal)
 
 
 def _edit_config(folder: Path, **values) -> None:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from conan_lib.artefacts import write_json
+from conan_lib.attention.softmask import kind
 from conan_lib.backbone import export, to_sentence_transformer
 from conan_lib.data.records import read
 from conan_lib.data.teacher import keep_mask
@@ -55,10 +55,14 @@ def train_weak(stage: Stage) -> Stage:
         collator = TaskCollator(tasks, model.tokenizer, section.max_length)
         rows_seen = fit(model, loss, collator, section, stage, [mask])
         history = [{**row, "alpha": mask.alpha(row["step"] - 1)} for row in rows_seen]
-        export(model, stage.path / "model")
+        attention = kind(mask.alpha(section.max_steps), section.soft_mask.reading, section.soft_mask.ratio)
+        # the i/l mask has no stock form at its end; stage 4 is bidirectional whatever came before
+        export(model, stage.path / "model", causal=attention == "causal")
         write_json(stage.path / "history.json", history)
         work.commit(
             {
+                "trained_until": attention,
+                "saved_as": "causal" if attention == "causal" else "bidirectional",
                 "pairs": len(pairs),
                 "pairs_kept": len(rows),
                 "epochs": section.max_steps * section.batch_size / len(rows),
@@ -94,6 +98,7 @@ def train_supervised(stage: Stage) -> Stage:
         tasks = _supervised_tasks(stage, place)
         model = SentenceTransformer(str(stage.inputs["weak"].path / "model"))
         model.max_seq_length = section.max_length
+        model[0].model.config.is_causal = False
         loss = ContrastiveLoss(model, tasks, section.temperature, section.cosent_temperature, section.matryoshka_dims, pool)
         collator = TaskCollator(tasks, model.tokenizer, section.max_length, negatives)
         history = fit(model, loss, collator, section, stage)
@@ -224,6 +229,8 @@ def fit(
     Killed at any moment and called again it ends with the same weights: batches, negatives and schedules are functions of the seed and the
     step, and what is not is in the checkpoint.
     """
+    from datasets import Dataset  # only sentence-transformers' trainer needs it: mining and the losses do without
+
     folder, tasks = stage.path / "checkpoints", loss.tasks
     recorder = Recorder(lambda: loss.seen, {"pool": loss.pool} if loss.pool is not None else {})
     arguments = SentenceTransformerTrainingArguments(
