@@ -1,0 +1,184 @@
+"""Figures of the evaluation (checkpoints, languages, Matryoshka, speed) and of how languages mix (UMAP, R@1)."""
+
+from collections.abc import Callable
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from conan_lib.data.records import read
+from conan_lib.errors import UserError
+from conan_lib.report.figures import INK, PALETTE, language_colours, series, style
+from conan_lib.stages import Stage
+
+CHECKPOINTS = ("random", "pretrained", "sft", "weak", "supervised")
+ARMS = ("without CLR", "with CLR")
+MEAN = "mean"
+METRICS = {"recall_at_10": "R@10", "recall_at_1": "R@1", "ndcg_at_10": "nDCG@10"}
+MARKERS = "osD^vPX*"
+
+
+def checkpoints(stage: Stage, peers: Stage | None = None, metric: str = "recall_at_10") -> Figure:
+    """Cross-lingual retrieval after each stage of training, the mean of the languages with its 95 % interval; peers as lines.
+
+    Args:
+        stage: evaluate.
+        peers: drawn where finished.
+    """
+    rows = {row["model"]: row for row in _crosslingual(stage, metric) if row["subset"] == MEAN}
+    names = [name for name in CHECKPOINTS if name in rows]
+    values = np.array([rows[name]["value"] for name in names])
+    errors = np.abs(np.array([[rows[name]["low"], rows[name]["high"]] for name in names]).T - values)
+    with style():
+        figure = Figure(figsize=(6.8, 3.5))
+        axis = figure.subplots()
+        bars = axis.bar(names, values, yerr=errors, color=PALETTE[0], width=0.62, ecolor=INK, capsize=4)
+        axis.bar_label(bars, [f"{value:.2f}" for value in values], label_type="center", color="white", weight="bold")
+        lines = _peer_rows(peers, metric, lambda row: row["subset"] == MEAN)
+        for colour, dashes, row in zip(PALETTE[1:], ("-", "--", ":"), lines, strict=False):
+            label = f"{row['model']} {row['value']:.2f} (n = {row['n']:,})"
+            axis.axhline(row["value"], color=colour, linestyle=dashes, label=label)
+        top = max([*values + errors[1], *(row["value"] for row in lines)])
+        axis.set(ylabel=f"cross-lingual {METRICS[metric]}", ylim=(0, min(1.0, 1.1 * top) or 1))
+        axis.set_title(f"mean of {_languages(stage, metric)} languages, n = {rows[names[0]]['n']:,} queries")
+        axis.grid(axis="x", visible=False)
+        if lines:
+            figure.legend(loc="outside right upper", title="peers")
+        return figure
+
+
+def languages(stage: Stage, peers: Stage | None = None, metric: str = "recall_at_10") -> Figure:
+    """Cross-lingual retrieval by language of the query: checkpoints and peers side by side, with 95 % intervals for the last checkpoint."""
+    rows = [row for row in [*_crosslingual(stage, metric), *_peer_rows(peers, metric)] if row["subset"] != MEAN]
+    last = {row["subset"]: row for row in rows if row["model"] == "supervised"}
+    order = sorted(last, key=lambda language: -last[language]["value"])
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    with style():
+        figure = Figure(figsize=(max(6.5, 0.75 * len(order) + 2.4), 3.5))
+        axis = figure.subplots()
+        places = np.arange(len(order))
+        for number, model in enumerate(models):
+            own = {row["subset"]: row["value"] for row in rows if row["model"] == model}
+            shift = 0.7 * ((number + 0.5) / len(models) - 0.5)
+            axis.plot(places + shift, [own.get(language, np.nan) for language in order], MARKERS[number % len(MARKERS)], label=model,
+                      color=PALETTE[number % len(PALETTE)], markersize=6, alpha=0.9)  # fmt: skip
+            if model == "supervised":
+                bounds = [[last[language][end] for language in order] for end in ("low", "high")]
+                axis.vlines(places + shift, *bounds, color=PALETTE[number % len(PALETTE)])
+        axis.set_xticks(places, [f"{language} → {_pivot(stage)}" for language in order], rotation=0 if len(order) < 10 else 45)
+        axis.set(ylabel=METRICS[metric], ylim=(0, 1.03))
+        axis.set_title("cross-lingual retrieval by language of the query")
+        figure.legend(loc="outside right upper")
+        return figure
+
+
+def matryoshka(stage: Stage) -> Figure:
+    """Recall at 10 of truncated vectors, one panel for each task."""
+    rows = series(stage, "dims.json")
+    if not rows:
+        raise UserError(f"{stage.path / 'dims.json'}: no rows; truncations are measured on the embedded tasks only")
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    with style():
+        figure = Figure(figsize=(3.6 * len(tasks) + 1.2, 3.0))
+        for axis, task in zip(figure.subplots(1, len(tasks), squeeze=False).flat, tasks, strict=True):
+            for number, model in enumerate(dict.fromkeys(row["model"] for row in rows)):
+                own = [(row["dim"], row["value"]) for row in rows if row["model"] == model and row["task"] == task]
+                axis.plot(*zip(*own, strict=True), marker=MARKERS[number], color=PALETTE[number], label=model)
+            dims = sorted({row["dim"] for row in rows})
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(dims, dims)
+            axis.minorticks_off()
+            axis.set(xlabel="dimensions kept", ylabel=METRICS[rows[0]["metric"]], ylim=(0, None), title=task)
+        axis.legend(loc="lower right")
+        return figure
+
+
+def speed(stage: Stage) -> Figure:
+    """Texts per second of every model that was timed, on the same texts in the same run; parameters and width beside the name."""
+    rows = sorted(series(stage, "speed.json"), key=lambda row: row["texts_per_second"])
+    labels = [f"{row['model']}\n{_short(row['parameters'])} parameters, {row['dim']} dims" for row in rows]
+    with style():
+        figure = Figure(figsize=(6.8, 0.46 * len(rows) + 0.9))
+        axis = figure.subplots()
+        colours = [PALETTE[0] if row["model"] in CHECKPOINTS else PALETTE[1] for row in rows]
+        bars = axis.barh(labels, [row["texts_per_second"] for row in rows], color=colours, height=0.7)
+        axis.bar_label(bars, [f"{row['texts_per_second']:,.0f}" for row in rows], padding=3)
+        axis.set_xscale("log")
+        axis.set(xlabel=f"texts per second, {rows[0]['threads']} CPU threads (logarithmic)", title="encoding speed: ours and peers")
+        axis.tick_params(axis="y", labelsize=8)
+        axis.margins(x=0.15)
+        axis.grid(axis="y", visible=False)
+        return figure
+
+
+def umap(stage: Stage) -> Figure:
+    """The same texts embedded without and with CLR, projected by UMAP, coloured by language; numbers of the vectors above each."""
+    points, numbers = read(stage.path / "points.parquet"), series(stage, "mixing.json")
+    colours = language_colours(sorted({row["lang"] for row in points}))
+    with style():
+        figure = Figure(figsize=(10.2, 4.9))
+        for axis, arm in zip(figure.subplots(1, 2), ARMS, strict=True):
+            for number, (language, colour) in enumerate(colours.items()):
+                own = [(row["x"], row["y"]) for row in points if row["model"] == arm and row["lang"] == language]
+                axis.scatter(*zip(*own, strict=True), s=11, color=colour, marker=MARKERS[number % len(MARKERS)], label=language, alpha=0.75,
+                             linewidths=0)  # fmt: skip
+            found = {metric: numbers[arm][metric]["value"] for metric in ("purity", "entropy", "mean_r1")}
+            chance = numbers[arm]["purity"]["chance"]
+            axis.set_title(
+                f"{arm}\npurity {found['purity']:.2f} (chance {chance:.2f}), entropy {found['entropy']:.2f}, R@1 {found['mean_r1']:.2f}"
+            )
+            axis.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
+        figure.suptitle(f"{numbers['texts']}, {len(points) // 2} texts in {len(colours)} languages", x=0.01, ha="left")
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", title="language", markerscale=1.8)
+        return figure
+
+
+def r1_matrix(stage: Stage) -> Figure:
+    """R@1 between each ordered pair of languages, without and with CLR: from the language of the row to that of the column."""
+    numbers = series(stage, "mixing.json")
+    names = sorted(numbers[ARMS[0]]["r1_matrix"])
+    with style():
+        figure = Figure(figsize=(10.4, 4.6))
+        axes: list[Axes] = list(figure.subplots(1, 2))
+        for axis, arm in zip(axes, ARMS, strict=True):
+            matrix = np.array([[numbers[arm]["r1_matrix"][a].get(b, np.nan) for b in names] for a in names])
+            image = axis.imshow(matrix, vmin=0, vmax=1, cmap=matplotlib.colormaps["cividis"])
+            for (row, column), value in np.ndenumerate(matrix):
+                text = "" if np.isnan(value) else f"{value:.2f}".lstrip("0") if value < 1 else "1"
+                axis.text(column, row, text, ha="center", va="center", fontsize=7.5, color="white" if value < 0.55 else "black")
+            axis.set_xticks(range(len(names)), names)
+            axis.set_yticks(range(len(names)), names)
+            axis.set(xlabel="to", ylabel="from", title=f"{arm}: mean R@1 {numbers[arm]['mean_r1']['value']:.2f}")
+            axis.grid(False)
+        figure.colorbar(image, ax=axes, label="R@1", shrink=0.8)
+        return figure
+
+
+def _crosslingual(stage: Stage, metric: str) -> list[dict]:
+    rows = [row for row in series(stage, "scores.json") if row["type"] == "crosslingual" and row["metric"] == metric]
+    if not rows:
+        raise UserError(f"{stage.path / 'scores.json'}: no cross-lingual {metric}; it is measured on the embedded tasks only")
+    return rows
+
+
+def _peer_rows(peers: Stage | None, metric: str, keep: Callable[[dict], bool] = lambda row: True) -> list[dict]:
+    """Measured cross-lingual rows of the peers; none where the stage has not finished."""
+    if peers is None or not peers.finished:
+        return []
+    rows = [row for row in series(peers, "scores.json") if row["type"] == "crosslingual" and row["metric"] == metric]
+    return [row for row in rows if row["value"] is not None and keep(row)]
+
+
+def _languages(stage: Stage, metric: str) -> int:
+    return len({row["subset"] for row in _crosslingual(stage, metric)} - {MEAN})
+
+
+def _pivot(stage: Stage) -> str:
+    return stage.params.data.languages[0]
+
+
+def _short(number: int | None) -> str:
+    if number is None:
+        return "?"
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
