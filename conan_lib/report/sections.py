@@ -3,7 +3,7 @@
 Both templates print the same sections. A block whose stage has not finished is a Missing block with the reason.
 """
 
-from conan_lib.report import figures, figures_data, figures_lm, figures_mask, tables
+from conan_lib.report import figures, figures_data, figures_eval, figures_lm, figures_mask, tables
 from conan_lib.report.beside import paper_blocks
 from conan_lib.report.blocks import Block, Missing, Points, Section, Table, Text, figure, table
 from conan_lib.report.paper import CONTRADICTIONS
@@ -38,6 +38,8 @@ def _learned(run: Run) -> list[Block]:
             f"{candidates:,} verses of books that no stage trained on. R@10 is the share of queries whose translation is among the ten "
             "nearest."
         ),
+        _evaluated(run, "checkpoints", "Cross-lingual R@10 of each checkpoint; lines: peers.", figures_eval.checkpoints),
+        _evaluated(run, "languages", "Cross-lingual R@10 by language of the query.", figures_eval.languages),
         _scores(
             run, "crosslingual", "Cross-lingual R@10 by query language, mean with its 95 % bootstrap interval.", tables.crosslingual_table
         ),
@@ -154,7 +156,9 @@ def _evaluation(run: Run) -> list[Block]:
 def _clr(run: Run) -> list[Block]:
     return [
         Text("The same run twice, with and without cross-lingual retrieval in the mix; texts that neither has seen. Judge by the numbers."),
+        figure(run, "umap", "The same texts embedded without and with CLR, projected by UMAP.", ("mix",), figures_eval.umap),
         table(run, "mixing", "How well the languages share one space.", ("mix",), tables.mixing_table, "not paired"),
+        figure(run, "r1_matrix", "Cross-lingual R@1 without and with CLR.", ("mix",), figures_eval.r1_matrix),
         table(run, "r1_with", "Cross-lingual R@1 with CLR, from the row's language to the column's.", ("mix",), tables.r1_table),
         table(run, "r1_without", "The same without CLR.", ("mix",), lambda stage: tables.r1_table(stage, "without CLR")),
         _results(run, "mix"),
@@ -163,7 +167,9 @@ def _clr(run: Run) -> list[Block]:
 
 def _practical(run: Run) -> list[Block]:
     return [
+        figure(run, "speed", "Encoding speed.", ("evaluate",), figures_eval.speed),
         table(run, "speed", "Encoding speed on the same texts and machine.", ("evaluate",), tables.speed_table, "not counted"),
+        figure(run, "matryoshka", "R@10 of truncated vectors.", ("evaluate",), figures_eval.matryoshka),
         table(run, "dims", "Score at truncated dims (Matryoshka).", ("evaluate",), tables.dims_table),
     ]
 
@@ -214,6 +220,12 @@ def _scores(run: Run, id: str, caption: str, make) -> Block:
     if isinstance(block, Table) and waiting:
         return Table(id, f"{caption} Incomplete: {waiting}.", block.frame, block.sources)
     return block
+
+
+def _evaluated(run: Run, id: str, caption: str, draw) -> Block:
+    """A figure of stage evaluate with the peers beside our checkpoints where they have finished."""
+    stages = ("evaluate", "peers") if run.finished("peers") else ("evaluate",)
+    return figure(run, id, caption, stages, draw)
 
 
 def _results(run: Run, name: str) -> Block:

@@ -162,6 +162,7 @@ def _mix(stage):
     def arm(entropy, purity, r1):
         values = {"purity": purity, "entropy": entropy, "mean_r1": r1, "alignment": 0.4, "uniformity": -2.1}
         intervals = {name: {"value": value, "low": value - 0.02, "high": value + 0.02} for name, value in values.items()}
+        intervals["purity"]["chance"] = 0.1
         return intervals | {"r1_matrix": {"de": {"en": r1}, "en": {"de": r1}}}
 
     def paired(value):
@@ -169,6 +170,9 @@ def _mix(stage):
 
     differences = {"purity": paired(-0.3), "entropy": paired(0.4), "mean_r1": paired(0.23)}
     arms = {"with CLR": arm(0.9, 0.3, 0.44), "without CLR": arm(0.5, 0.6, 0.21)}
+    points = [{"model": arm, "text": "t", "lang": lang, "group": g, "x": g + 0.5, "y": g * 2.0}
+              for arm in arms for lang in ("de", "en") for g in range(6)]  # fmt: skip
+    parquet.write_table(pa.Table.from_pylist(points), stage.path / "points.parquet")
     rewrite(stage, "mixing.json", {"texts": "heldout", **arms, "with CLR - without CLR": differences})
     return {"texts": "heldout", "n": 900, "languages": ["de", "en"]}
 
