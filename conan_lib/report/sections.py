@@ -5,7 +5,7 @@ Both templates print the same sections. A block whose stage has not finished is 
 
 from conan_lib.report import figures, figures_data, figures_eval, figures_lm, figures_mask, tables
 from conan_lib.report.beside import paper_blocks
-from conan_lib.report.blocks import Block, Missing, Points, Section, Table, Text, figure, table
+from conan_lib.report.blocks import Block, Figure, Missing, Points, Section, Table, Text, figure, table
 from conan_lib.report.paper import CONTRADICTIONS
 from conan_lib.report.run import Run
 
@@ -161,7 +161,6 @@ def _clr(run: Run) -> list[Block]:
         figure(run, "r1_matrix", "Cross-lingual R@1 without and with CLR.", ("mix",), figures_eval.r1_matrix),
         table(run, "r1_with", "Cross-lingual R@1 with CLR, from the row's language to the column's.", ("mix",), tables.r1_table),
         table(run, "r1_without", "The same without CLR.", ("mix",), lambda stage: tables.r1_table(stage, "without CLR")),
-        _results(run, "mix"),
     ]
 
 
@@ -203,6 +202,7 @@ def _run(run: Run) -> list[Block]:
     parameters = tables.pd.concat([tables.parameters_table(run.stages[name]) for name in run.stages]).drop_duplicates("parameter")
     keys = tuple(run.key(name) for name in run.manifests)
     return [
+        Figure("pipeline", "The stages, and what feeds them.", figures.pipeline(), ("conan_lib.stages",)),
         figure(run, "budget", "Wall-clock seconds by stage.", (), lambda: figures.budget(run.stages)),
         Table("stages", "Stages, artefacts, seconds, seeds.", tables.stages_table(run.stages), ("manifests",), "not recorded"),
         Table("environment", "Where the stages ran; several values where they differ.", environment, keys)

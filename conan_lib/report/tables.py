@@ -194,7 +194,9 @@ def mixing_table(stage: Stage) -> pd.DataFrame:
         if measure != "r1_matrix":
             arms = {arm: with_interval(mixing[arm][measure]) for arm in ("with CLR", "without CLR")}
             rows.append(
-                {"measure": measure.replace("_", " ")} | arms | {"difference": _signed(paired.get(measure)), "chance": found.get("chance")}
+                {"measure": measure.replace("_", " ")}
+                | arms
+                | {"difference": _signed(paired.get(measure)), "chance": found.get("chance", "none")}
             )
     return pd.DataFrame(rows)
 
