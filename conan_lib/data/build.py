@@ -4,7 +4,7 @@ from collections import Counter
 
 from conan_lib.artefacts import write_json
 from conan_lib.data import heldout, pairs, records
-from conan_lib.data.bible import Scripture
+from conan_lib.data.bible import Scripture, editions
 from conan_lib.data.corpus import HELDOUT, Corpus, gather
 from conan_lib.data.embedded import SOURCES
 from conan_lib.params.data import DataParams
@@ -43,14 +43,16 @@ def build_data(stage: Stage) -> Stage:
     if stage.finished:
         return stage
     params: DataParams = stage.data
-    workers = stage.runtime.threads
     sources = _sources(params)
-    scripture = Scripture(params, workers)
-    for split in HELDOUT:
-        heldout.candidates(scripture, params, split)  # mistakes in the books show before anything is written
+    for lang in params.languages:
+        editions(lang)  # an unknown language shows before anything is written
     with stage.work() as work:
         if stage.finished:
             return stage
+        workers = stage.runtime.threads
+        scripture = Scripture(params, workers)
+        for split in HELDOUT:
+            heldout.candidates(scripture, params, split)  # books that are too small show before the long work
         external = [(text, "en") for pair in heldout.lee50() for text in pair[:2]]
         corpus = gather(params, scripture, sources, dict.fromkeys(external), workers)
         tables = training_tables(corpus, params)

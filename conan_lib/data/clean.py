@@ -81,7 +81,7 @@ def speaks(text: str, lang: str, candidates: tuple[str, ...]) -> bool:
     """Whether a text is in its stated language: dropped only where another candidate wins with a probability of 0.9 or more."""
     if len(text) < LANGUAGE_CHARS:
         return True
-    found, probability = _identifier(candidates).classify(text[:400])
+    found, probability = _identifier(candidates).classify(text[:240])
     return found == lang or probability < 0.9
 
 

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import yaml
 
-from conan_lib.data.packages import located
+from conan_lib.data.packages import installed, located
 
 csv.field_size_limit(sys.maxsize)
 
@@ -195,7 +195,9 @@ def _dialogues(lang: str, seed: int) -> Iterator[Document]:
 
 
 def _intents(lang: str, seed: int) -> Iterator[Document]:
-    from conan_lib.data.intents import sampled  # hassil only where commands are wanted
+    for parser in ("hassil", "unicode-rbnf"):
+        installed(parser)
+    from conan_lib.data.intents import sampled  # imports them
 
     path = located("home-assistant-intents", f"home_assistant_intents/data/{'zh-CN' if lang == 'zh' else lang}.json")
     for number, (text, intent, template) in enumerate(sampled(json.loads(path.read_text(encoding="utf-8")), lang, random.Random(seed))):
