@@ -50,6 +50,11 @@ class Encoder(AbsEncoder):
             self._memory.update(zip(((side, text) for text in new), self._encode(new, side), strict=True))
         return np.stack([self._memory[side, text] for text in texts])
 
+    def unseen(self, texts: list[str], is_query: bool = False) -> int:
+        """How many different texts `vectors` would have to encode."""
+        side = is_query and self._asymmetric
+        return len({text for text in texts if (side, text) not in self._memory})
+
     def raw(self, texts: list[str]) -> np.ndarray:
         """Encode without the memory, as passages: for measuring speed."""
         return self._encode(texts, False)

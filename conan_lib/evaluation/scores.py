@@ -2,12 +2,14 @@
 
 import json
 import logging
+import warnings
 from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
 import mteb
+from sklearn.exceptions import UndefinedMetricWarning
 
 from conan_lib.evaluation.statistics import bootstrap_interval, paired_difference, spearman_interval
 from conan_lib.evaluation.tasks import METRICS, language_of
@@ -123,13 +125,15 @@ def _row(model, task, subset, metric, value, n, interval, note) -> dict:
 
 @contextmanager
 def _quiet():
-    """mteb's messages and the progress bars of datasets, off for a while: there is one for each subset of each task."""
+    """mteb's messages, the progress bars of datasets, and scikit-learn's warning about a label that a small set lacks, off for a while."""
     log, shown = logging.getLogger("mteb"), not datasets.are_progress_bars_disabled()
     level = log.level
     log.setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UndefinedMetricWarning)
+            yield
     finally:
         log.setLevel(level)
         if shown:

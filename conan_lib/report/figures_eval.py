@@ -34,7 +34,7 @@ def checkpoints(stage: Stage, peers: Stage | None = None, metric: str = "recall_
         figure = Figure(figsize=(6.8, 3.5))
         axis = figure.subplots()
         bars = axis.bar(names, values, yerr=errors, color=PALETTE[0], width=0.62, ecolor=INK, capsize=4)
-        axis.bar_label(bars, [f"{value:.2f}" for value in values], label_type="center", color="white", weight="bold")
+        axis.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, weight="bold")
         lines = _peer_rows(peers, metric, lambda row: row["subset"] == MEAN)
         for colour, dashes, row in zip(PALETTE[1:], ("-", "--", ":"), lines, strict=False):
             label = f"{row['model']} {row['value']:.2f} (n = {row['n']:,})"
