@@ -1,18 +1,16 @@
 """From sources to clean, split documents: read, sample, repair, identify, judge, remove duplicates, decontaminate."""
 
-import hashlib
-import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 from conan_lib.data import bible
 from conan_lib.data.clean import Funnel, check, exact_duplicates, near_duplicates, repair
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.embedded import Document, Source
 from conan_lib.data.packages import homepage, installed, licence
+from conan_lib.data.sampling import chance, sample
 from conan_lib.data.workers import parallel
 from conan_lib.errors import UserError
 from conan_lib.params.data import DataParams
@@ -22,24 +20,6 @@ HELDOUT = ("test", "dev")
 STEPS = ("read", "sampled", "language", "quality", "exact duplicates", "near duplicates", "decontaminated")
 """The funnel's rows, in order; each counts what is left after the step."""
 SENTENCE_ENDS = ".!?。！？؟\n"
-
-
-def chance(*parts: Any) -> float:
-    """A number in [0, 1) that depends on the parts alone: the same on every machine, for every order of work."""
-    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
-
-
-def sample(rows: Iterable, size: int, seed: int | str, key: Callable[[Any], str] | None = None) -> list:
-    """At most `size` rows in their original order: drawn by their place, or by the chance of their key, so that equal keys go together."""
-    rows = list(rows)
-    if len(rows) <= size:
-        return rows
-    if key is None:
-        chosen = random.Random(seed).sample(range(len(rows)), size)
-    else:
-        chosen = sorted(range(len(rows)), key=lambda i: (chance(seed, key(rows[i])), i))[:size]
-    return [rows[i] for i in sorted(chosen)]
 
 
 def divide(text: str, longest: int) -> Iterator[str]:

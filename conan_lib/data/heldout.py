@@ -8,10 +8,11 @@ from conan_lib.artefacts import write_json
 from conan_lib.data import records
 from conan_lib.data.bible import PACKAGE as BIBLE
 from conan_lib.data.bible import Scripture, Verse, cross_references
-from conan_lib.data.corpus import Corpus, sample
+from conan_lib.data.corpus import Corpus
 from conan_lib.data.ngrams import normalise
 from conan_lib.data.packages import licence, located
 from conan_lib.data.pairs import EXCERPT, LABEL_TASKS, labelled, verse_id
+from conan_lib.data.sampling import sample
 from conan_lib.errors import UserError
 from conan_lib.params.data import DataParams
 

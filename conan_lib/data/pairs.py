@@ -4,12 +4,13 @@ Everything here sees training documents and training books alone.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from conan_lib.data.bible import Scripture, Verse, cross_references, join
-from conan_lib.data.corpus import Corpus, chance, sample
+from conan_lib.data.corpus import Corpus
 from conan_lib.data.embedded import Document
+from conan_lib.data.sampling import by_lang_then_source, chance, sample
 from conan_lib.data.translate import AlignedTranslations, Query, clr_records
 from conan_lib.params.data import DataParams
 
@@ -37,30 +38,9 @@ def verse_id(verse: Verse, lang: str) -> str:
     return "bible/{}/{}/{}/{}".format(lang, *verse)
 
 
-def spread(groups: Mapping[str, list[dict]], total: int, seed: int) -> list[dict]:
-    """At most `total` rows, as evenly over the groups as their sizes allow; rows keep their order."""
-    quota, left = {}, total
-    for number, name in enumerate(sorted(groups, key=lambda name: (len(groups[name]), name))):
-        quota[name] = min(len(groups[name]), left // (len(groups) - number))
-        left -= quota[name]
-    return [row for name in groups for row in sample(groups[name], quota[name], seed)]
-
-
 def _enough(total: int, params: DataParams) -> int:
     """Candidates of one source and language that more than fill its share."""
     return 2 * total // len(params.languages) + 1
-
-
-def by_lang_then_source(rows: Iterable[dict], total: int, seed: int) -> list[dict]:
-    """`spread` over languages, and inside each over its sources."""
-    tree: dict[str, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        tree[row["lang"]][row["source"]].append(row)
-    flat = {lang: [row for found in sources.values() for row in found] for lang, sources in tree.items()}
-    wanted = defaultdict(int)
-    for row in spread(flat, total, seed):
-        wanted[row["lang"]] += 1
-    return [row for lang, sources in tree.items() for row in spread(sources, wanted[lang], seed)]
 
 
 def openings(scripture: Scripture, lang: str, most: int, seed: int) -> Iterator[tuple[str, str, str]]:

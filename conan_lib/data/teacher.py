@@ -14,7 +14,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from conan_lib.data import records
 from conan_lib.data.ngrams import SPACELESS
-from conan_lib.data.pairs import spread
+from conan_lib.data.sampling import spread
 from conan_lib.errors import UserError
 from conan_lib.params.training import TeacherParams
 from conan_lib.stages import Stage

@@ -2,6 +2,8 @@
 put a true pair above a false one."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -111,3 +113,11 @@ def test_no_pairs_is_one_line(tmp_path):
         work.commit({})
     with pytest.raises(UserError, match="no weak pairs"):
         teacher.score_pairs(open_stage("teacher", params))
+
+
+def test_training_reads_the_mask_without_the_packages_of_cleaning():
+    """A machine that only trains has no ftfy, py3langid, datasketch, datasets or pandas."""
+    absent = ("ftfy", "py3langid", "datasketch", "datasets", "pandas", "hassil")
+    blocked = "; ".join(f"sys.modules[{name!r}] = None" for name in absent)
+    code = f"import sys; {blocked}; from conan_lib.data.teacher import keep_mask; import conan_lib.data.records"
+    subprocess.run([sys.executable, "-c", code], check=True)
