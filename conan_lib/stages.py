@@ -54,6 +54,9 @@ class Stage:
     def sections(self) -> tuple[str, ...]:
         return GRAPH[self.name].sections
 
+    def __repr__(self) -> str:
+        return f"{self.name} {self.key}: {self.status}"
+
     def __getattr__(self, name: str):
         """`stage.pretrain` is that section, if this stage hashes it: a stage cannot read what its key does not hold."""
         if name in GRAPH[self.__dict__["name"]].sections:
