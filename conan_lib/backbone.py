@@ -78,6 +78,7 @@ def build(backbone: BackboneParams, vocab_size: int, seed: int) -> CausalLM:
     """A model with random weights."""
     set_seed(seed)
     model = CausalLM(configuration(backbone, vocab_size))
+    torch.nn.init.normal_(model.model.embed_tokens.weight, std=backbone.embedding_std)
     if backbone.residual_init == "zero":
         for layer in model.model.layers:
             torch.nn.init.zeros_(layer.self_attn.o_proj.weight)

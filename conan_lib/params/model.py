@@ -40,6 +40,8 @@ class BackboneParams(Section):
     """One matrix for input and output embeddings: the published parameter count allows only one."""
     initializer_range: float = Field(0.02, gt=0)
     """Standard deviation of the initial weights."""
+    embedding_std: float = Field(0.02, gt=0)
+    """Standard deviation of the initial token embeddings."""
     residual_init: Literal["normal", "zero"] = "zero"
     """The matrices that write into the residual stream (attention output, feed-forward down): zero starts each layer as the identity, normal
     like the others. Not published: a reading. At the tiny tier's two layers, cross-lingual training from random weights reached R@10 0.62
