@@ -43,9 +43,9 @@ class BackboneParams(Section):
     embedding_std: float = Field(0.02, gt=0)
     """Standard deviation of the initial token embeddings."""
     residual_init: Literal["normal", "zero"] = "zero"
-    """The matrices that write into the residual stream (attention output, feed-forward down): zero starts each layer as the identity, normal
-    like the others. Not published: a reading. At the tiny tier's two layers, cross-lingual training from random weights reached R@10 0.62
-    with zero and 0.24 with normal, on the development books (LOG.md)."""
+    """The matrices that write into the residual stream (attention output, feed-forward down): zero starts each layer as the identity,
+    normal draws them like the others. Not published: a reading. At two layers, cross-lingual training from random weights reached R@10
+    0.62 with zero and 0.24 with normal, on the development books (LOG.md)."""
 
     @property
     def head_dim(self) -> int:
