@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import CELL, write_notebook
+from tests.conftest import CELL, write_notebook
 from rich.console import Console
 
 from conan_lib import pipeline

@@ -14,8 +14,11 @@ MATH = re.compile(r"\$\$(.+?)\$\$|\$([^\s$](?:[^$]*[^\s$])?)\$", re.DOTALL)
 
 
 def export(notebook: Path) -> str:
-    """One executed notebook as a page."""
+    """One executed notebook as a page, without what went to stderr: progress bars, and log lines that name this machine's folders."""
     content = nbformat.read(notebook, as_version=4)
+    for cell in content.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True)
     body, _ = exporter.from_notebook_node(content)
     return template("notebook.html.j2", html=True).render(title=notebook.stem, body=with_mathml(body))
