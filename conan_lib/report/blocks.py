@@ -122,7 +122,7 @@ def _block(run: Run, what: str, stages: tuple[str, ...], make: Callable[..., Any
         return Missing(what, str(error).replace(f"{project_root()}/", ""))
     if isinstance(made, pd.DataFrame) and made.empty:
         return Missing(what, f"{', '.join(map(run.key, stages))} holds no rows for it")
-    return wrap(made, tuple(map(run.key, stages)))
+    return wrap(made, tuple(map(run.key, stages)) or ("manifests",))
 
 
 def number(value: Any, missing: str = "not measured", decimals: int | None = None) -> str:
