@@ -15,13 +15,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from tests.conftest import CELL, write_notebook
 from rich.console import Console
 
 from conan_lib import pipeline
 from conan_lib.errors import UserError
 from conan_lib.pipeline import FUNCTIONS, NOTEBOOKS, LiveLine, RunError, kernel_environment, run, select, train
 from conan_lib.stages import GRAPH, open_stage
+from tests.conftest import CELL, write_notebook
 
 FILE = "params/small.yaml"
 
