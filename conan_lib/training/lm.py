@@ -24,9 +24,9 @@ from conan_lib.params.base import Optimisation
 from conan_lib.params.training import PretrainParams
 from conan_lib.stages import Stage
 from conan_lib.tokenizer import load_tokenizer, token_bytes
+from conan_lib.training.arguments import EmbeddingRate, training_arguments
 from conan_lib.training.recorder import Recorder, last_checkpoint
 
-SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 EVALUATION_BATCH = 16
 TOKENIZED_AT_ONCE = 1000
 HELD_OUT_SHARE, HELD_OUT_MAX = 0.05, 256
@@ -253,7 +253,7 @@ def generate(model: CausalLM, tokenizer: PreTrainedTokenizerBase, records: Seque
     return said
 
 
-class LmTrainer(Trainer):
+class LmTrainer(EmbeddingRate, Trainer):
     """Trainer that notes the loss and the speed of each step, for Recorder."""
 
     seen: dict[str, float]
@@ -276,30 +276,14 @@ def fit(model: CausalLM, data: Dataset | list, collate, section: Optimisation, s
     """
     folder = stage.path / "checkpoints"
     arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=section.max_steps,
-        learning_rate=section.learning_rate,
-        warmup_steps=math.ceil(section.warmup_ratio * section.max_steps),
-        lr_scheduler_type=SCHEDULES[section.schedule],
-        weight_decay=section.weight_decay,
-        max_grad_norm=section.max_grad_norm,
-        seed=section.seed,
-        data_seed=section.seed,
-        bf16=section.precision == "bf16",
-        use_cpu=stage.runtime.device == "cpu",
-        save_steps=stage.runtime.save_steps,
-        save_total_limit=2,
-        logging_steps=max(1, section.max_steps // 10),
-        remove_unused_columns=False,
-        dataloader_drop_last=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        report_to=[],
+        **training_arguments(section, stage.runtime, folder), remove_unused_columns=False, dataloader_drop_last=True
     )
     devices = arguments.world_size * max(1, arguments.n_gpu)
     if section.batch_size % devices:
         raise UserError(f"batch_size: {section.batch_size} is not divisible by the {devices} devices of this run: choose a multiple")
     arguments.per_device_train_batch_size = section.batch_size // devices
     trainer = LmTrainer(model=model, args=arguments, train_dataset=data, data_collator=collate)
+    trainer.embedding_rate = section.embedding_rate
     recorder = Recorder(lambda: trainer.seen)
     trainer.add_callback(recorder)
     checkpoint = last_checkpoint(folder)

@@ -1,6 +1,6 @@
 """Invariants: the loss of a batch of distinct texts is sentence-transformers' loss of its pairs; killed and resumed in the second epoch,
 the weights and the swaps are those of an uninterrupted run; the exported model loads in plain sentence-transformers with equal vectors;
-alpha rises from 0 along its schedule; without CLR no step trains CLR."""
+alpha rises from 0 along its schedule; without CLR no step trains CLR; a weak batch is of one language."""
 
 import json
 
@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
 
+from conan_lib.errors import UserError
 from conan_lib.stages import open_stage
 from conan_lib.training.batches import Task, TaskCollator
-from conan_lib.training.contrastive import ContrastiveLoss, train_supervised, train_weak
+from conan_lib.training.contrastive import ContrastiveLoss, _weak_tasks, train_supervised, train_weak
 from conan_lib.training.mine import mine_negatives
 from conan_lib.training.recorder import Recorder
 from tests.small_pairs import finish_inputs, finish_weak, pair_params, tables
@@ -136,3 +137,17 @@ def test_saved_vectors_are_those_of_the_trained_model(tmp_path, monkeypatch):
     plain = SentenceTransformer(str(stage.path / "model"), device="cpu")
     assert type(plain[0].auto_model).__module__.startswith("transformers.")
     np.testing.assert_allclose(plain.encode(texts), trained[0].encode(texts), atol=1e-6)
+
+
+def test_weak_batches_hold_one_language_each_by_its_share(tmp_path):
+    """`one`: every batch of one language, steps by the language's pairs, a language below one batch left out; `mixed`: one task of all."""
+    rows = [{"anchor": f"a{i}", "positive": f"p{i}", "lang": "de" if i % 3 else "fr"} for i in range(30)] + [
+        {"anchor": "x", "positive": "y", "lang": "ko"}
+    ]
+    section = pair_params(tmp_path).weak
+    tasks = _weak_tasks(rows, section)
+    assert [(task.name, len(task.rows), task.share) for task in tasks] == [("weak de", 20, 20), ("weak fr", 10, 10)]
+    assert all(row["lang"] == task.name[-2:] for task in tasks for row in task.rows)
+    assert len(_weak_tasks(rows, section.model_copy(update={"batch_languages": "mixed"}))[0].rows) == 31
+    with pytest.raises(UserError, match="no language has 6 pairs"):
+        _weak_tasks(rows[:3], section)

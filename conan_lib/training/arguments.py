@@ -1,0 +1,56 @@
+"""What the four training stages share: the Trainer's arguments, and an optimiser that may give the token embeddings a rate of their own."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from conan_lib.params import Runtime
+from conan_lib.params.base import Optimisation
+
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+
+
+def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) -> dict[str, Any]:
+    """Arguments of transformers' and sentence-transformers' trainers: AdamW, warm-up and decay, a fixed number of steps, checkpoints."""
+    return {
+        "output_dir": str(folder),
+        "max_steps": section.max_steps,
+        "learning_rate": section.learning_rate,
+        "warmup_steps": math.ceil(section.warmup_ratio * section.max_steps),
+        "lr_scheduler_type": SCHEDULES[section.schedule],
+        "weight_decay": section.weight_decay,
+        "max_grad_norm": section.max_grad_norm,
+        "seed": section.seed,
+        "data_seed": section.seed,
+        "bf16": section.precision == "bf16",
+        "use_cpu": runtime.device == "cpu",
+        "save_steps": runtime.save_steps,
+        "save_total_limit": 2,
+        "logging_steps": max(1, section.max_steps // 10),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "report_to": [],
+    }
+
+
+class EmbeddingRate:
+    """Mixin of a Trainer: the token embeddings learn at `embedding_rate` times the rate of the other weights, on the same schedule.
+
+    With tied embeddings the head is the same matrix and has the same rate. At 1 the optimiser is the Trainer's own.
+    """
+
+    embedding_rate: float = 1.0
+
+    def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.embedding_rate == 1.0:
+            return optimizer
+        embeddings = {module.weight for module in self.model.modules() if isinstance(module, nn.Embedding)}
+        for group in list(optimizer.param_groups):
+            own = [parameter for parameter in group["params"] if parameter in embeddings]
+            if own:
+                group["params"] = [parameter for parameter in group["params"] if parameter not in embeddings]
+                optimizer.add_param_group({**group, "params": own, "lr": group["lr"] * self.embedding_rate})
+        return optimizer
