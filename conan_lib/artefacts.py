@@ -14,7 +14,9 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -141,11 +143,21 @@ class Work:
             **self.artefact.identity,
             "results": results,
             "seconds": round(self.seconds, 2),
+            "peak_memory_mb": peak_memory_mb(),
             "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "environment": environment(),
         }
         write_json(self.path / MANIFEST, manifest)
         self._clock.unlink(missing_ok=True)
+
+
+def peak_memory_mb() -> float:
+    """The most resident memory (MB) that this process has held so far: stages of one process share it, helper processes are not in."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux; its getrusage starts from the peak of the parent process
+        kibibytes = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return round(kibibytes * 1024 / 1e6, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 1)
 
 
 def write_json(path: Path, value: Any) -> None:

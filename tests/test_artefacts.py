@@ -7,6 +7,8 @@ JSON is written whole or not at all.
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -132,3 +134,10 @@ def test_json_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": "ü"}
+
+
+def test_peak_memory_counts_what_was_held():
+    """A process that held 300 MB and let it go has a peak 300 MB above one that did not."""
+    code = "from conan_lib.artefacts import peak_memory_mb; held = bytes(b'x' * {}); del held; print(peak_memory_mb())"
+    low, high = (float(subprocess.check_output([sys.executable, "-c", code.format(size)])) for size in (1, 300_000_000))
+    assert high - low == pytest.approx(300, abs=15)

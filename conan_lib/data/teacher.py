@@ -152,6 +152,8 @@ def cuts(rows: Sequence[dict], percentile: float) -> dict[str, float]:
 def keep_mask(rows: Sequence[dict], percentile: float) -> np.ndarray:
     """Which pairs are trained on: those at or above their teacher's cut, and those that no teacher scored.
 
+    Equation `teacher_filter`; the cuts are those of `cuts`.
+
     Args:
         rows: rows of scores.parquet (id, score, teacher).
         percentile: share, in percent, of each teacher's scores that is dropped.

@@ -49,7 +49,7 @@ def stages_table(stages: Mapping[str, Stage]) -> pd.DataFrame:
                 "status": stage.status,
                 "seconds": manifest.get("seconds"),
                 "seed": seeds[0] if seeds else "none",
-                "peak memory (MB)": manifest.get("results", {}).get("peak_memory_mb"),
+                "peak memory (MB)": manifest.get("peak_memory_mb"),
                 "finished": manifest.get("finished_at"),
             }
         )

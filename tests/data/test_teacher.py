@@ -121,3 +121,13 @@ def test_training_reads_the_mask_without_the_packages_of_cleaning():
     blocked = "; ".join(f"sys.modules[{name!r}] = None" for name in absent)
     code = f"import sys; {blocked}; from conan_lib.data.teacher import keep_mask; import conan_lib.data.records"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.equation("teacher_filter")
+def test_keep_mask_is_the_rule_by_hand():
+    """At or above the percentile of the teacher's own scores, linearly interpolated; unscored pairs stay."""
+    low = [{"score": score, "teacher": "a"} for score in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    high = [{"score": score, "teacher": "b"} for score in (0.90, 0.80, 0.85)]
+    rows = [*low, *high, {"score": None, "teacher": None}]
+    assert teacher.keep_mask(rows, 50.0).tolist() == [False, False, True, True, True, True, False, True, True]
+    assert teacher.keep_mask(rows, 10.0).tolist() == [False, True, True, True, True, True, False, True, True]
