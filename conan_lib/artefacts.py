@@ -16,7 +16,6 @@ import os
 import platform
 import resource
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
