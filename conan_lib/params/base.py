@@ -23,7 +23,7 @@ class Optimisation(Section):
     """Peak learning rate of AdamW. Paper: 1e-4 (pretraining, weak), 2e-5 (SFT)."""
     embedding_rate: float = Field(1.0, gt=0)
     """The token embeddings learn at this multiple of learning_rate. 1: one rate for all weights (the paper names one). A model from scratch
-    with few steps needs more: its layers soon write vectors a hundred times longer than its embeddings, and drown them (LOG.md)."""
+    with few steps needs more: its layers soon write vectors many times longer than its embeddings, and drown them (LOG.md)."""
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
     """Share of the steps with a rising rate. Paper: 0.05 (pretraining), 0.02 (SFT)."""
     weight_decay: float = Field(1e-3, ge=0)
