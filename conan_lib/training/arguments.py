@@ -38,8 +38,8 @@ def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) ->
 class EmbeddingRate:
     """Mixin of a Trainer: the token embeddings learn at `embedding_rate` times the rate of the other weights, on the same schedule.
 
-    With tied embeddings the head is the same matrix and has the same rate. At 1 the optimiser is the Trainer's own. sentence-transformers has
-    `learning_rate_mapping` for this, transformers has nothing: one way serves both trainers.
+    With tied embeddings the head is the same matrix and has the same rate. At 1 the optimiser is the Trainer's own.
+    sentence-transformers has `learning_rate_mapping` for this, transformers has nothing: one way serves both trainers.
     """
 
     embedding_rate: float = 1.0
