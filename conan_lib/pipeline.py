@@ -17,6 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from conan_lib.artefacts import write_json
 from conan_lib.errors import UserError
+from conan_lib.kernels import imports_of, kernel_manager
 from conan_lib.params import Params, load_params
 from conan_lib.stages import GRAPH, Stage, open_stage, project_root
 
@@ -182,11 +183,13 @@ def run(
     steps = steps_of(params)
     chosen = [step for step in steps if step.notebook in select(start, stop, only)]
     check(params, chosen)
-    for step in chosen:
-        if step.done:
-            _print(console, step, "already done")
-        else:
-            _execute(step, params, params_file, console)
+    sources = [step.source for step in chosen if not step.done]
+    with kernel_manager(kernel_environment(params), imports_of(sources), warm=len(sources) > 1) as manager:
+        for step in chosen:
+            if step.done:
+                _print(console, step, "already done")
+            else:
+                _execute(step, params_file, console, manager)
     _report(steps, params, params_file, console)
 
 
@@ -200,7 +203,7 @@ def resolve(params_file: str | Path) -> Path:
     return path if path.is_absolute() or path.is_file() or not (project_root() / path).is_file() else project_root() / path
 
 
-def _execute(step: Step, params: Params, params_file: str | Path, console: Console) -> None:
+def _execute(step: Step, params_file: str | Path, console: Console, manager: type) -> None:
     """Run one notebook in a kernel of this Python, its last line of output beside the clock."""
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -224,7 +227,7 @@ def _execute(step: Step, params: Params, params_file: str | Path, console: Conso
                 cwd=str(root),
                 stdout_file=live,
                 stderr_file=live,
-                kernel_manager_class=_kernel_manager(kernel_environment(params)),
+                kernel_manager_class=manager,
             )
         except papermill.PapermillExecutionError as error:
             message = next((line for line in error.evalue.splitlines() if line.strip()), "")
@@ -293,17 +296,6 @@ def kernel_environment(params: Params) -> dict[str, str]:
         "MALLOC_TOP_PAD_": "500000000",
         **({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"} if local else {}),
     }
-
-
-def _kernel_manager(environment: dict[str, str]) -> type:
-    """A kernel manager class whose kernels get `environment`: papermill has no argument for it."""
-    from jupyter_client.manager import AsyncKernelManager
-
-    class KernelManager(AsyncKernelManager):
-        async def start_kernel(self, **options):
-            await super().start_kernel(**options, env=environment)
-
-    return KernelManager
 
 
 class LiveLine:

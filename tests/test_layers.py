@@ -17,6 +17,7 @@ LAYERS = [
     {"backbone", "training"},
     {"evaluation"},
     {"report"},
+    {"kernels"},
     {"pipeline"},
     {"cli"},
 ]

@@ -27,7 +27,7 @@ BAD = {
     "length above context": ("backbone: {context_length: 64}", "max_length: 128 is above backbone.context_length 64"),
     "more negatives than candidates": ("mine: {candidates: 3}", "supervised.hard_negatives: 7 is above mine.candidates 3"),
     "one language": ("data: {languages: [en]}", "data: languages: give at least two different codes"),
-    "a book held out twice": ("data: {dev_books: [8]}", "test_books and dev_books share [8]"),
+    "a book held out twice": ("data: {dev_books: [9]}", "test_books and dev_books share [9]"),
     "not YAML": ("data: [1, {", "not readable as YAML"),
     "not a mapping": ("- 1\n- 2", "expected keys and values at the top, found list"),
     "missing base": ("base: none.yaml", "none.yaml: no such parameter file"),

@@ -1,0 +1,168 @@
+"""Kernels that start warm: one process imports what the notebooks import, once, and every kernel is a fork of it.
+
+torch, transformers and mteb take ten seconds to import, and there are eight notebooks. A fork has the imported modules and nothing else:
+its own memory, environment and folder, no state of another notebook. Where forking is not sound (anything but Linux) kernels start in the
+ordinary way, with the same results.
+"""
+
+import ast
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+def imports_of(notebooks: Iterable[Path]) -> list[str]:
+    """What the notebooks import, as "module" or "module:name", each once, in order."""
+    import nbformat
+
+    found = []
+    for path in notebooks:
+        for cell in nbformat.read(path, as_version=4).cells:
+            with suppress(SyntaxError):  # the notebook's own run says so
+                body = ast.parse(cell.source).body if cell.cell_type == "code" else []
+                for node in body:
+                    if isinstance(node, ast.Import):
+                        found += [alias.name for alias in node.names]
+                    elif isinstance(node, ast.ImportFrom):
+                        found += [f"{node.module}:{alias.name}" for alias in node.names]
+    return list(dict.fromkeys(found))
+
+
+@contextmanager
+def kernel_manager(environment: dict[str, str], imports: list[str], warm: bool = True) -> Iterator[type]:
+    """A kernel manager class for papermill whose kernels get `environment` (papermill has no argument for it) and, where `warm`, are
+    forks of one process that has made `imports`. That process ends with the block."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    nursery = Nursery(imports, environment) if warm and sys.platform == "linux" else None
+
+    class KernelManager(AsyncKernelManager):
+        async def start_kernel(self, **options):
+            if nursery and self.provisioner is None:
+                self.provisioner = _warm_provisioner(self, nursery)
+            await super().start_kernel(**options, env=environment, transport_encryption="auto")
+
+    try:
+        yield KernelManager
+    finally:
+        if nursery:
+            nursery.close()
+
+
+class Nursery:
+    """The process that imports and forks, seen from the pipeline: one JSON line to it, one back. It ends when the pipeline does."""
+
+    def __init__(self, imports: list[str], environment: dict[str, str]):
+        self.channel, theirs = socket.socketpair()
+        self.process = subprocess.Popen(
+            # -c and not -m: its sys.path is then that of a kernel
+            [sys.executable, "-Xfrozen_modules=off", "-c", f"from conan_lib.kernels import serve; serve({theirs.fileno()}, {imports!r})"],
+            env={**environment, "MPLBACKEND": "module://matplotlib_inline.backend_inline"},
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # Ctrl-C goes to the pipeline, which ends its kernels
+        )
+        theirs.close()
+        self.lines = self.channel.makefile("r", encoding="utf-8")
+
+    def start(self, arguments: list[str], environment: dict[str, str], folder: str) -> "Fork":
+        """A kernel with the arguments of `python -m ipykernel_launcher`, once the imports are made."""
+        return Fork(self, self.ask(arguments=arguments, environment=environment, folder=str(folder)))
+
+    def ask(self, **request: Any) -> Any:
+        """Raises OSError or ValueError where the process is gone."""
+        self.channel.sendall(json.dumps(request).encode() + b"\n")
+        return json.loads(self.lines.readline())
+
+    def close(self) -> None:
+        self.lines.close()
+        self.channel.close()
+        self.process.wait()
+
+
+class Fork:
+    """A kernel's process, with the part of subprocess.Popen that jupyter_client uses."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, nursery: Nursery, pid: int):
+        self.nursery, self.pid, self.returncode = nursery, pid, None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            try:
+                self.returncode = self.nursery.ask(poll=self.pid)
+            except (OSError, ValueError):  # the nursery died, and its kernels with it
+                self.returncode = -signal.SIGKILL
+        return self.returncode
+
+    def wait(self) -> int:
+        """jupyter_client waits only for a process that `poll` has seen end."""
+        return self.poll()
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+def _warm_provisioner(manager, nursery: Nursery):
+    from jupyter_client.provisioning import LocalProvisioner
+
+    class WarmProvisioner(LocalProvisioner):
+        async def launch_kernel(self, cmd: list[str], **options: Any):
+            arguments = cmd[cmd.index("ipykernel_launcher") + 1 :]
+            self.process = nursery.start(arguments, options["env"], options.get("cwd") or os.getcwd())
+            self.pid = self.pgid = self.process.pid
+            return self.connection_info
+
+    return WarmProvisioner(kernel_id=manager.kernel_id, kernel_spec=manager.kernel_spec, parent=manager)
+
+
+def serve(descriptor: int, imports: list[str]) -> None:
+    """The nursery itself: import, then fork a kernel or tell an exit code for each line that comes, until the pipeline is gone."""
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        for name in ("ipykernel.kernelapp", *imports):
+            module, _, attribute = name.partition(":")
+            with suppress(Exception):  # a notebook that cannot import says so itself, in its cell
+                getattr(import_module(module), attribute or "__name__")
+    channel = socket.socket(fileno=descriptor)
+    lines = channel.makefile("r", encoding="utf-8")
+    for line in lines:
+        request = json.loads(line)
+        if "poll" in request:
+            pid, status = os.waitpid(request["poll"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
+        elif answer := os.fork():
+            with suppress(ProcessLookupError, PermissionError):  # signals go to the group, so it must be there before the answer is
+                os.setpgid(answer, answer)
+        else:
+            lines.close()
+            channel.close()
+            return _become_kernel(**request)
+        channel.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _become_kernel(arguments: list[str], environment: dict[str, str], folder: str) -> None:
+    from ipykernel.kernelapp import launch_new_instance
+
+    with suppress(PermissionError):
+        os.setpgid(0, 0)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    # the kernel ends by itself when its parent does; ipykernel read the parent from the environment when it was imported
+    launch_new_instance(argv=[*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])

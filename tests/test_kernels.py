@@ -1,0 +1,81 @@
+"""Warm kernels are forks of one process that made the notebooks' imports; they share nothing else, and end with their block.
+
+Elsewhere than on Linux kernels start in the ordinary way.
+"""
+
+import json
+import os
+import sys
+import time
+
+import papermill
+import pytest
+
+from conan_lib.kernels import Nursery, imports_of, kernel_manager
+from tests.conftest import write_notebook
+
+LOOK = """
+import json, os, sys
+state = {"colorsys": "colorsys" in sys.modules, "left": hasattr(json, "left") or "LEFT" in os.environ, "mine": os.environ.get("MINE"),
+         "folder": os.getcwd(), "parent": os.getppid()}
+json.left = os.environ["LEFT"] = "behind"
+print(json.dumps(state), end="")
+"""
+
+
+@pytest.fixture
+def look(tmp_path):
+    """Runs a notebook in a kernel of the class and says what it saw."""
+    source = tmp_path / "look.ipynb"
+    write_notebook(source, LOOK)
+
+    def look(manager: type) -> dict:
+        options = {"kernel_name": "python3", "progress_bar": False, "cwd": str(tmp_path), "kernel_manager_class": manager}
+        copy = papermill.execute_notebook(source, tmp_path / "copy.ipynb", **options)
+        return json.loads("".join(output.text for cell in copy.cells for output in cell.get("outputs", [])))
+
+    return look
+
+
+def test_the_imports_of_notebooks_are_found_once_and_a_broken_cell_is_left_to_its_run(tmp_path):
+    write_notebook(tmp_path / "a.ipynb", "import pandas as pd\nfrom torch import nn, Tensor", "this is no Python")
+    write_notebook(tmp_path / "b.ipynb", "import os.path, pandas\nif True:\n    import mteb")
+    assert imports_of([tmp_path / "a.ipynb", tmp_path / "b.ipynb"]) == ["pandas", "torch:nn", "torch:Tensor", "os.path"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
+def test_warm_kernels_have_the_imports_and_nothing_of_each_other(look, tmp_path):
+    with kernel_manager({**os.environ, "MINE": "yes"}, ["colorsys:rgb_to_hsv", "no.such:module"]) as manager:
+        first, second = look(manager), look(manager)
+    assert first == second
+    assert (first["colorsys"], first["left"], first["mine"], first["folder"]) == (True, False, "yes", str(tmp_path))
+    assert first["parent"] != os.getpid()
+    with pytest.raises(ProcessLookupError):
+        os.kill(first["parent"], 0)
+
+
+@pytest.mark.parametrize("how", [{"warm": False}, {"platform": "darwin"}])
+def test_other_kernels_start_in_the_ordinary_way(look, monkeypatch, how):
+    with monkeypatch.context() as patch:
+        if platform := how.pop("platform", None):
+            patch.setattr(sys, "platform", platform)
+        with kernel_manager({**os.environ, "MINE": "yes"}, ["colorsys"], **how) as manager:
+            patch.undo()
+            seen = look(manager)
+    assert (seen["colorsys"], seen["mine"], seen["parent"]) == (False, "yes", os.getpid())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
+def test_exit_codes_are_told_and_a_lost_nursery_is_a_dead_kernel(tmp_path):
+    (tmp_path / "broken.json").write_text("no JSON")
+    nursery = Nursery([], dict(os.environ))
+    broken = nursery.start(["-f", str(tmp_path / "broken.json")], dict(os.environ), str(tmp_path))
+    while broken.poll() is None:
+        time.sleep(0.05)
+    assert broken.poll() == broken.wait() == 1
+    waiting = nursery.start(["-f", str(tmp_path / "own.json")], dict(os.environ), str(tmp_path))
+    assert waiting.poll() is None
+    nursery.process.kill()
+    nursery.process.wait()
+    assert waiting.poll() == waiting.wait() == -9
+    nursery.close()
