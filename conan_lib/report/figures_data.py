@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from conan_lib.data import records
 from conan_lib.data.corpus import STEPS
 from conan_lib.data.teacher import cuts
-from conan_lib.data.translate.build import FUNNEL
 from conan_lib.data.translate.checks import REASONS
+from conan_lib.data.translate.output import FUNNEL
 from conan_lib.errors import UserError
 from conan_lib.report.figures import GREY, PALETTE, language_colours, series, style
 from conan_lib.stages import Stage
@@ -93,7 +93,7 @@ def teacher_scores(stage: Stage) -> Figure:
 
 
 def translation_checks(folder: Path) -> Figure:
-    """A data set of translated queries (`conan-lib translate`): by language, how many were kept, and how many each check refused.
+    """A data set of translated queries (`conan-lib translate`): kept and refused by language, and the share that each check refused.
 
     Raises:
         UserError: the folder holds no finished data set.
@@ -103,19 +103,24 @@ def translation_checks(folder: Path) -> Figure:
     rows = json.loads((folder / FUNNEL).read_text(encoding="utf-8"))
     counts = {(row["lang"], row["refused"]): row["queries"] for row in rows}
     languages = sorted({lang for lang, _ in counts}, key=lambda lang: (-sum(n for (own, _), n in counts.items() if own == lang), lang))
-    results = ["", *(reason for reason in REASONS if any(why == reason for _, why in counts))]
     colours = {"": PALETTE[0]} | dict(zip(REASONS, (GREY, *PALETTE[1:]), strict=True))
+    values = {result: np.array([counts.get((lang, result), 0) for lang in languages]) for result in colours}
+    total = sum(values.values())
     with style():
-        figure = Figure(figsize=(7.2, 0.26 * len(languages) + 1.4))
-        axis = figure.subplots()
-        left = np.zeros(len(languages))
-        for result in results:
-            values = np.array([counts.get((lang, result), 0) for lang in languages])
-            label = f"{f'refused: {result}' if result else 'kept'} ({values.sum():,})"
-            axis.barh(languages, values, left=left, color=colours[result], label=label, height=0.75)
-            left += values
-        axis.invert_yaxis()
-        axis.grid(axis="y", visible=False)
-        axis.set(xlabel="translated queries", ylabel="language", title="what the checks kept and refused")
-        figure.legend(*axis.get_legend_handles_labels(), loc="outside right center")
+        figure = Figure(figsize=(8.6, 0.24 * len(languages) + 2))
+        number, share = figure.subplots(1, 2, sharey=True)
+        left = {number: np.zeros(len(languages)), share: np.zeros(len(languages))}
+        for result, found in values.items():
+            if not found.any():
+                continue
+            label = f"{f'refused: {result}' if result else 'kept'} ({found.sum():,})"
+            for axis, width in ((number, found), (share, 100 * found / total)) if result else ((number, found),):
+                axis.barh(languages, width, left=left[axis], color=colours[result], label=label, height=0.75)
+                left[axis] += width
+        number.invert_yaxis()
+        number.set(xlabel="translated queries", ylabel="language", title="kept and refused")
+        share.set(xlabel="percent of the language's queries", title="refused")
+        for axis in (number, share):
+            axis.grid(axis="y", visible=False)
+        figure.legend(*number.get_legend_handles_labels(), loc="outside lower center", ncols=3)
         return figure

@@ -14,7 +14,10 @@ SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def chat_model(folder: Path, template: str | None = TEMPLATE, ends: list[int] | None = None) -> str:
-    """Save the model; `ends` are tokens that end its turns, <|im_end|> where None; its generation config asks for what a greedy translator must not do: sampling, and a penalty on repetition."""
+    """Save the model; `ends` are tokens that end its turns, <|im_end|> where None.
+
+    Its generation config asks for what a greedy translator must not do: sampling, and a penalty on repetition.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

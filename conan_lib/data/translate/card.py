@@ -73,8 +73,7 @@ def write_card(path: Path, results: Mapping, counts: Counter, provenance: Mappin
         made += [f"- teacher: {params.teacher}, min_similarity: {params.min_similarity}"]
     if provenance["prompt_hash"]:
         made += ["- prompt:", "", *(f"      {line}".rstrip() for line in params.prompt.splitlines())]
-    text = TEXT.format(
-        kept=results["kept"], languages=len(results["languages"]), how=by_model, refused=sum(results["refused"].values()), table="\n".join(rows),
-        made="\n".join(made),
-    )  # fmt: skip
+    kept, refused = results["kept"], sum(results["refused"].values())
+    places = {"languages": len(results["languages"]), "how": by_model, "table": "\n".join(rows), "made": "\n".join(made)}
+    text = TEXT.format(kept=kept, refused=refused, **places)
     path.write_text(f"---\n{header.to_yaml()}\n---\n{text}", encoding="utf-8")

@@ -24,14 +24,13 @@ def pinned(model: str, revision: str) -> str:
     if Path(model).is_dir():
         return "local"
     from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    cached = try_to_load_from_cache(model, "config.json", revision=revision) if model.count("/") <= 1 else None
-    if isinstance(cached, str):
-        return Path(cached).parent.name  # .../snapshots/<commit>/config.json
     try:
+        cached = try_to_load_from_cache(model, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return Path(cached).parent.name  # .../snapshots/<commit>/config.json
         return HfApi().model_info(model, revision=revision, timeout=10).sha
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+    except Exception as error:  # no such name or model, or no network: an error of the HTTP library, which changes with the hub's client
         raise UserError(
             f"translate.model: {model} ({revision}) is no folder, not in the cache, and the hub does not give it "
             f"({type(error).__name__}): name a folder or another model, or connect"
