@@ -148,6 +148,21 @@ def test_two_processes_share_a_build(pairs, tmp_path):
     assert contents(shared) == contents(tmp_path / "one")
 
 
+def test_a_process_that_comes_late_leaves_a_finished_build_alone(pairs, tmp_path):
+    """Another process ends the whole build while this one is at its first shard."""
+    folder = tmp_path / "out"
+
+    def other_ends(calls: int) -> None:
+        if calls == 1:
+            for lock in (folder / "shards").glob("*.lock"):
+                lock.unlink()  # as if this process had not come here yet
+            build_clr(pairs, folder, PARAMS, translator=Phrases())
+
+    late = Phrases(other_ends)
+    assert build_clr(pairs, folder, PARAMS, translator=late)["kept"] == 16
+    assert late.calls == 1 and {path.name for path in folder.iterdir()} == {"README.md", "build.json", "checks", "data"}
+
+
 def test_a_finished_build_is_only_looked_up(pairs, tmp_path):
     first = build_clr(pairs, tmp_path / "out", PARAMS, translator=Phrases())
     again = Phrases()

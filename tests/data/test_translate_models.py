@@ -81,6 +81,12 @@ def test_arithmetic_follows_the_device(folder):
     assert TransformersTranslator(params(folder, precision="bf16"), "cpu").model.dtype == torch.bfloat16
 
 
+def test_a_missing_gpu_is_one_line(folder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"runtime.device: cuda, but torch finds no GPU"):
+        TransformersTranslator(params(folder), "cuda")
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_gpu_runs_in_bf16(folder):

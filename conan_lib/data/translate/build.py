@@ -79,7 +79,8 @@ def build_clr(
         write_json(folder / IDENTITY, {"request": request, "provenance": dict(translator.provenance)})
         (folder / "shards").mkdir(exist_ok=True)
         _translate(shards, translator, params)
-    if waiting := sum(not path.is_file() for path in shards):
+    waiting = sum(not path.is_file() for path in shards)
+    if waiting and not (folder / DONE).is_file():
         return {"waiting": waiting}
     with _held(folder / ".lock"):
         if not (folder / DONE).is_file():  # another process may have been quicker
@@ -148,7 +149,12 @@ def _opened(folder: Path, request: dict) -> dict | None:
 @contextmanager
 def _held(path: Path, wait: bool = True) -> Iterator[bool]:
     """Hold a lock file; yields whether it is ours. A killed process lets go of it."""
-    with open(path, "w") as lock:
+    try:
+        file = open(path, "w")  # noqa: SIM115 - only opening may fail so, not what is done while it is held
+    except FileNotFoundError:  # another process has finished the build and tidied up
+        yield False
+        return
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -161,7 +167,7 @@ def _translate(shards: dict[Path, list[tuple[str, Query]]], translator: Translat
     """Write the shards that are missing and that no other process works on."""
     with tqdm(total=sum(map(len, shards.values())), desc="translate", unit="query") as progress:
         for path, tasks in shards.items():
-            if path.is_file():
+            if path.is_file() or (path.parents[1] / DONE).is_file():
                 progress.update(len(tasks))
                 progress.initial += len(tasks)  # the rate counts what this attempt does
                 continue

@@ -91,6 +91,8 @@ class TransformersTranslator(_ChatTranslator):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        if device == "cuda" and not torch.cuda.is_available():
+            raise UserError("runtime.device: cuda, but torch finds no GPU: use auto or cpu")
         self.device = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
         half = params.precision == "bf16" or (params.precision == "auto" and self.device == "cuda")
         dtype = torch.bfloat16 if half else torch.float32
