@@ -1,15 +1,18 @@
-"""The command `conan-lib`: run, status, plan, train, report. A user's mistake is one line on stderr and exit code 2."""
+"""The command `conan-lib`: run, status, plan, train, translate, report. A user's mistake is one line on stderr and exit code 2."""
 
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from conan_lib import pipeline
 from conan_lib.errors import UserError
+from conan_lib.params import Params
+from conan_lib.params.data import TranslateParams
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Conan-Embedding-v2, reproduced from a parameter file."
@@ -67,6 +70,35 @@ def train(stage: Annotated[str, typer.Argument(help="A stage, for example pretra
     """Compute one stage in this process, without Jupyter; also under `accelerate launch` or a batch system."""
     done = pipeline.train(stage, file)
     Console(highlight=False, soft_wrap=True).print(f"{done.name} {done.key}: {done.status}, {done.path}")
+
+
+@app.command()
+def translate(
+    pairs: Annotated[Path, typer.Argument(help="Your pairs: .jsonl or .parquet with id, query, passage, lang.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Where the data set comes to be.", show_default=False)],
+    file: Annotated[Path | None, typer.Option("--params", help="A parameter file; its section translate is read.")] = None,
+    translations: Annotated[Path | None, typer.Option(help="Human translations (id, lang, text) instead of a model's.")] = None,
+    model: Annotated[str | None, typer.Option(help="Instruction model: a name on the hub or a folder.")] = None,
+    backend: Annotated[str | None, typer.Option(help="transformers or vllm.")] = None,
+):
+    """Make cross-lingual retrieval data of your own pairs: queries are translated and checked, passages stay (docs/clr.md)."""
+    from conan_lib.data.translate.build import build_clr
+    from conan_lib.report.figures_data import translation_checks
+
+    given = pipeline.load(file) if file else Params(tier="translate")
+    over = {"translator": "aligned" if translations else backend, "model": model}
+    try:
+        own = TranslateParams.model_validate(given.translate.model_dump() | {name: value for name, value in over.items() if value})
+    except ValidationError as error:
+        raise UserError("; ".join(f"translate.{e['loc'][0]}: {e['msg']}" for e in error.errors())) from None
+    results = build_clr(pairs, folder, own, translations, device=given.runtime.device)
+    console = Console(highlight=False, soft_wrap=True)
+    if "waiting" in results:
+        console.print(f"{folder}: {results['waiting']} shards are in the hands of other processes; the last one finishes the data set")
+        return
+    translation_checks(folder).savefig(folder / "checks" / "funnel.png", dpi=150)
+    refused = ", ".join(f"{reason} {count:,}" for reason, count in results["refused"].items()) or "none"
+    console.print(f"{folder}: {results['kept']:,} queries in {len(results['languages'])} languages kept; refused: {refused}")
 
 
 @app.command()

@@ -77,6 +77,29 @@ def _identifier(languages: tuple[str, ...]) -> LanguageIdentifier:
     return identifier
 
 
+@lru_cache(maxsize=1)
+def _all_languages() -> LanguageIdentifier:
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def identifiable() -> frozenset[str]:
+    """The languages that py3langid knows."""
+    return frozenset(_all_languages().nb_classes)
+
+
+def identify(text: str, candidates: Iterable[str]) -> tuple[str, dict[str, float]]:
+    """The most probable of the candidate languages, and the probability of each among them.
+
+    A text that is in none of them for certain has the language that it is in, and probabilities of 0.
+    """
+    known = dict(_all_languages().rank(text))
+    chosen = {lang: known.get(lang, 0.0) for lang in candidates}
+    total = sum(chosen.values())
+    if not total:
+        return max(known, key=known.get), chosen
+    return max(chosen, key=chosen.get), {lang: probability / total for lang, probability in chosen.items()}
+
+
 def speaks(text: str, lang: str, candidates: tuple[str, ...]) -> bool:
     """Whether a text is in its stated language: dropped only where another candidate wins with a probability of 0.9 or more."""
     if len(text) < LANGUAGE_CHARS:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from conan_lib.data.bible import Scripture, Verse, cross_references, join
 from conan_lib.data.corpus import Corpus
 from conan_lib.data.embedded import Document
+from conan_lib.data.languages import english_name
 from conan_lib.data.sampling import by_lang_then_source, chance, sample
 from conan_lib.data.translate import AlignedTranslations, Query, clr_records
 from conan_lib.params.data import DataParams
@@ -27,11 +28,6 @@ LABEL_TASKS = {
     **dict.fromkeys(("banking77", "emotion", "imdb", "toxic"), "classification"),
 }
 """Sources whose labels are trained on and evaluated, and as what."""
-ENGLISH_NAMES = {
-    "en": "English", "de": "German", "es": "Spanish", "fr": "French", "ru": "Russian", "zh": "Chinese", "ja": "Japanese", "ko": "Korean",
-    "ar": "Arabic", "it": "Italian", "pt": "Portuguese", "hi": "Hindi", "id": "Indonesian", "vi": "Vietnamese", "uk": "Ukrainian",
-    "bn": "Bengali", "fa": "Persian", "tr": "Turkish", "ro": "Romanian", "pl": "Polish", "sw": "Swahili", "tl": "Tagalog",
-}  # fmt: skip
 
 
 def verse_id(verse: Verse, lang: str) -> str:
@@ -114,7 +110,7 @@ def sft_records(corpus: Corpus, params: DataParams) -> list[dict]:
     for lang in others:
         for verse in sample(scripture.verses("train"), _enough(params.sft_records, params), f"{params.seed} {lang}"):
             source, target = (lang, pivot) if chance(params.seed, verse, lang) < 0.5 else (pivot, lang)
-            instruction = f"Translate from {_english(source)} into {_english(target)}."
+            instruction = f"Translate from {english_name(source)} into {english_name(target)}."
             texts = scripture.text(verse, source), scripture.text(verse, target)
             rows.append(_sft(verse_id(verse, lang), instruction, *texts, lang, "translation"))
     for lang in params.languages:
@@ -144,10 +140,6 @@ def _instructions(d: Document) -> Iterator[dict]:
 
 def _sft(name: str, instruction: str, text: str, output: str, lang: str, source: str) -> dict:
     return {"id": name, "instruction": instruction, "input": text, "output": output, "lang": lang, "source": source}
-
-
-def _english(lang: str) -> str:
-    return ENGLISH_NAMES.get(lang, lang)
 
 
 def similarity_pairs(corpus: Corpus, params: DataParams) -> list[dict]:

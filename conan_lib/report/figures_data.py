@@ -1,6 +1,8 @@
-"""Figures of the data: what cleaning left, where the text comes from, and the teacher's scores with their cut."""
+"""Figures of the data: what cleaning left, where the text comes from, the teacher's scores with their cut, and checked translations."""
 
+import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,6 +10,8 @@ from matplotlib.figure import Figure
 from conan_lib.data import records
 from conan_lib.data.corpus import STEPS
 from conan_lib.data.teacher import cuts
+from conan_lib.data.translate.checks import REASONS
+from conan_lib.data.translate.output import FUNNEL
 from conan_lib.errors import UserError
 from conan_lib.report.figures import GREY, PALETTE, language_colours, series, style
 from conan_lib.stages import Stage
@@ -85,4 +89,38 @@ def teacher_scores(stage: Stage) -> Figure:
             axis.axvline(threshold, color=PALETTE[1], linestyle="--", label=f"{percentile:g}th percentile: {threshold:.3f}")
             axis.set(title=teacher, xlabel="cosine of title and content", ylabel="pairs")
             axis.legend(fontsize=8)
+        return figure
+
+
+def translation_checks(folder: Path) -> Figure:
+    """A data set of translated queries (`conan-lib translate`): kept and refused by language, and the share that each check refused.
+
+    Raises:
+        UserError: the folder holds no finished data set.
+    """
+    if not (folder / FUNNEL).is_file():
+        raise UserError(f"{folder}: no {FUNNEL} in it: name the folder of a finished `conan-lib translate`")
+    rows = json.loads((folder / FUNNEL).read_text(encoding="utf-8"))
+    counts = {(row["lang"], row["refused"]): row["queries"] for row in rows}
+    languages = sorted({lang for lang, _ in counts}, key=lambda lang: (-sum(n for (own, _), n in counts.items() if own == lang), lang))
+    colours = {"": PALETTE[0]} | dict(zip(REASONS, (GREY, *PALETTE[1:]), strict=True))
+    values = {result: np.array([counts.get((lang, result), 0) for lang in languages]) for result in colours}
+    total = sum(values.values())
+    with style():
+        figure = Figure(figsize=(8.6, 0.24 * len(languages) + 2))
+        number, share = figure.subplots(1, 2, sharey=True)
+        left = {number: np.zeros(len(languages)), share: np.zeros(len(languages))}
+        for result, found in values.items():
+            if not found.any():
+                continue
+            label = f"{f'refused: {result}' if result else 'kept'} ({found.sum():,})"
+            for axis, width in ((number, found), (share, 100 * found / total)) if result else ((number, found),):
+                axis.barh(languages, width, left=left[axis], color=colours[result], label=label, height=0.75)
+                left[axis] += width
+        number.invert_yaxis()
+        number.set(xlabel="translated queries", ylabel="language", title="kept and refused")
+        share.set(xlabel="percent of the language's queries", title="refused")
+        for axis in (number, share):
+            axis.grid(axis="y", visible=False)
+        figure.legend(*number.get_legend_handles_labels(), loc="outside lower center", ncols=3)
         return figure

@@ -1,7 +1,8 @@
 """Cross-lingual retrieval (CLR): the query changes its language, the passage stays.
 
-The paper translates queries of MSMARCO and T2Retrieval into 26 languages with Qwen2.5-7B. Offline, aligned human translations take the
-place of the machine's: whatever has a `translate` method serves.
+The paper translates queries of MSMARCO and T2Retrieval into 26 languages with Qwen2.5-7B. Whatever has `provenance` and `translate` serves:
+aligned human translations (below; the data stage uses them offline), instruction models (`models`), or a reader's own. `build` makes a data
+set from anybody's pairs: `allocation` gives queries their languages, `checks` judges each translation.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,19 +10,34 @@ from typing import NamedTuple, Protocol
 
 
 class Query(NamedTuple):
-    """A pivot-language query and the passage that answers it."""
+    """A query and the passage that answers it."""
 
     id: str
     text: str
     positive: str
     positive_id: str
+    lang: str = ""
+    """ISO 639-1 code of the query; the data stage's are all in the pivot language."""
+    positive_lang: str = ""
+
+
+class Translation(NamedTuple):
+    """One output of a translator; `text` is empty where there is no translation."""
+
+    text: str
+    finished: bool = True
+    """Whether the translator came to an end by itself, and not at a limit of tokens."""
 
 
 class Translator(Protocol):
     """Puts queries into another language."""
 
-    def translate(self, queries: list[Query], lang: str) -> list[str]:
-        """One text a query, in order; empty where there is no translation."""
+    @property
+    def provenance(self) -> Mapping[str, str]:
+        """What each record says of its origin: translator, model, revision, prompt_hash; empty where it has none."""
+
+    def translate(self, queries: list[Query], lang: str) -> list[Translation]:
+        """One translation a query, in order. Must depend on its arguments alone."""
 
 
 class AlignedTranslations:
@@ -31,12 +47,14 @@ class AlignedTranslations:
         texts: language -> query id -> text.
     """
 
+    provenance: Mapping[str, str] = {"translator": "aligned", "model": "", "revision": "", "prompt_hash": ""}
+
     def __init__(self, texts: Mapping[str, Mapping[str, str]]):
         self.texts = texts
 
-    def translate(self, queries: list[Query], lang: str) -> list[str]:
+    def translate(self, queries: list[Query], lang: str) -> list[Translation]:
         known = self.texts.get(lang, {})
-        return [known.get(query.id, "") for query in queries]
+        return [Translation(known.get(query.id, "")) for query in queries]
 
 
 def clr_records(queries: Iterable[Query], translator: Translator, languages: Iterable[str], source: str) -> Iterator[dict]:
@@ -54,7 +72,7 @@ def clr_records(queries: Iterable[Query], translator: Translator, languages: Ite
     """
     queries = list(queries)
     for lang in languages:
-        for query, text in zip(queries, translator.translate(queries, lang), strict=True):
+        for query, (text, _) in zip(queries, translator.translate(queries, lang), strict=True):
             if text:
                 yield {
                     "id": f"{query.id}/{lang}", "anchor": text, "positive": query.positive, "positive_id": query.positive_id,

