@@ -124,7 +124,7 @@ def _open(name: str, params: Params) -> Stage:
     artefact = Artefact(
         stage=VARIANTS.get(name, name),
         version=spec.version,
-        parameters={section: getattr(own, section).model_dump(mode="json") for section in spec.sections},
+        parameters={section: getattr(own, section).model_dump(mode="json", exclude_none=True) for section in spec.sections},
         inputs={other: stage.artefact for other, stage in inputs.items()},
         root=project_root() / params.runtime.artefacts,
     )
