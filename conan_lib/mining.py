@@ -64,8 +64,8 @@ class NegativePool:
     exhausted: the paper does not say what happens then, and dropping the negative would change the loss.
 
     Rules (`replaced`): `v2` looks at the pools of every update; `v1` at every `v1_interval`-th update, at all slots by their latest score;
-    `static` never replaces; `random` draws n ranks anew for each batch, from the seed, the pool and the batch's number alone; `remined` waits
-    for `refresh`. With `margin` set, `v2` and `v1` also replace what is `suspected` at any update.
+    `static` never replaces; `random` draws n ranks anew for each batch, from the seed, the pool and the batch's number alone; `remined`
+    waits for `refresh`. With `margin` set, `v2` and `v1` also replace what is `suspected` at any update.
 
     The state is a function of the batches' ids and scores. So processes that all see the whole batch's scores keep equal pools.
 
@@ -144,14 +144,16 @@ class NegativePool:
         return swaps
 
     def refresh(self, candidates: Tensor) -> int:
-        """New candidates (P, K) for every pool, ranked by the model as it is now (rule `remined`); returns how many negatives in use are new.
+        """New candidates (P, K) for every pool, ranked by the model as it is now (rule `remined`); returns how many in use are new.
 
         Raises:
             UserError: a pool has fewer than n candidates.
             RuntimeError: another number of pools, or a batch was drawn ahead: its scores would belong to candidates that are gone.
         """
         if self.drawn > self.updates or len(candidates) != len(self.candidates):
-            raise RuntimeError(f"refresh with {self.drawn - self.updates} batches drawn ahead and {len(candidates)} pools: see its docstring")
+            raise RuntimeError(
+                f"refresh with {self.drawn - self.updates} batches drawn ahead and {len(candidates)} pools: see its docstring"
+            )
         before = self.candidates.gather(1, self.rank)
         self._start(candidates)
         swaps = int((self.candidates[:, : self.n, None] != before[:, None]).all(2).sum())

@@ -87,9 +87,9 @@ class Stage:
     def results(self) -> dict:
         return self.artefact.results
 
-    def work(self):
+    def work(self, together: bool = False):
         """Hold the artefact for writing; see Artefact.work."""
-        return self.artefact.work()
+        return self.artefact.work(together)
 
 
 def project_root() -> Path:

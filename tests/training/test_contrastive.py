@@ -13,8 +13,9 @@ from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, Mu
 
 from conan_lib.errors import UserError
 from conan_lib.stages import open_stage
+from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import Task, TaskCollator
-from conan_lib.training.contrastive import ContrastiveLoss, _weak_tasks, train_supervised, train_weak
+from conan_lib.training.contrastive import _weak_tasks, train_supervised, train_weak
 from conan_lib.training.mine import mine_negatives
 from conan_lib.training.recorder import Recorder
 from tests.small_pairs import finish_inputs, finish_weak, pair_params, tables
