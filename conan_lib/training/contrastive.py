@@ -229,10 +229,9 @@ def fit(
 
     folder, tasks = stage.path / "checkpoints", loss.tasks
     arguments = SentenceTransformerTrainingArguments(
-        # every weight is used in every forward pass, and a Llama's only buffers are constants
         **training_arguments(section, stage.runtime, folder),
-        ddp_find_unused_parameters=False,
-        ddp_broadcast_buffers=False,
+        dataloader_drop_last=True,  # no batch is short; said because the trainer asks for it under a launcher
+        ddp_find_unused_parameters=False,  # every weight that trains is used in every forward pass
     )
     collator.rank, collator.world = arguments.process_index, arguments.world_size
     loss.world = arguments.world_size
