@@ -129,7 +129,7 @@ def train_supervised(stage: Stage) -> Stage:
             def negatives(pool_ids: Tensor) -> list[list[str]]:
                 return [[texts[row] for row in rows] for rows in pool.draw(pool_ids).tolist()]
 
-        tasks = _supervised_tasks(stage, place)
+        tasks = supervised_tasks(stage, place)
         model = SentenceTransformer(str(stage.inputs["weak"].path / "model"))
         model.max_seq_length = section.max_length
         model[0].model.config.is_causal = False
@@ -160,7 +160,7 @@ def train_supervised(stage: Stage) -> Stage:
     return stage
 
 
-def _supervised_tasks(stage: Stage, place: dict[str, int]) -> list[Task]:
+def supervised_tasks(stage: Stage, place: dict[str, int]) -> list[Task]:
     """The tasks with a share, in the order of the mix; `place` gives the number of each pool id."""
     section, data = stage.supervised, stage.inputs["data"].path
     tasks = []
