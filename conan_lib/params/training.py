@@ -77,6 +77,8 @@ class ContrastiveParams(Optimisation):
     the whole batch at once."""
     lora: LoraParams | None = None
     """None: all weights train (the paper's choice)."""
+    share_temperature: float | None = Field(None, gt=0)
+    """Shares of the steps (of the languages of weak pairs, of the supervised tasks) are raised to 1 / this. None: as they are."""
 
 
 class WeakParams(ContrastiveParams):

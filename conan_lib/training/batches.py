@@ -48,13 +48,17 @@ class TaskBatchSampler(DefaultBatchSampler):
 
     Args:
         companion: number of a task that takes no turns: every batch of another task is followed by one of its batches (v1's balance).
+        temperature: shares are raised to 1 / temperature: 1 leaves them, a large one makes all tasks equal.
         world: processes. accelerate deals the batches out to them in turn, so each comes this many times: every process reads every batch.
     """
 
-    def __init__(self, tasks: list[Task], max_steps: int, seed: int, companion: int | None = None, world: int = 1):
+    def __init__(
+        self, tasks: list[Task], max_steps: int, seed: int, companion: int | None = None, world: int = 1, temperature: float = 1.0
+    ):
         super().__init__(range(sum(len(task.rows) for task in tasks)), batch_size=1, drop_last=False, seed=seed)
         self.batch_size = None  # batches differ in size; accelerate asks
         self.tasks, self.max_steps, self.companion, self.world = tasks, max_steps, companion, world
+        self.shares = [0.0 if number == companion else task.share ** (1 / temperature) for number, task in enumerate(tasks)]
         self.offsets = np.cumsum([0, *(len(task.rows) for task in tasks)])[:-1].tolist()
 
     def __len__(self) -> int:
@@ -62,8 +66,7 @@ class TaskBatchSampler(DefaultBatchSampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         streams = [_batches(task, np.random.default_rng([self.seed, number])) for number, task in enumerate(self.tasks)]
-        shares = [0.0 if number == self.companion else task.share for number, task in enumerate(self.tasks)]
-        for number in turns(shares, self.max_steps):
+        for number in turns(self.shares, self.max_steps):
             parts = [number] if self.companion is None else [number, self.companion]
             batch = [self.offsets[part] + row for part in parts for row in next(streams[part])]
             for _ in range(self.world):

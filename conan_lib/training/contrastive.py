@@ -246,7 +246,7 @@ def fit(
     companion = [task.name for task in tasks].index("sts") if loss.balance else None
     numbers = [(number, row) for number, task in enumerate(tasks) for row in range(len(task.rows))]
     trainer = ContrastiveTrainer(
-        sampler=TaskBatchSampler(tasks, section.max_steps, section.seed, companion, arguments.world_size),
+        sampler=TaskBatchSampler(tasks, section.max_steps, section.seed, companion, arguments.world_size, section.share_temperature or 1.0),
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict({"task": [number for number, _ in numbers], "row": [row for _, row in numbers]}),

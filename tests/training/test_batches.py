@@ -102,6 +102,13 @@ def test_every_process_reads_every_batch(world):
         assert list(dealt) == whole and len(dealt) == 12
 
 
+@pytest.mark.parametrize("temperature, wanted", [(1.0, [54, 6]), (2.0, [45, 15]), (1e9, [30, 30])])
+def test_temperature_flattens_the_shares(temperature, wanted):
+    tasks = [pairs("a", 20, 4, 9.0), pairs("b", 20, 4, 1.0)]
+    batches = list(TaskBatchSampler(tasks, 60, seed=1, temperature=temperature))
+    assert np.bincount([batch[0] // 20 for batch in batches]).tolist() == wanted
+
+
 def test_a_companion_comes_along_and_takes_no_turn():
     tasks = [pairs("a", 20, 4, 2.0), Task("sts", [{"anchor": "x", "positive": "y", "score": 0.5}] * 20, 6, 9.0), pairs("b", 20, 5, 1.0)]
     batches = list(TaskBatchSampler(tasks, 30, seed=1, companion=1))
