@@ -1,5 +1,5 @@
 """Invariants: two processes over gloo train as one does, up to fp32 rounding, under the soft mask and with dynamic negatives, cached or
-not, killed and resumed; they swap the same negatives at the same steps as one process; the first alone writes."""
+not, killed and resumed; they have its gradients and swap its negatives at its steps; the first alone writes."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from conan_lib.stages import open_stage
 from conan_lib.training.contrastive import train_supervised, train_weak
 from conan_lib.training.mine import mine_negatives
+from conan_lib.training.recorder import Recorder
 from tests.small_pairs import finish_inputs, pair_params
 
 RUNS = {
@@ -22,6 +23,14 @@ RUNS = {
     "supervised": {"dhnm": {"floor": 0.9}},
     "cached": {"dhnm": {"floor": 0.9}, "cached_minibatch": 5},
 }
+NORMS: dict[int, float] = {}
+
+
+def note_gradient(self, args, state, control, model=None, **rest):
+    """A callback: the gradient's norm of each step, unclipped. AdamW hides a wrong scale from the weights."""
+    NORMS[state.global_step] = sum(parameter.grad.square().sum().item() for parameter in model.parameters()) ** 0.5
+
+
 LAUNCHED = """
 import os, sys
 from pathlib import Path
@@ -30,7 +39,7 @@ from torch import distributed
 from conan_lib.stages import open_stage
 from conan_lib.training import contrastive
 from conan_lib.training.recorder import Recorder
-from tests.training.test_processes import RUNS, parameters
+from tests.training.test_processes import NORMS, RUNS, note_gradient, parameters
 
 root, rank, fit, on_step_end, dies = Path(sys.argv[1]), os.environ["RANK"], contrastive.fit, Recorder.on_step_end, [9]
 
@@ -38,7 +47,7 @@ def watched(model, loss, *rest, **options):
     rows = fit(model, loss, *rest, **options)
     swaps = [(row["step"], row["swaps"]) for row in rows if row.get("swaps")]
     pool = loss.pool.state_dict() if loss.pool else {}
-    torch.save({"weights": model.state_dict(), "pool": pool, "swaps": swaps}, root / f"{name}-{rank}.pt")
+    torch.save({"weights": model.state_dict(), "pool": pool, "swaps": swaps, "norms": dict(NORMS)}, root / f"{name}-{rank}.pt")
     return rows
 
 def dying(self, args, state, control, **rest):
@@ -47,7 +56,7 @@ def dying(self, args, state, control, **rest):
         dies.clear()
         raise KeyboardInterrupt
 
-contrastive.fit, Recorder.on_step_end = watched, dying
+contrastive.fit, Recorder.on_step_end, Recorder.on_pre_optimizer_step = watched, dying, note_gradient
 for name in RUNS:
     stage = open_stage("weak" if name == "weak" else "supervised", parameters(root / ("weak" if name == "weak" else "rest"), name))
     train = contrastive.train_weak if name == "weak" else contrastive.train_supervised
@@ -64,21 +73,25 @@ distributed.destroy_process_group()
 
 def parameters(root: Path, name: str):
     """A learning rate at which rounding stays rounding; checkpoints so that a run that dies after step 9 starts again from step 8."""
-    section = {"learning_rate": 1e-3} | ({} if name == "weak" else RUNS[name])
-    return pair_params(root, supervised=section, weak={"learning_rate": 1e-3}, runtime={"save_steps": 4})
+    section = {"learning_rate": 1e-3, "max_grad_norm": 1e9} | ({} if name == "weak" else RUNS[name])
+    return pair_params(root, supervised=section, weak={"learning_rate": 1e-3, "max_grad_norm": 1e9}, runtime={"save_steps": 4})
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(tmp_path):
+def test_two_processes_are_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(Recorder, "on_pre_optimizer_step", note_gradient)
+    norms = {}
     alone, weak, rest = (tmp_path / name for name in ("alone", "weak", "rest"))
     params = {name: parameters(alone, name) for name in RUNS}
     finish_inputs(params["weak"])
     shutil.copytree(alone, weak)
     train_weak(open_stage("weak", params["weak"]))
+    norms["weak"] = dict(NORMS)
     mine_negatives(open_stage("mine", params["weak"]))
     shutil.copytree(alone, rest)
     for name in ("supervised", "cached"):
         train_supervised(open_stage("supervised", params[name]))
+        norms[name] = dict(NORMS)
 
     script = tmp_path / "launched.py"
     script.write_text(LAUNCHED)
@@ -92,6 +105,7 @@ def test_two_processes_are_one(tmp_path):
         first, second = (torch.load(tmp_path / f"{name}-{rank}.pt") for rank in range(2))
         stage = open_stage("weak" if name == "weak" else "supervised", params[name])
         wanted = weights(stage.path)
+        assert first["norms"] == pytest.approx(norms[name], rel=1e-4)
         for key, weight in first["weights"].items():
             assert torch.equal(weight, second["weights"][key])
             torch.testing.assert_close(weight, wanted[key.removeprefix("0.model.")], rtol=1e-5, atol=1e-6)
