@@ -89,11 +89,15 @@ class Artefact:
         return self.manifest["results"]
 
     @contextmanager
-    def work(self):
+    def work(self, together: bool = False):
         """Hold the folder for writing; yields a Work whose `commit` ends it.
 
         A second process that wants the same artefact waits, then finds it finished (check `finished` again inside). Time spent in earlier,
         killed attempts is added up.
+
+        Args:
+            together: the processes of one launch (RANK in the environment) make it together. The one of rank 0 holds the folder; the
+                others do not wait, their Work does not `lead`, and they write nothing.
 
         Raises:
             UserError: an input has not finished.
@@ -103,6 +107,9 @@ class Artefact:
                 raise UserError(
                     f"stage {self.stage} needs {name} ({artefact.key}), which is {artefact.status}: run stage {artefact.stage} first"
                 )
+        if together and int(os.environ.get("RANK", 0)) > 0:
+            yield Work(self, leads=False)
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -116,13 +123,13 @@ class Artefact:
 class Work:
     """The right to write one artefact. Obtained from `Artefact.work`."""
 
-    def __init__(self, artefact: Artefact):
-        self.artefact = artefact
+    def __init__(self, artefact: Artefact, leads: bool = True):
+        self.artefact, self.leads = artefact, leads
         self.path = artefact.path
         self._clock = self.path / "seconds.json"
         self._before = json.loads(self._clock.read_text()) if self._clock.is_file() else 0.0
         self._start = time.monotonic()
-        if not artefact.finished:
+        if leads and not artefact.finished:
             write_json(self.path / "identity.json", artefact.identity)
 
     @property

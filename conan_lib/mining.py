@@ -25,6 +25,33 @@ def replace_v1(initial: Tensor, current: Tensor, ratio: float = 1.15, ceiling: f
     return (ratio * current < initial) & (current.abs() < ceiling)
 
 
+def replaced(initial: Tensor, current: Tensor, iteration: int, params: DhnmParams) -> Tensor:
+    """The whole rule as a function of S_0, S_i and the iteration -> bool, in their shape. A NaN (never seen) compares false and stays.
+
+    `v2` looks at every iteration, `v1` at every `v1_interval`-th; `static`, `random` and `remined` replace by no score.
+
+    Args:
+        initial: S_0, any shape.
+        current: S_i, same shape.
+        iteration: counted from 1.
+    """
+    if params.rule == "v2":
+        return replace_v2(initial, current, params.floor, params.ratio, params.ceiling)
+    if params.rule == "v1" and iteration % params.v1_interval == 0:
+        return replace_v1(initial, current, params.v1_ratio, params.v1_ceiling)
+    return torch.zeros_like(initial, dtype=torch.bool)
+
+
+def suspected(scores: Tensor, positive: Tensor, margin: float) -> Tensor:
+    """Which hard negatives are probably unlabelled positives: S > S_+ - margin. Equation `dhnm_margin`; not in the paper, off by default.
+
+    Args:
+        scores: S, (B, n) scores of B anchors' hard negatives.
+        positive: S_+, (B,) scores of their positives.
+    """
+    return scores > positive[:, None] - margin
+
+
 class NegativePool:
     """The hard negatives of P anchors: ranked candidates, the n in use, and what the rule needs to replace them.
 
@@ -36,8 +63,11 @@ class NegativePool:
     the pool has not used. When no rank is left the slot keeps its negative and the pool counts as
     exhausted: the paper does not say what happens then, and dropping the negative would change the loss.
 
-    Rules: `v2` looks at every update; `v1` at every `v1_interval`-th update, for all slots by their latest score; `static` never replaces;
-    `random` draws n ranks anew for each batch, from the seed, the pool and the batch's number alone.
+    Rules (`replaced`): `v2` looks at the pools of every update; `v1` at every `v1_interval`-th update, at all slots by their latest score;
+    `static` never replaces; `random` draws n ranks anew for each batch, from the seed, the pool and the batch's number alone; `remined`
+    waits for `refresh`. With `margin` set, `v2` and `v1` also replace what is `suspected` at any update.
+
+    The state is a function of the batches' ids and scores. So processes that all see the whole batch's scores keep equal pools.
 
     Args:
         candidates: (P, K) corpus rows of each pool, best first; -1 fills the end of a pool that has fewer than K.
@@ -50,8 +80,15 @@ class NegativePool:
     """
 
     def __init__(self, candidates: Tensor, n: int, params: DhnmParams | None = None, seed: int = 0):
-        self.candidates, self.n, self.params, self.seed = candidates.long().cpu(), n, params or DhnmParams(), seed
-        pools = len(candidates)
+        self.n, self.params, self.seed = n, params or DhnmParams(), seed
+        self.drawn = self.updates = self.swaps = self.scored = 0
+        self.score_sum = 0.0
+        self._start(candidates)
+
+    def _start(self, candidates: Tensor) -> None:
+        """Every slot at its first rank, nothing seen yet."""
+        pools, n = len(candidates), self.n
+        self.candidates = candidates.long().cpu()
         self.available = (self.candidates >= 0).sum(1)
         if pools and int(self.available.min()) < n:
             worst = int(self.available.argmin())
@@ -66,8 +103,6 @@ class NegativePool:
         self.initial = torch.full((pools, n), torch.nan)
         self.latest = torch.full((pools, n), torch.nan)
         self.exhausted = torch.zeros(pools, dtype=torch.bool)
-        self.drawn = self.updates = self.swaps = self.scored = 0
-        self.score_sum = 0.0
 
     def draw(self, pool_ids: Tensor) -> Tensor:
         """Corpus rows (B, n) of the negatives of the next batch, for pools (B,); a pool that is named twice gives the same rows twice."""
@@ -79,10 +114,13 @@ class NegativePool:
         return self.candidates[pool_ids].gather(1, ranks)
 
     @torch.no_grad()
-    def update(self, pool_ids: Tensor, scores: Tensor) -> int:
+    def update(self, pool_ids: Tensor, scores: Tensor, positive: Tensor | None = None) -> int:
         """Takes the scores (B, n) of the negatives drawn for pools (B,) and replaces by the rule; returns the number of swaps.
 
         Where several anchors of a batch share a pool (translations of one query), their scores are averaged first.
+
+        Args:
+            positive: (B,) scores of the anchors' positives; needed where `margin` is set.
         """
         if self.drawn <= self.updates:
             raise RuntimeError("update before draw: every update takes the scores of one drawn batch")
@@ -91,14 +129,35 @@ class NegativePool:
         self.score_sum += scores.sum().item()
         self.scored += scores.numel()
         now = torch.zeros(len(pools), self.n).index_add_(0, place, scores) / count[:, None]
+        too_close = torch.zeros(len(pools), self.n, dtype=torch.bool)
+        if self.params.margin is not None:
+            mean_positive = torch.zeros(len(pools)).index_add_(0, place, positive.detach().float().cpu()) / count
+            too_close = suspected(now, mean_positive, self.params.margin)
         if self.params.rule != "random":
             fresh = self._ranks(pools, self.updates) == self.rank[pools]  # else the score is of the negative that has just left
-            now = torch.where(fresh, now, self.latest[pools])
+            now, too_close = torch.where(fresh, now, self.latest[pools]), too_close & fresh
             self.latest[pools] = now
             self.initial[pools] = torch.where(self.initial[pools].isnan(), now, self.initial[pools])
-        swaps = self._replace(pools)
+        swaps = self._replace(pools, too_close) if self.params.rule in ("v2", "v1") else 0
         self.swaps += swaps
         self.updates += 1
+        return swaps
+
+    def refresh(self, candidates: Tensor) -> int:
+        """New candidates (P, K) for every pool, ranked by the model as it is now (rule `remined`); returns how many in use are new.
+
+        Raises:
+            UserError: a pool has fewer than n candidates.
+            RuntimeError: another number of pools, or a batch was drawn ahead: its scores would belong to candidates that are gone.
+        """
+        if self.drawn > self.updates or len(candidates) != len(self.candidates):
+            raise RuntimeError(
+                f"refresh with {self.drawn - self.updates} batches drawn ahead and {len(candidates)} pools: see its docstring"
+            )
+        before = self.candidates.gather(1, self.rank)
+        self._start(candidates)
+        swaps = int((self.candidates[:, : self.n, None] != before[:, None]).all(2).sum())
+        self.swaps += swaps
         return swaps
 
     def log(self) -> dict[str, float]:
@@ -111,8 +170,9 @@ class NegativePool:
     _COUNTERS = ("updates", "swaps", "scored", "score_sum")
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes in training, copied: tensors and counters. The candidates are not in it."""
-        return {name: getattr(self, name).clone() for name in self._TENSORS} | {name: getattr(self, name) for name in self._COUNTERS}
+        """All that changes in training, copied: tensors and counters. The candidates are in it only where they are mined again."""
+        tensors = (*self._TENSORS, "candidates") if self.params.rule == "remined" else self._TENSORS
+        return {name: getattr(self, name).clone() for name in tensors} | {name: getattr(self, name) for name in self._COUNTERS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on exactly where `state_dict` was taken. UserError if the checkpoint's pools have another shape."""
@@ -121,6 +181,8 @@ class NegativePool:
                 f"negatives: the checkpoint holds pools of shape {tuple(state['rank'].shape)}, this run {tuple(self.rank.shape)}: "
                 "delete the checkpoint, it belongs to other parameters"
             )
+        if "candidates" in state:
+            self._start(state["candidates"])
         for name in self._TENSORS:
             setattr(self, name, state[name].clone())
         for name in self._COUNTERS:
@@ -137,15 +199,13 @@ class NegativePool:
         ]
         return torch.from_numpy(np.stack(draws))
 
-    def _replace(self, scored: Tensor) -> int:
-        """Applies the rule to the pools that are due; NaN scores (never seen) compare false and stay."""
-        p = self.params
-        if p.rule == "v2":
-            due, wanted = scored, replace_v2(self.initial[scored], self.latest[scored], p.floor, p.ratio, p.ceiling)
-        elif p.rule == "v1" and (self.updates + 1) % p.v1_interval == 0:
-            due, wanted = torch.arange(len(self.rank)), replace_v1(self.initial, self.latest, p.v1_ratio, p.v1_ceiling)
-        else:
-            return 0
+    def _replace(self, scored: Tensor, too_close: Tensor) -> int:
+        """Applies the rule to the pools that are due: the scored ones, and all of them where v1's iteration has come."""
+        iteration, due = self.updates + 1, scored
+        if self.params.rule == "v1" and iteration % self.params.v1_interval == 0:
+            due = torch.arange(len(self.rank))
+        wanted = replaced(self.initial[due], self.latest[due], iteration, self.params)
+        wanted[torch.isin(due, scored)] |= too_close
         next_rank = self.unused[due, None] + wanted.cumsum(1) - 1  # slots that leave take the unused ranks in order
         swap = wanted & (next_rank < self.available[due, None])
         self.exhausted[due] |= (wanted & ~swap).any(1)

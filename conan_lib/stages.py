@@ -87,9 +87,9 @@ class Stage:
     def results(self) -> dict:
         return self.artefact.results
 
-    def work(self):
+    def work(self, together: bool = False):
         """Hold the artefact for writing; see Artefact.work."""
-        return self.artefact.work()
+        return self.artefact.work(together)
 
 
 def project_root() -> Path:
@@ -124,7 +124,7 @@ def _open(name: str, params: Params) -> Stage:
     artefact = Artefact(
         stage=VARIANTS.get(name, name),
         version=spec.version,
-        parameters={section: getattr(own, section).model_dump(mode="json") for section in spec.sections},
+        parameters={section: getattr(own, section).model_dump(mode="json", exclude_none=True) for section in spec.sections},
         inputs={other: stage.artefact for other, stage in inputs.items()},
         root=project_root() / params.runtime.artefacts,
     )

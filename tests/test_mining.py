@@ -1,5 +1,6 @@
 """Pins: the v2 and v1 rules as printed; which slot takes which candidate and when; shared pools average; exhaustion keeps the negative and
-is counted; every rule equals a plain Python model of it over many batches, drawn ahead or not; a resumed pool goes on identically."""
+is counted; every rule equals a plain Python model of it over many batches, drawn ahead or not; a resumed pool goes on identically; the
+margin's guard by hand; re-mined pools start again from the new candidates."""
 
 import math
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conan_lib.errors import UserError
-from conan_lib.mining import NegativePool, replace_v1, replace_v2
+from conan_lib.mining import NegativePool, replace_v1, replace_v2, replaced, suspected
 from conan_lib.params.training import DhnmParams
 
 ids = torch.tensor
@@ -46,6 +47,67 @@ def test_rule_v2(initial, current, replaced):
 )
 def test_rule_v1(initial, current, replaced):
     assert replace_v1(torch.tensor(initial), torch.tensor(current)).item() is replaced
+
+
+@pytest.mark.equation("dhnm_v2")
+@pytest.mark.equation("dhnm_v1")
+@settings(max_examples=60, deadline=None)
+@given(
+    rule=st.sampled_from(["v2", "v1", "static", "random", "remined"]),
+    initial=st.floats(-1, 1, width=32) | st.just(math.nan),
+    current=st.floats(-1, 1, width=32) | st.just(math.nan),
+    iteration=st.integers(1, 12),
+)
+def test_the_rule_is_a_function_of_two_scores_and_the_iteration(rule, initial, current, iteration):
+    params = DhnmParams(rule=rule, v1_interval=4, remine_interval=9 if rule == "remined" else None)
+    s0, s = torch.tensor(initial), torch.tensor(current)  # products in fp32, as the scores are
+    wanted = {
+        "v2": float(s0) < 0.4 or (float(1.2 * s) < float(s0) and float(s) < 0.7),
+        "v1": iteration in (4, 8, 12) and float(1.15 * s) < float(s0) and abs(float(s)) < 0.8,
+    }
+    if not any(abs(float(s0) - edge) < 1e-6 or abs(abs(float(s)) - edge) < 1e-6 for edge in (0.4, 0.7, 0.8)):  # fp32 of the thresholds
+        assert replaced(s0, s, iteration, params).item() is wanted.get(rule, False)
+
+
+@pytest.mark.equation("dhnm_margin")
+def test_the_margin_replaces_what_scores_as_a_positive_does():
+    assert suspected(torch.tensor([[0.9, 0.75, 0.5]]), torch.tensor([0.8]), 0.1).tolist() == [[True, True, False]]
+    scores, positive = torch.tensor([[0.9, 0.6], [0.9, 0.6]]), torch.tensor([0.8, 0.9])
+    swaps = {}
+    for rule in ("v2", "v1", "static", "random"):
+        negatives = pool(rule=rule, margin=0.1)
+        negatives.draw(ids([0, 1]))
+        swaps[rule] = negatives.update(ids([0, 1]), scores, positive)  # above .7 and above .8: slot 0 of both
+    assert swaps == {"v2": 2, "v1": 2, "static": 0, "random": 0}
+    without = pool()
+    without.draw(ids([0, 1]))
+    assert without.update(ids([0, 1]), scores, positive) == 0
+
+
+@pytest.mark.equation("dhnm_margin")
+def test_the_margin_takes_the_means_of_a_shared_pool_and_no_score_of_what_has_left():
+    negatives = pool(margin=0.0)
+    negatives.draw(ids([0, 0]))
+    negatives.draw(ids([0]))  # drawn ahead: still the old negatives
+    assert negatives.update(ids([0, 0]), torch.tensor([[0.9, 0.9], [0.9, 0.7]]), torch.tensor([0.8, 0.9])) == 1  # .9, .8 against .85
+    assert negatives.update(ids([0]), torch.tensor([[0.95, 0.78]]), torch.tensor([0.9])) == 0  # .95 is the score of the one that has left
+    assert negatives.draw(ids([0])).tolist() == [[102, 101]]
+
+
+def test_remined_pools_start_again_from_the_new_candidates():
+    negatives = pool(rule="remined", remine_interval=5)
+    assert visit(negatives, [0], [[0.1, 0.1]])[1] == 0  # no score replaces anything
+    fresh = negatives.candidates.clone()
+    fresh[0] = fresh[0].flip(0)  # 107 106 ...
+    fresh[1, 0] = 99
+    assert negatives.refresh(fresh) == 3  # both of pool 0, one of pool 1
+    assert negatives.initial.isnan().all() and negatives.log()["swaps"] == 3
+    resumed = pool(rule="remined", remine_interval=5)
+    resumed.load_state_dict(negatives.state_dict())
+    for either in (negatives, resumed):
+        assert either.draw(ids([0, 1, 2])).tolist() == [[107, 106], [99, 109], [116, 117]]
+    with pytest.raises(RuntimeError, match="drawn ahead"):
+        resumed.refresh(fresh)
 
 
 @pytest.mark.equation("dhnm_v2")

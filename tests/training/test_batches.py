@@ -1,9 +1,11 @@
 """Invariants: every task gets its share to within one batch; a batch has one task; groups come together; no anchor is in two batches of its
-task in a row; the order depends on the seed alone; each distinct text is encoded once and restored to its place."""
+task in a row; the order depends on the seed alone; each distinct text is encoded once and restored to its place; under accelerate every
+process reads every batch, and their shares of its texts make it up; a pool is asked when a batch is completed, not when it is built."""
 
 import numpy as np
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,17 +67,64 @@ class Letters:
         return {"input_ids": torch.tensor([ids + [0] * (length - len(ids)) for ids in chunk["input_ids"]])}
 
 
-def test_each_distinct_text_is_encoded_once_and_found_again():
+def read_back(parts: list[dict], restore: torch.Tensor) -> list[str]:
+    """The texts of a batch in the order of its label, from the chunks of all processes."""
+    chunks = [ids for part in parts for name, ids in part.items() if name.endswith("input_ids")]
+    texts = ["".join(chr(c) for c in row if c) for ids in chunks for row in ids.tolist()]
+    return [texts[k] for k in restore.tolist()]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_each_distinct_text_is_encoded_once_and_found_again(world):
     words = ["bb", "a", "bb", "dddd", "ccc"] * 20
     rows = [{"anchor": w, "positive": w + "!" * (i % 50), "negatives": ["a", w]} for i, w in enumerate(words)]
-    batch = TaskCollator([Task("t", rows, 4)], Letters(), 99)([{"task": 0, "row": i} for i in range(len(rows))])
-    label = batch["label"]
-    texts = []
-    for name, ids in batch.items():
-        if name.endswith("input_ids"):
-            texts += ["".join(chr(c) for c in row if c) for row in ids.tolist()]
-    texts = [texts[k] for k in label["restore"].tolist()]
+    collator, parts = TaskCollator([Task("t", rows, 4)], Letters(), 99, chunk=9), []
+    for collator.rank in range(world):
+        collator.world = world
+        parts.append(collator([{"task": 0, "row": i} for i in range(len(rows))]))
+    label = parts[0]["label"]
+    assert all(torch.equal(label[name], part["label"][name]) for part in parts for name in label)
+    assert len({tuple(ids.shape[0] for name, ids in part.items() if name != "label") for part in parts}) == 1  # as many forward passes each
+    texts = read_back(parts, label["restore"])
     assert len(texts) == len(set(texts))
     assert [texts[k] for k in label["anchor"]] == words
     assert [texts[k] for k in label["positive"]] == [row["positive"] for row in rows]
     assert [[texts[k] for k in some] for some in label["negatives"]] == [row["negatives"] for row in rows]
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_every_process_reads_every_batch(world):
+    tasks = [pairs("a", 20, 4, 2.0), pairs("b", 20, 5)]
+    whole = list(TaskBatchSampler(tasks, 12, seed=1))
+    sampler = TaskBatchSampler(tasks, 12, seed=1, world=world)
+    for rank in range(world):
+        dealt = BatchSamplerShard(sampler, world, rank, even_batches=False)
+        assert list(dealt) == whole and len(dealt) == 12
+
+
+@pytest.mark.parametrize("temperature, wanted", [(1.0, [54, 6]), (2.0, [45, 15]), (1e9, [30, 30])])
+def test_temperature_flattens_the_shares(temperature, wanted):
+    tasks = [pairs("a", 20, 4, 9.0), pairs("b", 20, 4, 1.0)]
+    batches = list(TaskBatchSampler(tasks, 60, seed=1, temperature=temperature))
+    assert np.bincount([batch[0] // 20 for batch in batches]).tolist() == wanted
+
+
+def test_a_companion_comes_along_and_takes_no_turn():
+    tasks = [pairs("a", 20, 4, 2.0), Task("sts", [{"anchor": "x", "positive": "y", "score": 0.5}] * 20, 6, 9.0), pairs("b", 20, 5, 1.0)]
+    batches = list(TaskBatchSampler(tasks, 30, seed=1, companion=1))
+    parts = [(sum(row < 20 for row in b), sum(20 <= row < 40 for row in b), sum(row >= 40 for row in b)) for b in batches]
+    assert parts.count((4, 6, 0)) == 20 and parts.count((0, 6, 5)) == 10
+    label = TaskCollator(tasks, Letters(), 9)([{"task": 2, "row": 1}, {"task": 1, "row": 3}])["label"]
+    assert (label["task"], label["anchor"].tolist(), label["sts_anchor"].tolist(), label["sts_score"].tolist()) == (2, [0], [2], [0.5])
+
+
+def test_the_pool_is_asked_when_the_batch_is_completed():
+    in_use = ["old"]
+    rows = [{"anchor": f"a{i}", "positive": f"p{i}", "pool": i} for i in range(4)]
+    collator = TaskCollator([Task("t", rows, 2)], Letters(), 9, lambda pool_ids: [list(in_use) for _ in pool_ids])
+    built = collator([{"task": 0, "row": 1}, {"task": 0, "row": 2}])
+    in_use[:] = ["new"]
+    batch = collator.complete(built)
+    texts = read_back([batch], batch["label"]["restore"])
+    assert [[texts[k] for k in some] for some in batch["label"]["negatives"]] == [["new"], ["new"]]
+    assert batch["label"]["pool"].tolist() == [1, 2] and collator.complete(batch) is batch

@@ -1,6 +1,7 @@
 """Invariants: the loss of a batch of distinct texts is sentence-transformers' loss of its pairs; killed and resumed in the second epoch,
 the weights and the swaps are those of an uninterrupted run; the exported model loads in plain sentence-transformers with equal vectors;
-alpha rises from 0 along its schedule; without CLR no step trains CLR; a weak batch is of one language."""
+alpha rises from 0 along its schedule; without CLR no step trains CLR; a weak batch is of one language, and a language that fills none is
+named."""
 
 import json
 
@@ -13,8 +14,10 @@ from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, Mu
 
 from conan_lib.errors import UserError
 from conan_lib.stages import open_stage
+from conan_lib.training import contrastive
+from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import Task, TaskCollator
-from conan_lib.training.contrastive import ContrastiveLoss, _weak_tasks, train_supervised, train_weak
+from conan_lib.training.contrastive import _left_out, _weak_tasks, train_supervised, train_weak
 from conan_lib.training.mine import mine_negatives
 from conan_lib.training.recorder import Recorder
 from tests.small_pairs import finish_inputs, finish_weak, pair_params, tables
@@ -53,10 +56,13 @@ def test_pairs_with_hard_negatives_equal_sentence_transformers(weak_model):
     assert ours.item() > ours_one.item()
 
 
-def test_weak_training_learns_opens_the_mask_and_exports(tmp_path):
+def test_weak_training_learns_opens_the_mask_and_exports(tmp_path, capsys, monkeypatch):
     params = pair_params(tmp_path)
     finish_inputs(params)
+    monkeypatch.setattr(contrastive, "read", lambda path, read=contrastive.read: [*read(path)[:-1], {**read(path)[-1], "lang": "ko"}])
     stage = train_weak(open_stage("weak", params))
+    assert "weak: left out for having fewer pairs than weak.batch_size 6: ko (1)\n" in capsys.readouterr().out
+    assert (stage.results["pairs_trained"], stage.results["left_out"]) == (35, {"ko": 1})
     history = json.loads((stage.path / "history.json").read_text())
     assert [row["alpha"] for row in history] == pytest.approx([step / 12 for step in range(12)])
     assert stage.results["loss"]["last"] < stage.results["loss"]["first"]
@@ -81,13 +87,27 @@ def kill_at(monkeypatch, step: int) -> None:
     monkeypatch.setattr(Recorder, "on_step_end", on_step_end)
 
 
-@pytest.mark.parametrize("name, train", [("weak", train_weak), ("supervised", train_supervised)])
-def test_killed_and_resumed_is_the_same_run(tmp_path, monkeypatch, name, train):
-    # so eager a rule that swaps happen, and so few rows that anchors come back
-    section = {"dhnm": {"floor": 0.9}, "max_steps": 40}
-    runs = []
+# so eager a rule that swaps happen, and so few rows that anchors come back
+EAGER = {"dhnm": {"floor": 0.9}, "max_steps": 40}
+EVERYTHING = {
+    "dhnm": {"rule": "remined", "remine_interval": 9, "margin": 0.05},
+    "lora": {"rank": 2, "dropout": 0.2},
+    "cached_minibatch": 5,
+    "balance": 0.8,
+    "max_steps": 40,
+}
+
+
+@pytest.mark.parametrize(
+    "name, section, workers",
+    [("weak", {"max_steps": 40}, 0), ("supervised", EAGER, 2), ("supervised", EVERYTHING, 0)],
+    ids=["weak", "v2, resumed with workers", "re-mined, LoRA, cached, balanced"],
+)
+def test_killed_in_the_second_epoch_and_resumed_is_the_same_run(tmp_path, monkeypatch, name, section, workers):
+    train, runs = {"weak": train_weak, "supervised": train_supervised}[name], []
     for kill in (None, 29):
-        params = pair_params(tmp_path / str(kill), supervised=section, weak={"max_steps": 40}, runtime={"save_steps": 7})
+        runtime = {"save_steps": 7, "workers": workers if kill else 0}  # batches built ahead by others change nothing
+        params = pair_params(tmp_path / str(kill), **{name: section}, runtime=runtime)
         finish_inputs(params) if name == "weak" else finish_weak(params)
         if name == "supervised":
             mine_negatives(open_stage("mine", params))
@@ -108,6 +128,8 @@ def test_killed_and_resumed_is_the_same_run(tmp_path, monkeypatch, name, train):
     assert all(torch.equal(weights[key], weights_again[key]) for key in weights)
     if name == "supervised":
         assert results["swaps"] > 0
+        visited = 4 * sum(row["task"] == "retrieval" for row in history if row["step"] <= 28)
+        assert visited > len(tables()["retrieval"])  # the checkpoint is of the second epoch
 
 
 def test_supervised_trains_every_task_and_without_clr_none_of_it(tmp_path):
@@ -123,8 +145,6 @@ def test_supervised_trains_every_task_and_without_clr_none_of_it(tmp_path):
 
 
 def test_saved_vectors_are_those_of_the_trained_model(tmp_path, monkeypatch):
-    from conan_lib.training import contrastive
-
     trained = []
     monkeypatch.setattr(
         contrastive, "export", lambda model, folder, export=contrastive.export: (trained.append(model), export(model, folder))
@@ -149,5 +169,6 @@ def test_weak_batches_hold_one_language_each_by_its_share(tmp_path):
     assert [(task.name, len(task.rows), task.share) for task in tasks] == [("weak de", 20, 20), ("weak fr", 10, 10)]
     assert all(row["lang"] == task.name[-2:] for task in tasks for row in task.rows)
     assert len(_weak_tasks(rows, section.model_copy(update={"batch_languages": "mixed"}))[0].rows) == 31
+    assert _left_out(rows, tasks) == {"ko": 1}
     with pytest.raises(UserError, match="no language has 6 pairs"):
         _weak_tasks(rows[:3], section)

@@ -1,11 +1,16 @@
 """Invariants: candidates are the best passages of the passage's language by cosine, in order, after the skipped ranks; never a positive,
-its equal in text, or another positive of the same question."""
+its equal in text, or another positive of the same question; a model that has not moved mines the same again."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import torch
+from sentence_transformers import SentenceTransformer
 
+from conan_lib.mining import NegativePool
+from conan_lib.params.training import DhnmParams
 from conan_lib.stages import open_stage
-from conan_lib.training.mine import _queries, _search, load_pools, mine_negatives
+from conan_lib.training.mine import Remining, _queries, _search, load_pools, mine_negatives
 from tests.small_pairs import finish_weak, pair_params, tables
 
 
@@ -52,3 +57,26 @@ def test_mined_pools_name_every_anchor_and_no_positive(tmp_path):
         pool = place[row["positive_id"] if row["id"].startswith("clr") else row["id"]]
         assert row["positive"] not in [texts[c] for c in candidates[pool]]
         assert (candidates[pool] >= 0).all()
+
+
+def test_mining_again_follows_the_model_at_its_interval(tmp_path):
+    params = pair_params(tmp_path, supervised={"dhnm": {"rule": "remined", "remine_interval": 4}})
+    finish_weak(params)
+    mine_negatives(open_stage("mine", params))
+    stage = open_stage("supervised", params)
+    mined = torch.from_numpy(load_pools(stage)[1])
+    model = SentenceTransformer(str(stage.inputs["weak"].path / "model"), device="cpu")
+    loss = SimpleNamespace(pool=NegativePool(mined, 3, DhnmParams(rule="remined", remine_interval=4)), seen={"swaps": 0}, world=1)
+    callback = Remining(stage, model, loss)
+
+    def step(number):
+        state = SimpleNamespace(global_step=number, max_steps=12, is_world_process_zero=True)
+        callback.on_step_end(None, state, None)
+        return loss.pool.candidates
+
+    assert torch.equal(step(4), mined) and loss.seen["swaps"] == 0
+    torch.nn.init.normal_(model[0].model.embed_tokens.weight)
+    assert torch.equal(step(5), mined)  # not due
+    assert not torch.equal(step(8), mined) and loss.seen["swaps"] > 0
+    assert all(text not in {callback.corpus[row]["text"] for row in rows.tolist()}
+               for query, rows in zip(callback.queries, loss.pool.candidates, strict=True) for text in query["excluded"])  # fmt: skip

@@ -1,0 +1,92 @@
+"""What dynamic hard negatives cost: the time of a training step with and without them, side by side.
+
+    python benchmarks/dhnm.py params/tiny.yaml --steps 60
+
+Needs the finished stages before `supervised` of that file. Both arms train the same batches of retrieval and CLR with as many negatives:
+`with` asks the pool for those in use, gives it the scores and lets the rule of the file replace; `without` has the first n candidates as
+plain texts. A step is what the trainer does: the batch, forward, backward, update. Arms take turns in going first, and the figure is the
+median over steps of with / without. The target is at most 1.03.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import replace
+
+import torch
+from sentence_transformers import SentenceTransformer
+
+from conan_lib.mining import NegativePool
+from conan_lib.stages import Stage, open_stage
+from conan_lib.training.batch_loss import ContrastiveLoss
+from conan_lib.training.batches import TaskBatchSampler, TaskCollator
+from conan_lib.training.contrastive import supervised_tasks
+from conan_lib.training.lm import prepare
+from conan_lib.training.mine import PAIR_TASKS, load_pools
+
+WARM_UP = 5
+
+
+class Arm:
+    """One model and its batches; `step` trains one and returns its seconds."""
+
+    def __init__(self, stage: Stage, dynamic: bool):
+        section, (place, candidates, texts) = stage.supervised, load_pools(stage)
+        tasks = [task for task in supervised_tasks(stage, place) if task.name in PAIR_TASKS]
+        pool = NegativePool(torch.from_numpy(candidates), section.hard_negatives, section.dhnm, section.seed) if dynamic else None
+        if not dynamic:
+            first = [[texts[row] for row in rows] for rows in candidates[:, : section.hard_negatives].tolist()]
+            tasks = [replace(task, rows=[row | {"negatives": first[row["pool"]]} for row in task.rows]) for task in tasks]
+        self.tasks = tasks
+        self.model = SentenceTransformer(str(stage.inputs["weak"].path / "model")).train()
+        self.model[0].model.config.is_causal = False
+        self.loss = ContrastiveLoss(self.model, tasks, section.temperature, dims=section.matryoshka_dims, pool=pool)
+        in_use = (lambda pool_ids: [[texts[row] for row in rows] for rows in pool.draw(pool_ids).tolist()]) if dynamic else None
+        self.collator = TaskCollator(tasks, self.model.tokenizer, section.max_length, in_use)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=section.learning_rate)
+
+    def step(self, items: list[dict[str, int]]) -> float:
+        start = time.perf_counter()
+        batch = self.collator.complete(self.collator(items))
+        batch = {name: value.to(self.model.device) for name, value in batch.items() if name != "label"} | {
+            "label": {name: value.to(self.model.device) for name, value in batch["label"].items()}
+        }
+        chunks = [name.removesuffix("_input_ids") for name in batch if name.endswith("_input_ids")]
+        features = [{name: batch[f"{chunk}_{name}"] for name in ("input_ids", "attention_mask")} for chunk in chunks]
+        self.loss(features, batch["label"]).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+def measure(stage: Stage, steps: int) -> dict[str, float]:
+    """Medians: milliseconds of a step in each arm, and their ratio step by step."""
+    arms = {"with": Arm(stage, True), "without": Arm(stage, False)}
+    tasks = arms["with"].tasks
+    flat = [{"task": number, "row": row} for number, task in enumerate(tasks) for row in range(len(task.rows))]
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    for number, rows in enumerate(TaskBatchSampler(tasks, WARM_UP + steps, stage.supervised.seed)):
+        for name in sorted(arms, reverse=number % 2 == 0):
+            seconds = arms[name].step([flat[row] for row in rows])
+            if number >= WARM_UP:
+                times[name].append(1000 * seconds)
+    ratios = [a / b for a, b in zip(times["with"], times["without"], strict=True)]
+    medians = {f"ms_{name}": statistics.median(own) for name, own in times.items()}
+    return {"steps": steps, **medians, "ratio": statistics.median(ratios), "swaps": arms["with"].loss.pool.swaps}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("params")
+    parser.add_argument("--steps", type=int, default=60)
+    arguments = parser.parse_args()
+    stage = open_stage("supervised", arguments.params)
+    prepare(stage.runtime)
+    print(json.dumps(measure(stage, arguments.steps), indent=1))
+
+
+if __name__ == "__main__":
+    main()
