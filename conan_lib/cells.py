@@ -1,4 +1,4 @@
-"""The cells of a grid as runs: each (cell, seed) is a tree of parameters whose stages are opened by key, so what cells share is one artefact."""
+"""The cells of a grid as runs: each (cell, seed) is a tree of parameters. Stages are opened by key, so what cells share is one artefact."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ TARGET = "score"
 """The stage that ends a cell."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """One cell with one seed."""
 

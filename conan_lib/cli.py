@@ -29,7 +29,7 @@ def run(
     seeds: Annotated[str | None, typer.Option("--seeds", help="With --grid: seeds in the place of the file's, for example 0,1,2.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --grid: show cells, stages and an estimate of the time.")] = False,
 ):
-    """Run the notebooks in order, skip finished stages, resume partial ones, and build the report; or run a grid of cells without Jupyter."""
+    """Run the notebooks in order, skip finished stages, resume partial ones, and build the report; or run a grid, without Jupyter."""
     if grid is None:
         if file is None or seeds is not None or dry_run:
             raise UserError("run takes a parameter file, or --grid with a grid file; --seeds and --dry-run belong to --grid")

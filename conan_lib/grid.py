@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from conan_lib.cells import Cell, Grid, open_grid
+from conan_lib.cells import TARGET, Cell, Grid, open_grid
 from conan_lib.params import Params
 from conan_lib.pipeline import RunError, check_sources, compute, kernel_environment
 from conan_lib.stages import Stage, open_stage, project_root
@@ -40,7 +40,11 @@ class Job:
 
 
 def run_grid(
-    path: str | Path, seeds: tuple[int, ...] | None = None, dry_run: bool = False, console: Console | None = None, execute: Execute | None = None
+    path: str | Path,
+    seeds: tuple[int, ...] | None = None,
+    dry_run: bool = False,
+    console: Console | None = None,
+    execute: Execute | None = None,
 ) -> Grid:
     """Run what is not finished of a grid, then write its table and figure to reports/<tier>/ablations/.
 
@@ -127,22 +131,22 @@ def _run(grid: Grid, todo: list[Job], clock: "Clock", execute: Execute, console:
 
 def show(grid: Grid, todo: list[Job], clock: "Clock", console: Console) -> None:
     """What a run would do: cells, stages shared and needed, and about how long it takes; writes nothing."""
-    names, seeds = grid.names, ", ".join(map(str, grid.params.seeds))
+    own = {*grid.params.stages, TARGET}
     console.print(f"{grid.params.name}: {grid.params.title}")
-    console.print(f"{len(names)} cells x seeds {seeds} = {len(grid.cells)} runs; baseline: {grid.params.baseline}")
-    table = Table("cell", *(f"seed {seed}" for seed in grid.params.seeds))
-    for name in names:
-        missing = [" ".join(job.stage.name for job in jobs([cell])) or "finished" for cell in grid.of(name)]
-        table.add_row(name, *missing)
+    console.print(f"{len(grid.names)} cells x {len(grid.params.seeds)} seeds = {len(grid.cells)} runs; baseline: {grid.params.baseline}")
+    table = Table("cell", *(f"seed {seed}: to do" for seed in grid.params.seeds), box=None)
+    for name in grid.names:
+        missing = [[job.stage.name for job in jobs([cell])] for cell in grid.of(name)]
+        table.add_row(name, *(" ".join(stage for stage in one if stage in own) or "nothing" for one in missing))
     console.print(table)
-    table = Table("stage", "runs that need it", "different", "finished", "to compute", "about")
+    table = Table("stage", "different", "finished", "to do", "time", box=None)
     for name in grid.cells[0].stages:
         different = {cell.stages[name].key: cell.stages[name] for cell in grid.cells}
-        own = [job.stage for job in todo if job.stage.name == name]
+        stages = [job.stage for job in todo if job.stage.name == name]
         finished = sum(stage.finished for stage in different.values())
-        table.add_row(name, str(len(grid.cells)), str(len(different)), str(finished), str(len(own)), clock.left(own) if own else "")
+        table.add_row(name, str(len(different)), str(finished), str(len(stages)), clock.left(stages) if stages else "")
     console.print(table)
-    console.print(f"{len(todo)} stages to compute, {clock.left(job.stage for job in todo)} by the manifests of finished like stages")
+    console.print(f"{len(todo)} stages to do; time, from the manifests of finished like stages: {clock.left(job.stage for job in todo)}")
 
 
 class Clock:
@@ -179,9 +183,9 @@ class Clock:
         unknown = sum(time is None for time in times)
         minutes, seconds = divmod(round(known), 60)
         words = f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min {seconds:02} s"
-        if unknown:
-            return f"unknown time ({unknown} stages)" if unknown == len(times) else f"{words} and unknown time ({unknown} stages)"
-        return words
+        if unknown and unknown == len(times):
+            return "unknown"
+        return f"{words}, and {unknown} stages of unknown time" if unknown else words
 
     def _remember(self, name: str, manifest: dict) -> None:
         self._known.setdefault(name, []).append((_flat(manifest["parameters"]), manifest["seconds"]))

@@ -18,7 +18,8 @@ BATCH_SIZE = 128
 def score_checkpoint(stage: Stage) -> Stage:
     """Score the supervised model on the tasks, through mteb: the same numbers as its rows of stage `evaluate`.
 
-    Writes mteb/, items/ (values of single queries) and scores.json. Killed and run again, it goes on with the first task not in mteb's files.
+    Writes mteb/, items/ (values of single queries) and scores.json. Killed and run again, it goes on with the first task that mteb's
+    files lack.
 
     Raises:
         UserError: the tasks or the model are missing, or a suite needs a hub that cannot be reached.
@@ -37,6 +38,8 @@ def score_checkpoint(stage: Stage) -> Stage:
         )
         rows = score(encoder, tasks, stage.path, stage.tasks, BATCH_SIZE)
         write_json(stage.path / "scores.json", rows)
-        main = [row for row in rows if row["subset"] in ("default", MEAN) and row["metric"] == METRICS.get(row["type"], (row["metric"],))[0]]
+        main = [
+            row for row in rows if row["subset"] in ("default", MEAN) and row["metric"] == METRICS.get(row["type"], (row["metric"],))[0]
+        ]
         work.commit({"suite": stage.tasks.suite, "split": stage.tasks.split, "scores": {row["task"]: row["value"] for row in main}})
     return stage

@@ -43,6 +43,9 @@ class GridParams(Section):
     metrics: tuple[Metric, ...] = Field(("mean", "crosslingual", "retrieval"), min_length=1)
     """What is compared. The comparisons of one metric are one family, corrected together (Holm)."""
 
+    curves: Literal["negatives"] | None = None
+    """What is drawn over the steps beside the differences. negatives: the mean score of the hard negatives in use."""
+
     @property
     def overrides(self) -> dict[str, Overrides]:
         """Cell -> overridden keys, the axes' product first."""
