@@ -253,10 +253,10 @@ class _Worker:
         return self._process.is_alive()
 
     def call(self, stage: Stage, log: Path) -> str | None:
-        self._here.send((stage.name, stage.params, log))
         try:
+            self._here.send((stage.name, stage.params, log))
             return self._here.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self._process.join()
             return f"the worker died (exit code {self._process.exitcode}), perhaps out of memory"
 

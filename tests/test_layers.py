@@ -13,11 +13,13 @@ LAYERS = [
     {"params"},
     {"artefacts"},
     {"stages"},
+    {"cells"},
     {"data", "tokenizer", "attention", "losses", "mining"},
     {"backbone", "training"},
     {"evaluation"},
     {"report"},
     {"pipeline"},
+    {"grid"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

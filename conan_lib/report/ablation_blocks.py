@@ -33,7 +33,7 @@ HOW = (
 
 
 def ablation_table(ablation: Ablation) -> pd.DataFrame:
-    """Every metric and cell: mean, difference to the baseline, intervals, p, seeds, artefacts. Cells without a finished seed are left out."""
+    """Each metric and cell: mean, difference to baseline, intervals, p, seeds, artefacts; cells without a finished seed are left out."""
     rows = []
     for metric in ablation.grid.params.metrics:
         differences = ablation.against(metric)
