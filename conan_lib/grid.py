@@ -247,20 +247,28 @@ class _Worker:
             os.environ.clear()
             os.environ.update(before)
         there.close()
+        self._busy = False
 
     @property
     def alive(self) -> bool:
         return self._process.is_alive()
 
     def call(self, stage: Stage, log: Path) -> str | None:
+        self._busy = True
         try:
             self._here.send((stage.name, stage.params, log))
-            return self._here.recv()
+            answer = self._here.recv()
+            self._busy = False
+            return answer
         except (EOFError, OSError):
             self._process.join()
             return f"the worker died (exit code {self._process.exitcode}), perhaps out of memory"
 
     def stop(self) -> None:
+        """Let an idle worker end by itself, so that it cleans up; stop one at work."""
+        self._here.close()
+        if not self._busy:
+            self._process.join(30)
         self._process.terminate()
         self._process.join()
 

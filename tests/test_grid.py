@@ -28,6 +28,7 @@ from tests.evaluation.conftest import write_data
 from tests.small_grid import FILE, GRID, commit, write_grid
 from tests.small_pairs import finish_inputs, pair_params
 
+pytestmark = pytest.mark.usefixtures("one_environment")
 QUIET = Console(quiet=True)
 
 

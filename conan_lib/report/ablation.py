@@ -13,7 +13,6 @@ from functools import cached_property
 import numpy as np
 
 from conan_lib.cells import Cell, Grid
-from conan_lib.errors import UserError
 from conan_lib.evaluation.statistics import holm, over_seeds, resampled_means, resampled_spearman
 from conan_lib.report.tables import MAIN_METRIC, MEAN
 from conan_lib.stages import Stage
@@ -55,12 +54,18 @@ class Ablation:
     def missing(self) -> list[Cell]:
         return [cell for cell in self.grid.cells if not cell.finished]
 
+    @property
+    def unmeasured(self) -> list[str]:
+        """Metrics of the grid for which its finished cells have no task."""
+        metrics = self.grid.params.metrics if any(self.finished.values()) else ()
+        return [metric for metric in metrics if not any(self.mean(name, metric) for name in self.grid.names)]
+
     def mean(self, name: str, metric: str) -> Estimate | None:
         """A cell's mean over its finished seeds; None where there is none."""
         return self.contrast({name: 1.0}, metric)
 
     def contrast(self, weights: Mapping[str, float], metric: str) -> Estimate | None:
-        """The sum of cells' scores times their weights, over the seeds that all of them have; None where there is none.
+        """The sum of cells' scores times their weights, over the seeds that all of them have; None where there is none, or no such task.
 
         Args:
             weights: cell -> factor; {"a": 1, "b": -1} is a minus b.
@@ -70,6 +75,8 @@ class Ablation:
             return None
         runs = {name: [self.finished[name][seed] for seed in seeds] for name in weights}
         measured = {name: [self._measure(cell, metric) for cell in cells] for name, cells in runs.items()}
+        if any(one is None for own in measured.values() for one in own):
+            return None
         points = sum(weight * np.array([point for point, _ in measured[name]]) for name, weight in weights.items())
         draws = sum(weight * np.stack([draw for _, draw in measured[name]]) for name, weight in weights.items())
         keys = tuple(f"score/{cell.score.key}" for cells in runs.values() for cell in cells)
@@ -88,13 +95,13 @@ class Ablation:
         corrected = holm([estimate.p for estimate in family.values()])
         return {name: Estimate(**{**vars(one), "corrected": p}) for (name, one), p in zip(family.items(), corrected, strict=True)}
 
-    def _measure(self, cell: Cell, metric: str) -> tuple[float, np.ndarray]:
-        """A cell's number with one seed, and the same in each resample of the items, shape (R,)."""
+    def _measure(self, cell: Cell, metric: str) -> tuple[float, np.ndarray] | None:
+        """A cell's number with one seed, and the same in each resample of the items, shape (R,); None where it has no such task."""
         if cell.score.key not in self._tasks:
             self._tasks[cell.score.key] = _tasks(cell.score)
         chosen = [(point, draws) for kind, point, draws in self._tasks[cell.score.key].values() if metric in ("mean", kind)]
         if not chosen:
-            raise UserError(f"{self.grid.path}: metrics: {metric}: score/{cell.score.key} has no such task")
+            return None
         return float(np.mean([point for point, _ in chosen])), np.mean([draws for _, draws in chosen], axis=0)
 
 

@@ -168,15 +168,14 @@ def _blocks(run: Run, ablation: Ablation) -> list[Block]:
 
 
 def _status(ablation: Ablation) -> str:
+    """What has finished and what has not."""
     cells, missing = ablation.grid.cells, ablation.missing
+    without = f" No task measures {', '.join(ablation.unmeasured)}." if ablation.unmeasured else ""
     if not missing:
-        return f"All {len(cells)} runs finished ({len(ablation.grid.names)} cells, seeds {_listed(ablation)})."
+        seeds = ", ".join(map(str, ablation.grid.params.seeds))
+        return f"All {len(cells)} runs finished ({len(ablation.grid.names)} cells, seeds {seeds}).{without}"
     names = ", ".join(map(str, missing[:6])) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
-    return f"{len(cells) - len(missing)} of {len(cells)} runs finished; not run: {names}: `{ablation.grid.command}`"
-
-
-def _listed(ablation: Ablation) -> str:
-    return ", ".join(map(str, ablation.grid.params.seeds))
+    return f"{len(cells) - len(missing)} of {len(cells)} runs finished; not run: {names}: `{ablation.grid.command}`.{without}"
 
 
 def negatives_of(stage: Stage) -> dict[int, float]:

@@ -1,4 +1,4 @@
-"""Stage score gives the rows that stage evaluate gives for the last checkpoint, without the other models; its key needs only data and that."""
+"""Stage score gives the rows that stage evaluate gives for the last checkpoint, without the other models."""
 
 import json
 
