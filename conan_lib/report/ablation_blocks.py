@@ -27,7 +27,7 @@ METRIC_NAMES = {
 }
 HOW = (
     "A number is the mean over seeds. Its 95 % interval covers the choice of queries (bootstrap, the same draw for all cells) and that of "
-    "the seed (Student's t). Differences are paired by query and seed; p is two-sided, and corrected by Holm over the comparisons of one "
+    "the seed (Student's t); with one seed, of the queries alone. Differences are paired by query and seed; p is two-sided, and corrected by Holm over the comparisons of one "
     "metric in one grid. Where an interval holds zero, the two cells cannot be told apart."
 )
 
@@ -94,6 +94,7 @@ def forest(ablation: Ablation) -> Drawing:
                 axis.hlines(place, one.low, one.high, color=colour)
                 axis.plot(one.value, place, "o", color=colour, markerfacecolor=colour if sure else "white")
             axis.set_title(METRIC_NAMES[metric], fontsize=9)
+            axis.locator_params(axis="x", nbins=4)
         panels[0].set_yticks(range(len(names)), names)
         panels[0].set_ylim(len(names) - 0.5, -0.5)
         drawing.supxlabel(f"difference to {baseline}, 95 % interval; filled: corrected p < {ALPHA}", fontsize=9)
