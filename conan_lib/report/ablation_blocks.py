@@ -27,8 +27,8 @@ METRIC_NAMES = {
 }
 HOW = (
     "A number is the mean over seeds. Its 95 % interval covers the choice of queries (bootstrap, the same draw for all cells) and that of "
-    "the seed (Student's t); with one seed, of the queries alone. Differences are paired by query and seed; p is two-sided, and corrected by Holm over the comparisons of one "
-    "metric in one grid. Where an interval holds zero, the two cells cannot be told apart."
+    "the seed (Student's t); with one seed, of the queries alone. Differences are paired by query and seed; p is two-sided, and corrected "
+    "by Holm over the comparisons of one metric in one grid. Where an interval holds zero, the two cells cannot be told apart."
 )
 
 
