@@ -49,7 +49,13 @@ def small(project):
 @pytest.fixture
 def trainable(project):
     """The same with real stages of seconds: everything before `weak` finished."""
-    params = pair_params("artefacts", runtime={"save_steps": 4}, tasks={"max_length": 32, "experiments": 2, "bootstrap": 20})
+    params = pair_params(
+        "artefacts",
+        runtime={"save_steps": 3},
+        weak={"max_steps": 6},
+        supervised={"max_steps": 8},
+        tasks={"max_length": 32, "experiments": 2, "bootstrap": 20},
+    )
     (project / "params/small.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json") | {"tier": "small"}))
     finish_inputs(params)
     write_data(open_stage("data", params).path)
@@ -67,7 +73,7 @@ def test_a_grid_ends_as_if_it_had_not_been_killed(trainable, monkeypatch):
 
     def dying(self, *args, **kwargs):
         steps.append(args[1].global_step)
-        if len(steps) == 12 + 9:  # within the supervised stage of the first cell, after its second checkpoint
+        if len(steps) == 6 + 7:  # within the supervised stage of the first cell, after its second checkpoint
             raise KeyboardInterrupt
         return real(self, *args, **kwargs)
 
@@ -77,7 +83,7 @@ def test_a_grid_ends_as_if_it_had_not_been_killed(trainable, monkeypatch):
     monkeypatch.setattr(Recorder, "on_step_end", real)
     grid = open_grid(FILE)
     (cell,) = [cell for cell in grid.cells if cell.stages["supervised"].status == "partial"]
-    assert cell.stages["mine"].finished and any((cell.stages["supervised"].path / "checkpoints").glob("checkpoint-8"))
+    assert cell.stages["mine"].finished and any((cell.stages["supervised"].path / "checkpoints").glob("checkpoint-6"))
     before = cell.stages["weak"].artefact.manifest
 
     grid = run_grid(FILE, console=QUIET, execute=in_this_process)
