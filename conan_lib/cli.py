@@ -24,13 +24,32 @@ File = Annotated[Path, typer.Argument(help="A parameter file, for example params
 
 @app.command()
 def run(
-    file: File,
+    file: Annotated[Path | None, typer.Argument(help="A parameter file; none with --grid.", show_default=False)] = None,
     start: Annotated[str | None, typer.Option("--from", help="First notebook: number (5), name (05_weak) or stage (weak).")] = None,
     stop: Annotated[str | None, typer.Option("--to", help="Last notebook, included.")] = None,
     only: Annotated[str | None, typer.Option("--only", help="Just this notebook.")] = None,
+    grid: Annotated[Path | None, typer.Option("--grid", help="A grid file, for example params/grids/sm_clr_dhnm.yaml.")] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="With --grid: seeds in the place of the file's, for example 0,1,2.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --grid: show cells, stages and an estimate of the time.")] = False,
 ):
-    """Run the notebooks in order, skip finished stages, resume partial ones, and build the report."""
-    pipeline.run(file, start, stop, only)
+    """Run the notebooks in order, skip finished stages, resume partial ones, and build the report; or run a grid, without Jupyter."""
+    if grid is None:
+        if file is None or seeds is not None or dry_run:
+            raise UserError("run takes a parameter file, or --grid with a grid file; --seeds and --dry-run belong to --grid")
+        pipeline.run(file, start, stop, only)
+        return
+    if file is not None or start or stop or only:
+        raise UserError("--grid takes no parameter file, --from, --to or --only: its file names the base and the stages")
+    from conan_lib.grid import run_grid
+
+    run_grid(grid, None if seeds is None else _seeds(seeds), dry_run)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise UserError(f"--seeds {text}: give different whole numbers with commas between them, for example 0,1,2")
+    return tuple(map(int, parts))
 
 
 @app.command()

@@ -46,6 +46,7 @@ FUNCTIONS: dict[str, str] = {
     "peers": "conan_lib.evaluation.peers:evaluate_peers",
     "evaluate": "conan_lib.evaluation.run:evaluate",
     "mix": "conan_lib.evaluation.mixing:mix",
+    "score": "conan_lib.evaluation.checkpoint:score_checkpoint",
 }
 """Stage -> the one call that computes it; imported when it is needed, so that a machine which only trains can do without the rest."""
 
@@ -132,10 +133,18 @@ def check(params: Params, steps: list[Step]) -> None:
                     raise UserError(
                         f"{step.notebook}: stage {stage.name} needs {name} ({other.key}), which is {other.status}: run it first"
                     )
-    todo = {stage.name for step in steps for stage in step.stages if not stage.finished}
+    check_sources(params, {stage.name for step in steps for stage in step.stages if not stage.finished})
+
+
+def check_sources(params: Params, todo: set[str]) -> None:
+    """What the stages in `todo` read from outside the project: data packages, the hub.
+
+    Raises:
+        UserError: a package is missing or the hub cannot be reached.
+    """
     if "data" in todo and params.data.source == "embedded":
         _check_data_packages(project_root() / "requirements-data.txt")
-    if ("data" in todo and params.data.source == "hub") or (todo & {"peers", "evaluate"} and params.tasks.suite != "embedded"):
+    if ("data" in todo and params.data.source == "hub") or (todo & {"peers", "evaluate", "score"} and params.tasks.suite != "embedded"):
         _check_hub()
 
 
@@ -275,10 +284,13 @@ def train(name: str, params_file: str | Path) -> Stage:
     Raises:
         UserError: no such stage, a mistake in the parameters, or an input that has not finished.
     """
-    stage = open_stage(name, load(params_file))
-    module, _, function = FUNCTIONS[name].partition(":")
-    compute: Callable[[Stage], Stage] = getattr(import_module(module), function)
-    return compute(stage)
+    return compute(open_stage(name, load(params_file)))
+
+
+def compute(stage: Stage) -> Stage:
+    """The one call that computes a stage."""
+    module, _, function = FUNCTIONS[stage.name].partition(":")
+    return getattr(import_module(module), function)(stage)
 
 
 def kernel_environment(params: Params) -> dict[str, str]:

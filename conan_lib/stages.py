@@ -2,7 +2,7 @@
 
 data -> tokenizer -> pretrain -> sft -> weak -> mine -> supervised -> evaluate
   \\-> teacher ------------------------^         (again without CLR) -> mix
-  \\-> peers
+  \\-> peers                                                      \\-> score
 """
 
 from dataclasses import dataclass, field
@@ -37,6 +37,9 @@ GRAPH: dict[str, Spec] = {
     "evaluate": Spec(1, ("tasks", "evaluation"), ("data", "pretrain", "sft", "weak", "supervised")),
     "mix": Spec(1, ("mixing",), ("data", "supervised", "supervised_no_clr")),
 }
+BESIDE: dict[str, Spec] = {"score": Spec(1, ("tasks",), ("data", "supervised"))}
+"""Nodes that no notebook runs: a grid scores the last checkpoint of each of its cells alone."""
+SPECS = GRAPH | BESIDE
 VARIANTS = {"supervised_no_clr": "supervised"}
 """Nodes that are another node's stage under changed parameters: they share its folder and its code."""
 
@@ -52,14 +55,14 @@ class Stage:
 
     @cached_property
     def sections(self) -> tuple[str, ...]:
-        return GRAPH[self.name].sections
+        return SPECS[self.name].sections
 
     def __repr__(self) -> str:
         return f"{self.name} {self.key}: {self.status}"
 
     def __getattr__(self, name: str):
         """`stage.pretrain` is that section, if this stage hashes it: a stage cannot read what its key does not hold."""
-        if name in GRAPH[self.__dict__["name"]].sections:
+        if name in SPECS[self.__dict__["name"]].sections:
             return getattr(self.__dict__["params"], name)
         raise AttributeError(f"stage {self.__dict__['name']} has no section or attribute {name!r}")
 
@@ -103,14 +106,14 @@ def open_stage(name: str, params: Params | str | Path) -> Stage:
     """Open a stage of a run; nothing is computed or written.
 
     Args:
-        name: a node of GRAPH.
+        name: a node of GRAPH or BESIDE.
         params: the tree, or the path of its file (also looked for below the project root).
 
     Raises:
         UserError: no such stage, or a mistake in the parameters.
     """
-    if name not in GRAPH:
-        raise UserError(f"no stage {name}: choose one of {', '.join(GRAPH)}")
+    if name not in SPECS:
+        raise UserError(f"no stage {name}: choose one of {', '.join(SPECS)}")
     if not isinstance(params, Params):
         path = Path(params)
         params = load_params(path if path.is_file() or path.is_absolute() else project_root() / path)
@@ -118,7 +121,7 @@ def open_stage(name: str, params: Params | str | Path) -> Stage:
 
 
 def _open(name: str, params: Params) -> Stage:
-    spec = GRAPH[name]
+    spec = SPECS[name]
     inputs = {other: _open(other, params) for other in spec.inputs}
     own = without_clr(params) if name == "supervised_no_clr" else params
     artefact = Artefact(

@@ -1,12 +1,13 @@
 """A throw-away project for tests of the pipeline and the command line: its own parameters, notebooks, artefacts and reports."""
 
 import sys
+from functools import cache
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from conan_lib import cli
+from conan_lib import artefacts, cli
 from conan_lib.pipeline import NOTEBOOKS
 
 CELL = """
@@ -40,6 +41,12 @@ def project(tmp_path, monkeypatch) -> Path:
         write_notebook(tmp_path / "notebooks" / f"{notebook}.ipynb", CELL.format(stages=stages))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def one_environment(monkeypatch):
+    """Manifests record an environment that was looked up once: a test may commit a hundred stages."""
+    monkeypatch.setattr(artefacts, "environment", cache(artefacts.environment))
 
 
 @pytest.fixture

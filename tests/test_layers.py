@@ -13,12 +13,14 @@ LAYERS = [
     {"params"},
     {"artefacts"},
     {"stages"},
+    {"cells"},
     {"data", "tokenizer", "attention", "losses", "mining"},
     {"backbone", "training"},
     {"evaluation"},
     {"report"},
     {"kernels"},
     {"pipeline"},
+    {"grid"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

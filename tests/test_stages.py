@@ -8,7 +8,7 @@ import pytest
 
 from conan_lib.errors import UserError
 from conan_lib.params import Params, Runtime
-from conan_lib.stages import GRAPH, VARIANTS, open_stage
+from conan_lib.stages import GRAPH, SPECS, VARIANTS, open_stage
 
 PARAMS = Params(tier="test")
 SECTIONS = [name for name in Params.model_fields if name not in ("tier", "runtime")]
@@ -32,20 +32,20 @@ def changed(section: str) -> Params:
 
 
 def ancestors(name: str) -> set[str]:
-    return {name}.union(*(ancestors(other) for other in GRAPH[name].inputs))
+    return {name}.union(*(ancestors(other) for other in SPECS[name].inputs))
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_key_moves_exactly_with_its_own_and_its_ancestors_sections(section):
     over = changed(section)
-    for name in GRAPH:
-        holds = any(section in GRAPH[other].sections for other in ancestors(name))
+    for name in SPECS:
+        holds = any(section in SPECS[other].sections for other in ancestors(name))
         assert (open_stage(name, over).key != open_stage(name, PARAMS).key) == holds, name
 
 
 def test_runtime_and_tier_enter_no_key(tmp_path):
     other = PARAMS.model_copy(update={"tier": "x", "runtime": Runtime(threads=7, save_steps=3, artefacts=str(tmp_path), device="cpu")})
-    for name in GRAPH:
+    for name in SPECS:
         assert open_stage(name, other).key == open_stage(name, PARAMS).key
     assert open_stage("data", other).path.is_relative_to(tmp_path)
 
@@ -70,8 +70,8 @@ def test_without_clr_is_the_same_run_but_for_the_mix():
 
 
 def test_the_graph_has_no_cycle_and_opens_in_its_own_order():
-    names = list(GRAPH)
-    for name, spec in GRAPH.items():
+    names = list(SPECS)
+    for name, spec in SPECS.items():
         assert all(names.index(other) < names.index(name) for other in spec.inputs)
 
 

@@ -24,18 +24,36 @@ def load_params(path: str | Path) -> Params:
     Raises:
         UserError: the file is missing, is not YAML, or a key is unknown, mistyped or impossible; one line names each.
     """
+    return validate(read_tree(path), str(path))
+
+
+def read_tree(path: str | Path) -> dict:
+    """The keys and values of a parameter file over those of its base; not validated yet.
+
+    Raises:
+        UserError: the file or its base is missing or not YAML, or the base has a base.
+    """
     path = Path(path)
-    raw = _read(path)
+    raw = read_yaml(path)
     base = raw.pop("base", None)
-    if base is not None:
-        base_raw = _read(path.parent / base)
-        if "base" in base_raw:
-            raise UserError(f"{path}: base: {base} has a base itself; inheritance is one level deep, name the root file instead")
-        raw = _merge(base_raw, raw)
+    if base is None:
+        return raw
+    base_raw = read_yaml(path.parent / base)
+    if "base" in base_raw:
+        raise UserError(f"{path}: base: {base} has a base itself; inheritance is one level deep, name the root file instead")
+    return merge(base_raw, raw)
+
+
+def validate(raw: dict, place: str) -> Params:
+    """The frozen tree of keys and values; `place` opens the line of a mistake.
+
+    Raises:
+        UserError: a key is unknown, mistyped or impossible; one line names each.
+    """
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{path}: " + "; ".join(_line(e) for e in error.errors())) from None
+        raise UserError(f"{place}: " + "; ".join(mistake(e) for e in error.errors())) from None
 
 
 def without_clr(params: Params) -> Params:
@@ -46,7 +64,8 @@ def without_clr(params: Params) -> Params:
     return params.model_copy(update={"supervised": params.supervised.model_copy(update={"mix": mix})})
 
 
-def _read(path: Path) -> dict:
+def read_yaml(path: Path) -> dict:
+    """The mapping in a YAML file."""
     if not path.is_file():
         raise UserError(f"{path}: no such parameter file; the tiers are params/smoke.yaml, tiny.yaml, h100.yaml, paper.yaml")
     try:
@@ -58,19 +77,19 @@ def _read(path: Path) -> dict:
     return raw
 
 
-def _merge(base: dict, over: dict) -> dict:
+def merge(base: dict, over: dict) -> dict:
     """`over` wins; dictionaries merge key by key."""
     both = dict(base)
     for key, value in over.items():
-        both[key] = _merge(both[key], value) if isinstance(value, dict) and isinstance(both.get(key), dict) else value
+        both[key] = merge(both[key], value) if isinstance(value, dict) and isinstance(both.get(key), dict) else value
     return both
 
 
-def _line(error: dict) -> str:
-    """One mistake as `section.key: what, and the mend`."""
+def mistake(error: dict, tree: type[BaseModel] = Params) -> str:
+    """One of pydantic's errors as `section.key: what, and the mend`."""
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = _known_keys(error["loc"][:-1])
+        known = _known_keys(error["loc"][:-1], tree)
         close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
         return f"{place}: unknown key" + (f", did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}")
     message = error["msg"].removeprefix("Value error, ")
@@ -79,8 +98,7 @@ def _line(error: dict) -> str:
     return f"{place}: {message} (given: {error['input']!r})"
 
 
-def _known_keys(loc: tuple) -> list[str]:
-    section = Params
+def _known_keys(loc: tuple, section: type[BaseModel]) -> list[str]:
     for part in loc:
         field = section.model_fields.get(part)
         if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):

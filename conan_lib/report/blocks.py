@@ -46,6 +46,12 @@ class Table:
     sources: tuple[str, ...]
     missing: str = "not measured"
     kind: str = "table"
+    written: str | None = None
+
+    @property
+    def file(self) -> str:
+        """The table as CSV: its own, or the one that was `written` already."""
+        return self.written or f"tables/{self.id}.csv"
 
     @property
     def header(self) -> list[str]:
@@ -75,6 +81,8 @@ class Figure:
     figure: matplotlib.figure.Figure
     sources: tuple[str, ...]
     kind: str = "figure"
+    written: str | None = None
+    """A file below the report's folder that shows it already."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
     report.md, index.html   the same content for GitHub and for a browser
     figures/ tables/        every figure and every table as a file
+    ablations/              table, figure and page of each grid that was run; those of an earlier run stay
     claims.json claims.csv  the claims ledger
     notebooks/              the executed notebooks as HTML
     model_card.md           the card of the exported model
@@ -15,6 +16,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from conan_lib.report.ablation_blocks import write_ablation
 from conan_lib.report.blocks import Figure, Section, Table
 from conan_lib.report.card import model_card
 from conan_lib.report.claims import Claim, judge
@@ -46,13 +48,16 @@ def build_report(params_file: str | Path) -> Path:
     blocks = [block for part in parts for block in part.blocks]
     pictures = {block.id: picture(block.figure) for block in blocks if isinstance(block, Figure)}
     copies = sorted((project_root() / run.params.runtime.artefacts / "notebooks" / run.params.tier).glob("*.ipynb"))
-    written = [write(folder / "figures" / f"{id}.{kind}", content) for id, (kind, content) in pictures.items()]
-    written += [
-        write(folder / "tables" / f"{block.id}.csv", block.frame.to_csv(index=False)) for block in blocks if isinstance(block, Table)
-    ]
+    files = {block.id: block.written or f"figures/{block.id}.{pictures[block.id][0]}" for block in blocks if isinstance(block, Figure)}
+    written = [write(folder / file, pictures[id][1]) for id, file in files.items() if file.startswith("figures/")]
+    own = [block for block in blocks if isinstance(block, Table) and not block.written]
+    written += [write(folder / block.file, block.frame.to_csv(index=False)) for block in own]
+    for ablation in run.ablations.values():
+        if any(ablation.finished.values()):
+            write_ablation(ablation)
     written += [write(folder / "notebooks" / f"{copy.stem}.html", export(copy)) for copy in copies]
     context = _context(run, judged, parts, {copy.stem for copy in copies})
-    context["figure_files"] = {id: f"figures/{id}.{kind}" for id, (kind, _) in pictures.items()}
+    context["figure_files"] = files
     captions = {block.id: block.caption for block in blocks if isinstance(block, Figure)}
     context["inlined"] = {id: inline(id, kind, content, captions[id]) for id, (kind, content) in pictures.items()}
     write(folder / "claims.json", json.dumps([ledger_row(*pair) for pair in judged], ensure_ascii=False, indent=1) + "\n")

@@ -6,7 +6,7 @@ Rules and arms are part of the source, so they are older than any number that th
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from conan_lib.report import findings
+from conan_lib.report import findings, findings_grid
 from conan_lib.report.findings import Finding, not_run
 from conan_lib.report.paper import CONTRADICTIONS
 from conan_lib.report.run import Run
@@ -49,14 +49,6 @@ def judge(run: Run) -> list[tuple[Claim, Finding]]:
     return [(claim, claim.evaluate(run)) for claim in CLAIMS]
 
 
-def _arms(changes: str, seed: str) -> Callable[[Run], Finding]:
-    return not_run(
-        f"its arms were not trained in this tier; to test it, give one parameter file for each arm (`base:` and {changes}), three seeds "
-        "each "
-        f"({seed}), and `conan-lib run` them"
-    )
-
-
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         "C1",
@@ -65,7 +57,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Table 4: over DHNM alone, adding SM gives +1.28 en, +0.35 zh, +1.22 multilingual. Table 6, full fine-tuning: 71.50 to 73.52 en.",
         "weak.soft_mask.attention: soft, causal, bidirectional; else one run; mean main metric of all local tasks.",
         f"Reproduced if soft minus the better of the other two is above 0 with its 95 % interval over seeds and queries. {SEEDS}",
-        _arms("`weak: {soft_mask: {attention: causal}}` as in params/ablations/causal.yaml, bidirectional, soft", "`weak.seed`"),
+        findings_grid.soft_mask_helps,
         (1, 8),
     ),
     Claim(
@@ -96,7 +88,7 @@ CLAIMS: tuple[Claim, ...] = (
         "supervised.dhnm.rule: v2, v1, static, random; mean cosine of the negatives in use over steps, retrieval nDCG@10.",
         "Reproduced if the last quarter's mean score and nDCG@10 under v2 are above those under static, intervals apart from 0. "
         f"{SEEDS} Without a static arm: not testable.",
-        findings.negatives_stay_hard,
+        findings_grid.negatives_stay_hard_and_help,
         (1,),
     ),
     Claim(
@@ -106,7 +98,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Table 4, all three: 65.17 multilingual, 73.52 en, 74.24 zh, the best of every column; best pair 64.45 / 72.78 / 72.44.",
         "The 2 x 2 x 2 grid of soft mask, clr, dhnm, with the two rows that the paper leaves out.",
         f"Reproduced if all three are above the best pair with a 95 % interval, corrected for the seven comparisons. {SEEDS}",
-        _arms("eight combinations of `weak.soft_mask.attention`, `supervised.mix.clr`, `supervised.dhnm.rule`", "`supervised.seed`"),
+        findings_grid.all_three_are_best,
         (1, 3),
     ),
     Claim(
@@ -116,7 +108,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Table 6, en, without and with SM: LoRA r16 72.18, 72.12; r32 72.08, 72.23; r64 71.83, 72.40; full 71.50, 73.52.",
         "LoRA ranks and full fine-tuning, each with and without the soft mask.",
         f"Reproduced if the interaction (full minus LoRA, with minus without) is above 0 with its 95 % interval. {SEEDS}",
-        not_run("LoRA has no parameter yet, so neither of its arms can be trained; full fine-tuning alone does not test an interaction"),
+        findings_grid.full_needs_the_mask,
         (1,),
     ),
     Claim(
@@ -127,7 +119,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Quadratic is ahead in English.",
         "weak.soft_mask.schedule: linear, quadratic, inverse_quadratic; mean main metric of all local tasks.",
         f"Reproduced if linear is above both others with a 95 % interval, corrected for two comparisons. {SEEDS}",
-        _arms("`weak: {soft_mask: {schedule: quadratic}}`, inverse_quadratic, linear", "`weak.seed`"),
+        findings_grid.linear_is_best,
         (8,),
     ),
     Claim(
@@ -184,7 +176,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Section on pretraining data: stated; no ablation is published.",
         "pretrain.news and pretrain.parallel on and off; everything after is the same.",
         f"Reproduced if on minus off of the final mean main metric is above 0 with its 95 % interval. {SEEDS}",
-        _arms("`pretrain: {news: false}`, `pretrain: {parallel: false}`", "`pretrain.seed`"),
+        findings_grid.news_and_pairs_help,
     ),
     Claim(
         "C14",
@@ -193,6 +185,6 @@ CLAIMS: tuple[Claim, ...] = (
         "gte-Qwen2-7B-instruct scores below 0.4 are dropped; 1,766M pairs stay; no ablation is published.",
         "weak.drop_percentile: 0 and the tier's; everything else is the same.",
         f"Reproduced if filtered minus unfiltered of the final mean main metric is above 0 with its 95 % interval. {SEEDS}",
-        _arms("`weak: {drop_percentile: 0}`, and the tier's value", "`weak.seed`"),
+        findings_grid.filter_helps,
     ),
 )

@@ -6,7 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from conan_lib.cells import Grid, open_grid
+from conan_lib.errors import UserError
 from conan_lib.params import Params, load_params
+from conan_lib.report.ablation import Ablation
 from conan_lib.stages import GRAPH, Stage, open_stage, project_root
 
 
@@ -49,6 +52,31 @@ class Run:
     def unfinished(self, *names: str) -> str:
         """Why the numbers of these stages are missing, or an empty string."""
         return "; ".join(f"stage {name} is {self.stages[name].status} ({self.key(name)})" for name in names if not self.finished(name))
+
+    @cached_property
+    def ablations(self) -> dict[str, Ablation]:
+        """Grids of params/grids that name this tier, finished or not."""
+        return {
+            grid.params.name: Ablation(grid)
+            for grid in self._grids.values()
+            if isinstance(grid, Grid) and grid.params.tier == self.params.tier
+        }
+
+    @property
+    def broken_grids(self) -> dict[str, str]:
+        """Grid file -> the mistake in it."""
+        return {file: grid for file, grid in self._grids.items() if isinstance(grid, str)}
+
+    @cached_property
+    def _grids(self) -> dict[str, Grid | str]:
+        root, found = project_root(), {}
+        for path in sorted((root / "params" / "grids").glob("*.yaml")):
+            file = str(path.relative_to(root))
+            try:
+                found[file] = open_grid(path)
+            except UserError as error:
+                found[file] = str(error).replace(f"{root}/", "").removeprefix(f"{file}: ")
+        return found
 
     @cached_property
     def manifests(self) -> dict[str, dict]:

@@ -4,6 +4,7 @@ Both templates print the same sections. A block whose stage has not finished is 
 """
 
 from conan_lib.report import figures, figures_data, figures_eval, figures_lm, figures_mask, tables
+from conan_lib.report.ablation_blocks import ablation_section
 from conan_lib.report.beside import paper_blocks
 from conan_lib.report.blocks import Block, Figure, Missing, Points, Section, Table, Text, figure, table
 from conan_lib.report.paper import CONTRADICTIONS
@@ -22,6 +23,7 @@ def sections(run: Run) -> list[Section]:
         Section("supervised", "Stage 4: supervised, hard negatives", tuple(_supervised(run)), "06_supervised"),
         Section("evaluation", "Evaluation", tuple(_evaluation(run)), "07_eval"),
         Section("clr", "Cross-lingual retrieval training and UMAP", tuple(_clr(run)), "08_clr_umap"),
+        Section("ablations", "Ablations: cells side by side, over seeds", tuple(ablation_section(run))),
         Section("practical", "Practical: size, speed, small dims", tuple(_practical(run)), "07_eval"),
         Section("paper", "The paper's results beside ours", tuple(paper_blocks(run))),
         Section("contradictions", "Where the paper disagrees with itself", (_contradictions(),)),
@@ -181,7 +183,7 @@ def _contradictions() -> Table:
 def _limits(run: Run) -> list[Block]:
     p = run.params
     lines = [
-        "One seed for each stage: intervals cover queries and texts, never training.",
+        "One seed for each stage of the run: intervals cover queries and texts, never training. The ablations have several.",
         "Arabic, Japanese, Korean and Russian are almost only scripture here, and the cross-lingual set is scripture too: held-out "
         "books, but a "
         "narrow domain in which names and formulas help.",

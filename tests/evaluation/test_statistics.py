@@ -1,11 +1,22 @@
 """Invariants: intervals cover the truth about as often as they say and agree with scipy; clusters widen them; a paired difference is of the
-same items; Spearman equals scipy's, and its interval resamples texts where pairs share them."""
+same items; Spearman equals scipy's, and its interval resamples texts where pairs share them; over seeds and queries the interval covers
+the truth with three seeds too, and p-values are uniform where nothing differs; Holm keeps the family-wise error."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from conan_lib.evaluation.statistics import bootstrap_interval, paired_difference, spearman, spearman_interval
+from conan_lib.evaluation.statistics import (
+    bootstrap_interval,
+    holm,
+    over_seeds,
+    paired_difference,
+    resampled_means,
+    resampled_spearman,
+    spearman,
+    spearman_interval,
+    weighted_spearman,
+)
 
 
 def test_interval_covers_the_mean_about_as_often_as_it_says():
@@ -71,3 +82,93 @@ def test_spearman_interval_resamples_texts_where_pairs_share_them():
 def test_wrong_shapes_are_refused(bad):
     with pytest.raises(ValueError):
         bad()
+
+
+def two_way(seeds: int, queries: int, spread: tuple[float, float, float], rng) -> np.ndarray:
+    """Paired differences (S, Q) whose true mean is 0: an effect of the seed, one of the query, and the rest."""
+    seed, query, rest = spread
+    return seed * rng.normal(size=(seeds, 1)) + query * rng.normal(size=(1, queries)) + rest * rng.normal(size=(seeds, queries))
+
+
+def coverage(spread: tuple[float, float, float], seeds: int = 3, trials: int = 200, **options) -> float:
+    hits = 0
+    for trial in range(trials):
+        values = two_way(seeds, 40, spread, np.random.default_rng(trial))
+        draws = np.stack([resampled_means(row, 200, trial) for row in values])
+        found = over_seeds(values.mean(1), draws, trial, **options)
+        hits += found["low"] <= 0 <= found["high"]
+    return hits / trials
+
+
+def test_three_seeds_cover_the_truth_as_often_as_said_and_resampling_them_does_not():
+    assert coverage((1, 0.1, 0.1)) >= 0.9, "seeds differ"
+    assert coverage((0.1, 1, 0.1)) >= 0.9, "queries differ"
+    assert coverage((0.2, 1, 1)) >= 0.9, "all do"
+    assert coverage((1, 0.1, 0.1), resample_seeds=True) < 0.8, "the reason for Student's t"
+
+
+def test_seeds_alone_give_the_t_interval_and_its_p():
+    points = np.array([0.02, 0.05, 0.03, 0.06])
+    found = over_seeds(points, np.repeat(points[:, None], 60_000, axis=1), 0)
+    low, high = stats.t.interval(0.95, 3, points.mean(), stats.sem(points))
+    assert (found["low"], found["high"]) == pytest.approx((low, high), abs=1e-3)
+    assert found["p"] == pytest.approx(stats.ttest_1samp(points, 0).pvalue, rel=0.06) and found["seeds"] == 4
+
+
+def test_one_seed_gives_the_interval_over_items():
+    values = np.random.default_rng(0).normal(0.3, 1, 80)
+    found = over_seeds([values.mean()], resampled_means(values, 500, 1)[None], 7)
+    assert (found["low"], found["high"]) == bootstrap_interval(values, 500, 1) and found["seeds"] == 1
+
+
+def test_queries_that_all_seeds_share_are_drawn_alike_for_all():
+    """With queries the only source of chance more seeds narrow nothing: one draw of queries serves every seed."""
+    row = np.random.default_rng(3).normal(size=60)
+    one, many = ([resampled_means(row, 400, 5)] * n for n in (1, 9))
+    assert over_seeds([row.mean()], np.stack(one), 0)["high"] == pytest.approx(over_seeds([row.mean()] * 9, np.stack(many), 0)["high"])
+
+
+def test_p_is_uniform_where_nothing_differs():
+    p = []
+    for trial in range(200):
+        values = two_way(4, 30, (1, 0.3, 0.3), np.random.default_rng(trial))
+        p.append(over_seeds(values.mean(1), np.stack([resampled_means(row, 200, trial) for row in values]), trial)["p"])
+    assert stats.kstest(p, "uniform").statistic < 0.12 and np.mean(np.array(p) < 0.05) < 0.09
+
+
+def test_holm_by_hand_and_never_above_bonferroni():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.6]) == [1, 1] and holm([]) == []
+    p = np.random.default_rng(0).random(9)
+    assert all(own <= min(1, 9 * raw) and own >= raw for own, raw in zip(holm(p), p, strict=True))
+
+
+def test_holm_keeps_the_family_wise_error():
+    rng = np.random.default_rng(0)
+    false = [min(holm(rng.random(7))) < 0.05 for _ in range(4000)]
+    assert np.mean(false) == pytest.approx(0.05, abs=0.012)
+
+
+def test_counted_spearman_is_scipys_of_the_repeated_pairs():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 9, 60), rng.integers(0, 9, 60)
+    counts = rng.integers(0, 4, (20, 60))
+    expected = [stats.spearmanr(np.repeat(x, row), np.repeat(y, row)).statistic for row in counts]
+    assert weighted_spearman(x, y, counts) == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(weighted_spearman(np.ones(3), np.arange(3), np.ones((1, 3)))).all()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_resampled_spearman_has_the_spread_of_its_interval(shared):
+    rng = np.random.default_rng(1)
+    pairs = [(a, b) for a in range(12) for b in range(a)] if shared else [(f"l{i}", f"r{i}") for i in range(66)]
+    left, right = zip(*pairs, strict=True)
+    gold = rng.random(66)
+    cosine = gold + 0.3 * rng.random(66)
+    draws = resampled_spearman(gold, cosine, left, right, 2000, 3)
+    assert np.percentile(draws, [2.5, 97.5]) == pytest.approx(spearman_interval(gold, cosine, left, right, 2000, 4), abs=0.05)
+
+
+def test_over_seeds_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"points \(S,\) and draws \(S, R\)"):
+        over_seeds([1, 2], np.ones((3, 10)), 0)

@@ -1,0 +1,124 @@
+"""The cells of a grid as runs: each (cell, seed) is a tree of parameters. Stages are opened by key, so what cells share is one artefact."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from conan_lib.errors import UserError
+from conan_lib.params import Params
+from conan_lib.params.grid import GridParams, cell_params, load_grid
+from conan_lib.stages import Stage, open_stage, project_root
+
+TARGET = "score"
+"""The stage that ends a cell."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One cell with one seed."""
+
+    name: str
+    seed: int
+    params: Params
+
+    @cached_property
+    def score(self) -> Stage:
+        """The stage that ends the cell; the others are its inputs."""
+        return open_stage(TARGET, self.params)
+
+    @cached_property
+    def stages(self) -> dict[str, Stage]:
+        """Every stage that the cell is made from, in an order that can run, `score` last."""
+        return _with_inputs(self.score)
+
+    @property
+    def finished(self) -> bool:
+        return self.score.finished
+
+    def __str__(self) -> str:
+        return f"{self.name} (seed {self.seed})"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid file with its cells opened; nothing is computed or written."""
+
+    path: Path
+    params: GridParams
+    cells: tuple[Cell, ...]
+
+    def of(self, name: str) -> list[Cell]:
+        """A cell's runs in the order of their seeds; empty where there is no such cell."""
+        return [cell for cell in self.cells if cell.name == name]
+
+    @property
+    def names(self) -> list[str]:
+        """The cells, the baseline first."""
+        names = dict.fromkeys(cell.name for cell in self.cells)
+        return [self.params.baseline, *(name for name in names if name != self.params.baseline)]
+
+    @property
+    def file(self) -> str:
+        """The file below the project root, as a command takes it."""
+        path, root = self.path.resolve(), project_root().resolve()
+        return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+    @property
+    def command(self) -> str:
+        """What runs this grid."""
+        return f"conan-lib run --grid {self.file} --seeds {','.join(map(str, self.params.seeds))}"
+
+
+def open_grid(path: str | Path, seeds: tuple[int, ...] | None = None) -> Grid:
+    """Read and validate a grid with all its cells.
+
+    Args:
+        path: grid file, also looked for below the project root.
+        seeds: instead of the file's.
+
+    Raises:
+        UserError: a mistake in the file or in any cell, a cell or seed that changes a stage which the grid shares, two cells that are the
+            same run; the line names the cell and the key.
+    """
+    path = Path(path)
+    path = path if path.is_file() or path.is_absolute() else project_root() / path
+    params = load_grid(path)
+    if seeds is not None:
+        params = params.model_copy(update={"seeds": seeds})
+    trees = cell_params(path, params)
+    grid = Grid(path, params, tuple(Cell(name, seed, trees[name, seed]) for seed in params.seeds for name in params.overrides))
+    _check_shared(grid)
+    _check_different(grid)
+    return grid
+
+
+def _check_shared(grid: Grid) -> None:
+    first, own = grid.cells[0], {*grid.params.stages, TARGET}
+    for cell in grid.cells:
+        for name, stage in cell.stages.items():
+            if name not in own and stage.key != first.stages[name].key:
+                keys = _differing(stage, first.stages[name]) or [f"an input of {name}"]
+                raise UserError(
+                    f"{grid.path}: cell {cell}: {', '.join(keys)} changes stage {name}, which all cells share: "
+                    f"add {name} to stages, or leave the key alone"
+                )
+
+
+def _check_different(grid: Grid) -> None:
+    seen: dict[str, Cell] = {}
+    for cell in grid.cells:
+        if (other := seen.setdefault(cell.score.key, cell)) is not cell:
+            raise UserError(f"{grid.path}: cells {other} and {cell} are the same run: their keys have the same values")
+
+
+def _differing(one: Stage, other: Stage) -> list[str]:
+    """Dotted keys of a stage's own parameters in which two of its runs differ."""
+    mine, theirs = one.artefact.parameters, other.artefact.parameters
+    return [f"{section}.{key}" for section, values in mine.items() for key in values if values[key] != theirs[section].get(key)]
+
+
+def _with_inputs(stage: Stage) -> dict[str, Stage]:
+    found: dict[str, Stage] = {}
+    for other in stage.inputs.values():
+        found |= {name: one for name, one in _with_inputs(other).items() if name not in found}
+    return found | {stage.name: stage}

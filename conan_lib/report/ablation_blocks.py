@@ -1,0 +1,191 @@
+"""Grids in the report: their tables and figures, the section that says which of them were run, and the files below ablations/."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
+
+from conan_lib.cells import Grid
+from conan_lib.report.ablation import ALPHA, Ablation
+from conan_lib.report.blocks import Block, Figure, Missing, Table, Text
+from conan_lib.report.figures import GREY, PALETTE, series, style
+from conan_lib.report.render import markdown_cell, write
+from conan_lib.report.run import Run
+from conan_lib.stages import Stage, project_root
+
+FOLDER = "ablations"
+METRIC_NAMES = {
+    "mean": "mean of all tasks' main metrics",
+    "crosslingual": "cross-lingual R@10",
+    "retrieval": "retrieval nDCG@10",
+    "reranking": "reranking MAP",
+    "classification": "classification accuracy",
+    "clustering": "clustering V-measure",
+    "sts": "STS Spearman",
+}
+HOW = (
+    "A number is the mean over seeds. Its 95 % interval covers the choice of queries (bootstrap, the same draw for all cells) and that of "
+    "the seed (Student's t); with one seed, of the queries alone. Differences are paired by query and seed; p is two-sided, and corrected "
+    "by Holm over the comparisons of one metric in one grid. Where an interval holds zero, the two cells cannot be told apart."
+)
+
+
+def ablation_table(ablation: Ablation) -> pd.DataFrame:
+    """Each metric and cell: mean, difference to baseline, intervals, p, seeds, artefacts; cells without a finished seed are left out."""
+    rows = []
+    for metric in ablation.grid.params.metrics:
+        differences = ablation.against(metric)
+        for name in ablation.grid.names:
+            if (mean := ablation.mean(name, metric)) is None:
+                continue
+            row = {"metric": metric, "cell": name, "seeds": mean.seeds, "mean": mean.value, "low": mean.low, "high": mean.high}
+            if (one := differences.get(name)) is not None:
+                row |= {"difference": one.value, "difference low": one.low, "difference high": one.high, "p": one.p,
+                        "p corrected": one.corrected}  # fmt: skip
+            rows.append(row | {"artefacts": " ".join(mean.keys)})
+    columns = ["metric", "cell", "seeds", "mean", "low", "high", "difference", "difference low", "difference high", "p", "p corrected",
+               "artefacts"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def shown(frame: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """The same for a reader: intervals in brackets after their number."""
+
+    def minus(row) -> str:
+        if row["cell"] == baseline:
+            return "baseline"
+        if pd.isna(row["difference"]):
+            return "no seed in common"
+        return f"{row['difference']:+.3f} [{row['difference low']:+.3f}, {row['difference high']:+.3f}]"
+
+    def p(row, column) -> str:
+        return "none" if pd.isna(row[column]) else f"{row[column]:.3f}"
+
+    rows = [
+        {
+            "metric": METRIC_NAMES[row["metric"]],
+            "cell": row["cell"],
+            "mean": f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
+            f"minus {baseline}": minus(row),
+            "p": p(row, "p"),
+            "p corrected": p(row, "p corrected"),
+            "seeds": row["seeds"],
+            "artefacts": row["artefacts"],
+        }
+        for _, row in frame.iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+def forest(ablation: Ablation) -> Drawing:
+    """Each cell minus the baseline with its interval, one panel for each metric; filled where Holm leaves it significant."""
+    metrics, baseline = ablation.grid.params.metrics, ablation.grid.params.baseline
+    names = [name for name in ablation.grid.names if name != baseline]
+    with style():
+        drawing = Drawing(figsize=(2.9 * len(metrics) + 1.6, 0.34 * len(names) + 1.3))
+        panels = drawing.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+        for axis, metric in zip(panels, metrics, strict=True):
+            axis.axvline(0, color=GREY, linewidth=1)
+            for name, one in ablation.against(metric).items():
+                place, sure = names.index(name), one.corrected < ALPHA
+                colour = PALETTE[0] if one.value >= 0 else PALETTE[1]
+                axis.hlines(place, one.low, one.high, color=colour)
+                axis.plot(one.value, place, "o", color=colour, markerfacecolor=colour if sure else "white")
+            axis.set_title(METRIC_NAMES[metric], fontsize=9)
+            axis.locator_params(axis="x", nbins=4)
+        panels[0].set_yticks(range(len(names)), names)
+        panels[0].set_ylim(len(names) - 0.5, -0.5)
+        drawing.supxlabel(f"difference to {baseline}, 95 % interval; filled: corrected p < {ALPHA}", fontsize=9)
+        return drawing
+
+
+def negatives_over_steps(ablation: Ablation) -> Drawing:
+    """Mean score of the hard negatives in use over steps: each cell's mean over seeds, and the range of the seeds."""
+    with style():
+        drawing = Drawing(figsize=(6.4, 3.2))
+        axis = drawing.subplots()
+        for colour, (name, runs) in zip(PALETTE, ablation.finished.items(), strict=False):
+            curves = [negatives_of(cell.stages["supervised"]) for cell in runs.values()]
+            if not curves or not any(curves):
+                continue
+            steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+            values = np.array([[curve[step] for step in steps] for curve in curves])
+            axis.plot(steps, values.mean(0), color=colour, label=f"{name} ({len(curves)} seeds)")
+            axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
+        axis.set(xlabel="optimiser step", ylabel="mean cosine with the anchor", title="how hard the negatives in use are")
+        drawing.legend(loc="outside right upper")
+        return drawing
+
+
+def ablation_section(run: Run) -> list[Block]:
+    """Every grid of this tier: its table and figures, or the command that runs it."""
+    blocks: list[Block] = [Text(HOW)]
+    if not run.ablations and not run.broken_grids:
+        blocks.append(Missing("Grids.", f"no file below params/grids names tier {run.params.tier}"))
+    blocks += [Missing(f"Grid {file}.", why) for file, why in run.broken_grids.items()]
+    for ablation in run.ablations.values():
+        blocks += _blocks(run, ablation)
+    return blocks
+
+
+def write_ablation(grid: Grid | Ablation) -> Path:
+    """Write ablation_<grid>.csv, .png and .md below reports/<tier>/ablations/ from what has finished; returns the last."""
+    ablation = grid if isinstance(grid, Ablation) else Ablation(grid)
+    params = ablation.grid.params
+    folder = project_root() / ablation.grid.cells[0].params.runtime.reports / params.tier / FOLDER
+    stem, frame = f"ablation_{params.name}", ablation_table(ablation)
+    write(folder / f"{stem}.csv", frame.to_csv(index=False))
+    pictures = {stem: forest(ablation)} if len(frame["cell"].unique()) > 1 else {}
+    if params.curves == "negatives":
+        pictures[f"{stem}_negatives"] = negatives_over_steps(ablation)
+    for name, drawing in pictures.items():
+        write(folder / f"{name}.png", _png(drawing))
+    table = shown(frame, params.baseline)
+    lines = [f"# {params.title}", _status(ablation), HOW, *(f"![{name}]({name}.png)" for name in pictures)]
+    rows = [table.columns, ["---"] * len(table.columns), *table.itertuples(index=False)]
+    text = "\n\n".join(lines) + "\n\n" + "\n".join(f"| {' | '.join(markdown_cell(cell) for cell in row)} |" for row in rows)
+    return write(folder / f"{stem}.md", text + "\n")
+
+
+def _blocks(run: Run, ablation: Ablation) -> list[Block]:
+    grid, params = ablation.grid, ablation.grid.params
+    what, stem = f"{params.title}.", f"ablation_{params.name}"
+    if len(ablation.missing) == len(grid.cells):
+        earlier = project_root() / run.params.runtime.reports / run.params.tier / FOLDER / f"{stem}.md"
+        note = f"; the table of an earlier run, whose artefacts are not here: {FOLDER}/{stem}.md" if earlier.is_file() else ""
+        return [Missing(what, f"not run: `{grid.command}`{note}")]
+    frame, blocks = ablation_table(ablation), [Text(f"{what} {_status(ablation)}")]
+    if len(frame["cell"].unique()) > 1:
+        blocks.append(
+            Figure(stem, f"{what} Differences to {params.baseline}.", forest(ablation), (grid.file,), written=f"{FOLDER}/{stem}.png")
+        )
+    if params.curves == "negatives":
+        id = f"{stem}_negatives"
+        caption = f"{what} Mean score of the negatives in use; the band is the range of the seeds."
+        blocks.append(Figure(id, caption, negatives_over_steps(ablation), (grid.file,), written=f"{FOLDER}/{id}.png"))
+    return [*blocks, Table(stem, what, shown(frame, params.baseline), (grid.file,), written=f"{FOLDER}/{stem}.csv")]
+
+
+def _status(ablation: Ablation) -> str:
+    """What has finished and what has not."""
+    cells, missing = ablation.grid.cells, ablation.missing
+    without = f" No task measures {', '.join(ablation.unmeasured)}." if ablation.unmeasured else ""
+    if not missing:
+        seeds = ", ".join(map(str, ablation.grid.params.seeds))
+        return f"All {len(cells)} runs finished ({len(ablation.grid.names)} cells, seeds {seeds}).{without}"
+    names = ", ".join(map(str, missing[:6])) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
+    return f"{len(cells) - len(missing)} of {len(cells)} runs finished; not run: {names}: `{ablation.grid.command}`.{without}"
+
+
+def negatives_of(stage: Stage) -> dict[int, float]:
+    """Step -> mean score of the negatives in use."""
+    return {row["step"]: row["mean_score"] for row in series(stage, "negatives.json") if row.get("mean_score") is not None}
+
+
+def _png(drawing: Drawing) -> bytes:
+    with style():
+        buffer = io.BytesIO()
+        drawing.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+        return buffer.getvalue()

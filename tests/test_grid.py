@@ -1,0 +1,255 @@
+"""A grid trains every cell with every seed once, each shared stage once; killed at any moment and started again it ends with the weights of
+an uninterrupted run; a failed cell loses no other one and is named; a dry run writes nothing and says what is shared and how long it takes.
+"""
+
+import fcntl
+import json
+import multiprocessing
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+from safetensors.torch import load_file
+
+from conan_lib import grid as grids
+from conan_lib.cells import open_grid
+from conan_lib.errors import UserError
+from conan_lib.grid import Clock, in_this_process, run_grid
+from conan_lib.pipeline import RunError, compute
+from conan_lib.stages import open_stage
+from conan_lib.training.recorder import Recorder
+from tests.evaluation.conftest import write_data
+from tests.small_grid import FILE, GRID, commit, write_grid
+from tests.small_pairs import finish_inputs, pair_params
+
+pytestmark = pytest.mark.usefixtures("one_environment")
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def small(project):
+    """The project with a grid of 2 cells and 2 seeds, and an executor that commits by hand; yields the stages that it was called for."""
+    write_grid(project)
+    called = []
+
+    def execute(stage, log):
+        called.append(stage)
+        commit(stage)
+
+    execute.called = called
+    return execute
+
+
+@pytest.fixture
+def trainable(project):
+    """The same with real stages of seconds: everything before `weak` finished."""
+    params = pair_params(
+        "artefacts",
+        runtime={"save_steps": 3},
+        weak={"max_steps": 6},
+        supervised={"max_steps": 8},
+        tasks={"max_length": 32, "experiments": 2, "bootstrap": 20},
+    )
+    (project / "params/small.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json") | {"tier": "small"}))
+    finish_inputs(params)
+    write_data(open_stage("data", params).path)
+    write_grid(project)
+    return project
+
+
+def weights(stage):
+    (path,) = (stage.path / "model").rglob("model.safetensors")
+    return load_file(path)
+
+
+def test_a_grid_ends_as_if_it_had_not_been_killed(trainable, monkeypatch):
+    steps, real = [], Recorder.on_step_end
+
+    def dying(self, *args, **kwargs):
+        steps.append(args[1].global_step)
+        if len(steps) == 6 + 7:  # within the supervised stage of the first cell, after its second checkpoint
+            raise KeyboardInterrupt
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Recorder, "on_step_end", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(FILE, console=QUIET, execute=in_this_process)
+    monkeypatch.setattr(Recorder, "on_step_end", real)
+    grid = open_grid(FILE)
+    (cell,) = [cell for cell in grid.cells if cell.stages["supervised"].status == "partial"]
+    assert cell.stages["mine"].finished and any((cell.stages["supervised"].path / "checkpoints").glob("checkpoint-6"))
+    before = cell.stages["weak"].artefact.manifest
+
+    grid = run_grid(FILE, console=QUIET, execute=in_this_process)
+    assert all(cell.finished for cell in grid.cells) and cell.stages["weak"].artefact.manifest == before
+    assert len(list((trainable / "artefacts/supervised").iterdir())) == 4 and len(list((trainable / "artefacts/pretrain").iterdir())) == 1
+    written = sorted(path.name for path in (trainable / "reports/small/ablations").iterdir())
+    assert written == ["ablation_small.csv", "ablation_small.md", "ablation_small.png"]
+
+    again = trainable / "again"
+    again.mkdir()
+    for name in ("data", "tokenizer", "pretrain", "sft", "teacher"):
+        (again / name).symlink_to(trainable / "artefacts" / name)
+    for cell in (grid.cells[0], grid.cells[-1]):  # the one that was killed, and the last to be trained in this process
+        alone = cell.params.model_copy(update={"runtime": cell.params.runtime.model_copy(update={"artefacts": str(again)})})
+        for name in ("weak", "mine", "supervised"):
+            fresh = compute(open_stage(name, alone))
+        expected, found = weights(fresh), weights(cell.stages["supervised"])
+        assert fresh.key == cell.stages["supervised"].key and all((expected[name] == found[name]).all() for name in expected)
+
+
+def test_every_stage_runs_once_and_a_second_run_does_nothing(small):
+    grid = run_grid(FILE, console=QUIET, execute=small)
+    assert len(small.called) == len({stage.key for stage in small.called}) == 5 + 4 * 4
+    order = [stage.key for stage in small.called]
+    for stage in small.called:
+        assert all(order.index(other.key) < order.index(stage.key) for other in stage.inputs.values())
+    small.called.clear()
+    assert run_grid(FILE, console=QUIET, execute=small) and small.called == []
+    more = run_grid(FILE, seeds=(0, 1, 2), console=QUIET, execute=small)
+    assert len(small.called) == 2 * 4 and len(more.cells) == 6 and len(grid.cells) == 4
+
+
+def test_a_failed_cell_loses_no_other(small, capsys):
+    broken = open_grid(FILE).of("causal")[0].stages["mine"].key
+
+    def execute(stage, log):
+        return "ValueError: no anchors" if stage.key == broken else small(stage, log)
+
+    with pytest.raises(RunError) as error:
+        run_grid(FILE, console=QUIET, execute=execute)
+    line = str(error.value)
+    assert line.startswith(
+        f"1 of 4 cells failed: causal (seed 0): stage mine {broken}: ValueError: no anchors (see artefacts/grids/small/mine-"
+    )
+    assert [cell.finished for cell in open_grid(FILE).cells] == [True, False, True, True]
+    table = (grids.project_root() / "reports/small/ablations/ablation_small.md").read_text()
+    assert "3 of 4 runs finished; not run: causal (seed 0): `conan-lib run --grid" in table
+    small.called.clear()
+    run_grid(FILE, console=QUIET, execute=small)
+    assert [stage.name for stage in small.called] == ["mine", "supervised", "score"]
+
+
+def test_a_shared_stage_that_fails_fails_every_cell(small):
+    def execute(stage, log):
+        return "boom" if stage.name == "tokenizer" else small(stage, log)
+
+    with pytest.raises(RunError, match="4 of 4 cells failed"):
+        run_grid(FILE, console=QUIET, execute=execute)
+    assert [stage.name for stage in small.called] == ["data"], "nothing below a failed stage is tried"
+
+
+def test_data_is_checked_before_anything_runs(small, project):
+    (project / "requirements-data.txt").write_text("sonofman-not-there==1.0\n")
+    with pytest.raises(UserError, match="missing sonofman-not-there"):
+        run_grid(FILE, console=QUIET, execute=small)
+    assert small.called == []
+
+
+def test_a_dry_run_says_what_is_shared_and_how_long_it_takes(small, project, conan):
+    run_grid(FILE, seeds=(0,), console=QUIET, execute=small)
+    for name, seconds in (("weak", 100), ("mine", 7), ("supervised", 3), ("score", 2)):
+        for path in (project / "artefacts" / name).glob("*/manifest.json"):
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds}))
+    before = sorted(project.rglob("*"))
+    code, out, err = conan("run", "--grid", FILE, "--seeds", "0,1", "--dry-run")
+    assert (code, err) == (0, "") and sorted(project.rglob("*")) == before
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+    assert rows["soft"] == ["nothing", "weak", "mine", "supervised", "score"]
+    assert rows["pretrain"] == ["1", "1", "0"] and rows["weak"] == ["4", "2", "2", "3", "min", "20", "s"]
+    assert out.splitlines()[-1].startswith("8 stages to do") and out.rstrip().endswith("3 min 44 s")
+
+
+def test_time_is_that_of_the_most_like_stage_by_its_steps(small, project):
+    run_grid(FILE, seeds=(0,), console=QUIET, execute=small)
+    for cell, seconds in zip(open_grid(FILE, (0,)).cells, (100, 40), strict=True):
+        path = cell.stages["weak"].path / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds}))
+    write_grid(
+        project, GRID.replace("{weak: {soft_mask: {attention: causal}}}", "{weak: {max_steps: 500, soft_mask: {attention: causal}}}")
+    )
+    grid = open_grid(FILE, (1,))
+    clock = Clock(grid)
+    assert [clock.seconds(cell.stages["weak"]) for cell in grid.cells] == [100, 20]
+    assert clock.left([cell.stages["weak"] for cell in grid.cells]) == "2 min 00 s"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("params/small.yaml", "--grid", FILE),
+        ("--grid", FILE, "--from", "weak"),
+        ("--grid", FILE, "--seeds", "0,x"),
+        ("--grid", FILE, "--seeds", "1,1"),
+        ("--seeds", "1"),
+        ("params/small.yaml", "--dry-run"),
+        ("--grid", "params/grids/none.yaml"),
+    ],
+)
+def test_a_bad_call_is_one_line(project, conan, arguments):
+    write_grid(project)
+    code, _, err = conan("run", *arguments)
+    assert code == 2 and err.startswith("conan-lib: ") and err.count("\n") == 1 and not (project / "artefacts").exists()
+
+
+def test_a_stage_that_raises_leaves_its_traceback_in_the_log(small, project, monkeypatch):
+    monkeypatch.setattr(grids, "compute", lambda stage: print("so far") or (_ for _ in ()).throw(ValueError("loss is\nnot finite")))
+    reason = in_this_process(open_grid(FILE).cells[0].stages["data"], project / "log")
+    assert reason == "ValueError: loss is not finite"
+    assert (project / "log").read_text().startswith("so far\nTraceback")
+
+
+def test_a_worker_that_dies_at_work_is_a_failure_in_words_and_is_replaced(trainable, tmp_path):
+    stages = open_grid(FILE).cells[0].stages
+    with grids._worker(stages["score"].params) as call:
+        with hold(stages["data"]) as held:  # the worker waits for it
+            stages["data"].path.joinpath("manifest.json").rename(tmp_path / "manifest.json")
+            threading.Timer(1, lambda: multiprocessing.active_children()[0].kill()).start()
+            assert call(stages["data"], tmp_path / "log") == "the worker died (exit code -9), perhaps out of memory"
+        (tmp_path / "manifest.json").rename(stages["data"].path / "manifest.json")
+        assert held.closed and call(stages["weak"], tmp_path / "log") is None and stages["weak"].finished
+        assert call(stages["supervised"], tmp_path / "log").startswith("UserError: stage supervised needs mine")
+    assert not multiprocessing.active_children()
+
+
+def test_a_killed_run_leaves_no_worker_behind(project):
+    """SIGKILL to the command while its worker is in a stage: the worker ends too."""
+    write_grid(project)
+    with hold(open_grid(FILE).cells[0].stages["data"]):  # the worker waits for it
+        run = subprocess.Popen([Path(sys.executable).with_name("conan-lib"), "run", "--grid", FILE], stdout=subprocess.DEVNULL)
+        try:
+            children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+            wait_for(lambda: run.poll() is not None or len(children.read_text().split()) == 2)  # the worker and multiprocessing's tracker
+            workers = children.read_text().split()
+        finally:
+            run.kill()
+            run.wait()
+        assert len(workers) == 2
+        wait_for(lambda: not any(alive(pid) for pid in workers))
+
+
+@contextmanager
+def hold(stage):
+    """Keep the lock of an artefact, so that whoever computes it waits."""
+    stage.path.mkdir(parents=True, exist_ok=True)
+    with open(stage.path / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def alive(pid: str) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "zombie" not in status.read_text()
+
+
+def wait_for(happened, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
