@@ -7,7 +7,6 @@ import pytest
 
 from conan_lib.cells import open_grid
 from conan_lib.errors import UserError
-from conan_lib.params.training import WeakParams
 from tests.small_grid import FILE, GRID, write_grid
 
 ROOT = Path(__file__).parents[1]
@@ -78,11 +77,7 @@ def test_what_cells_do_not_change_is_one_artefact(project):
     assert grid.command == "conan-lib run --grid params/grids/small.yaml --seeds 0,1"
 
 
-LANDED = "lora" in WeakParams.model_fields
-landed = pytest.mark.skipif(not LANDED, reason="weak.lora and the rule remined are not in this tree yet")
-
-
-@pytest.mark.parametrize("path", [pytest.param(p, marks=landed if p.stem in ("lora", "negatives") else (), id=p.stem) for p in OURS])
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
 def test_our_grids_validate(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     grid = open_grid(path)
@@ -90,7 +85,6 @@ def test_our_grids_validate(path, monkeypatch):
     assert len(grid.cells) == len(grid.names) * len(grid.params.seeds)
 
 
-@landed
 def test_our_grids_share_what_they_have_in_common(monkeypatch):
     """The number of runs that the budget in params/ablations/grid_base.yaml counts."""
     monkeypatch.chdir(ROOT)

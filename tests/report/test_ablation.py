@@ -13,7 +13,6 @@ import pytest
 from conan_lib.cells import open_grid
 from conan_lib.evaluation.statistics import holm
 from conan_lib.grid import jobs
-from conan_lib.params.training import WeakParams
 from conan_lib.report.ablation import Ablation
 from conan_lib.report.ablation_blocks import ablation_table, negatives_over_steps, write_ablation
 from conan_lib.report.build import build_report
@@ -25,7 +24,6 @@ from tests.small_grid import FILE, GRID, commit, write_grid
 pytestmark = pytest.mark.usefixtures("one_environment")
 ROOT = Path(__file__).parents[2]
 OUR = {path.stem: path for path in (ROOT / "params/grids").glob("*.yaml")}
-LANDED = "lora" in WeakParams.model_fields
 
 
 def finish_cells(grid, recall: dict[str, float]) -> None:
@@ -186,14 +184,12 @@ def test_all_three_against_the_best_pair_corrected_for_seven(ours):
     assert len(corrected) == 7 and f"corrected {corrected['SM + CLR'].corrected:.3f}" in finding.note
 
 
-@pytest.mark.skipif(not LANDED, reason="weak.lora is not in this tree yet")
 def test_full_fine_tuning_and_the_mask_interact(ours):
     recall = {"full + SM": 0.5, "full": 0.2} | {f"LoRA r{r}{sm}": 0.3 + r / 1000 for r in (16, 32, 64) for sm in (" + SM", "")}
     finding = ours("lora", recall)["C6"]
     assert finding.verdict == "reproduced" and finding.effect == pytest.approx(0.3 / 2, abs=0.008)
 
 
-@pytest.mark.skipif(not LANDED, reason="the rule remined is not in this tree yet")
 def test_negatives_need_harder_negatives_and_better_retrieval(ours):
     assert ours("negatives", {"v2": 0.4, "static": 0.3, "v1": 0.3, "re-mined": 0.3})["C4"].verdict == "reproduced"
 
