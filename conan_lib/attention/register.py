@@ -3,6 +3,8 @@
 What the mask is comes from the model's config: soft_mask_alpha (default 1.0), soft_mask_reading ("weight"), soft_mask_ratio ("l/i"),
 soft_mask_backend ("auto": see `conan_lib.attention.backends.pick_backend`).
 model(..., soft_mask_alpha=0.3) overrides alpha for one call. config.is_causal is not read here: alpha alone says what a row sees.
+Gradient checkpointing works as it is. torch.compile works with a graph break at the mask and at each attention, which stay eager, so that a
+new alpha compiles nothing; fullgraph=True therefore fails.
 """
 
 from typing import Any, get_args
@@ -33,6 +35,7 @@ def settings(config: Any) -> dict[str, Any]:
     return {name.removeprefix("soft_mask_"): value for name, value in found.items()}
 
 
+@torch.compiler.disable
 def build_mask(batch_size: int, q_length: int, kv_length: int, *, config: Any, mask_function, attention_mask=None, device="cpu", **kwargs):
     """The mask function behind "soft_mask": called once in a forward pass, its result reaches every layer.
 
@@ -64,6 +67,7 @@ def _packed(mask_function, batch_size: int, length: int, device) -> Tensor:
     return nn.functional.pad((~goes_on).long().cumsum(-1), (1, 0)) + 1
 
 
+@torch.compiler.disable
 def attention_forward(
     module: nn.Module,
     query: Tensor,
