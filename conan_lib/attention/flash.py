@@ -17,10 +17,10 @@ nothing is flipped and no row is empty.
 Shapes: T tokens, N sequences, H query heads, G key/value heads, D head dim; q (T, H, D); k, v (T, G, D); log-sum-exp (H, T).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
-from itertools import pairwise
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -64,6 +64,8 @@ def halves_attention(
 ) -> Tensor:
     """Soft-mask attention by two flash attentions -> (B, H, L, D); by one where the mask is a stock one. Rows of padding are 0.
 
+    Equation `soft_mask_halves`, see the module.
+
     Args:
         q: (B, H, L, D). k, v: (B, G, L, D); G divides H. On CUDA float16 or bfloat16; on the CPU these are computed in float32, which its
             kernels are quicker in.
@@ -101,12 +103,13 @@ class _Halves(torch.autograd.Function):
         ctx.future = None
         out, total = operators.forward(q, k, v, ctx.spans, scale)
         if kind == "soft" and own.longest > 1:
-            ctx.future = future = mask.keep("future", (alpha, q.dtype), lambda: _Future(mask, alpha, q.dtype, total.dtype))
+            ctx.future = future = mask.keep("future", (alpha, total.dtype), lambda: _Future(mask, alpha, total.dtype))
             rows = future.rows
             out_f, lse = operators.forward(future.query(q), k, v, future.spans, scale)
             lse, past = lse + future.offset, total[:, rows]
             total[:, rows] = both = torch.logaddexp(past, lse)
-            out[rows] = torch.lerp(out[rows], out_f, (lse - both).exp().t()[..., None].to(out.dtype))
+            share = (lse - both).exp().t()[..., None]  # float32: rounded to bfloat16 it would show in the output
+            out[rows] = torch.addcmul(out_f * share, out[rows], 1 - share).to(out.dtype)
         ctx.save_for_backward(q, k, v, out, total)
         return out
 
@@ -134,18 +137,18 @@ class _Future:
         factor: (F, 1, 1) what the query is multiplied by, or None. offset: (F,) what is added to the log-sum-exp.
     """
 
-    def __init__(self, mask: SoftMask, alpha: float, dtype: torch.dtype, lse_dtype: torch.dtype):
+    def __init__(self, mask: SoftMask, alpha: float, dtype: torch.dtype):
         own = mask.sequences
         count = len(own.bounds) - 1
         self.rows = slice(0, own.longest - 1) if count == 1 else (own.row < own.length).nonzero()[:, 0]
         c = mask.coefficients(alpha)[self.rows]
         self.factor = None if mask.reading == "weight" else c[:, None, None].to(dtype)
-        self.offset = (c.log() if mask.reading == "weight" else torch.zeros_like(c)).to(lse_dtype)
+        self.offset = (c.log() if mask.reading == "weight" else torch.zeros_like(c)).to(dtype)
         bounds = own.bounds - torch.arange(count + 1, device=c.device, dtype=torch.int32)
         self.spans = Spans(bounds, own.bounds, own.longest - 1, own.longest, window=FUTURE)
 
     def query(self, q: Tensor) -> Tensor:
-        return q[self.rows] if self.factor is None else q[self.rows] * self.factor
+        return q[self.rows] if self.factor is None else (q[self.rows] * self.factor).to(q.dtype)
 
 
 def cuda_operators() -> Operators:
@@ -201,45 +204,55 @@ def _package_backward(package, dout, q, k, v, out, lse, spans, scale):
 
 
 def cpu_operators() -> Operators:
-    """torch's CPU flash attention, one sequence at a time. It knows no windows: the future is causal when both sides run backwards."""
+    """torch's CPU flash attention. It knows no windows: the future is causal when rows and keys run backwards, and they are equally many
+    when the first key is left out, which is no row's future."""
     return Operators(_cpu_forward, _cpu_backward)
 
 
 def _cpu_forward(q, k, v, spans, scale):
-    out, lse = torch.empty_like(q), q.new_empty(q.shape[1], len(q))
+    out, lse = torch.empty_like(q), q.new_empty(q.shape[:2])
     turn, causal = _direction(spans)
-    for rows, keys in _slices(spans):
-        inputs = _heads_first(turn(q[rows]), turn(k[keys]), turn(v[keys]))
-        o, s = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*inputs, 0.0, causal, scale=scale)
-        out[rows], lse[:, rows] = turn(o[0].transpose(0, 1)), turn(s[0].t()).t()
-    return out, lse
+    for rows, keys in _runs(spans):
+        inputs = turn(rows(q)), turn(keys(k)), turn(keys(v))
+        o, s = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*_swap(*inputs), 0.0, causal, scale=scale)
+        for x, part in zip((out, lse), _swap(o, s), strict=True):
+            rows(x).copy_(turn(part))
+    return out, lse.t()
 
 
 def _cpu_backward(dout, q, k, v, out, lse, spans, scale):
     grads = [torch.zeros_like(x) for x in (q, k, v)]
     turn, causal = _direction(spans)
-    for rows, keys in _slices(spans):
-        d, *inputs, o = _heads_first(turn(dout[rows]), turn(q[rows]), turn(k[keys]), turn(v[keys]), turn(out[rows]))
-        s = turn(lse[:, rows].t()).t().contiguous()[None]
-        found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(d, *inputs, o, s, 0.0, causal, scale=scale)
-        for grad, part, at in zip(grads, found, (rows, keys, keys), strict=True):
-            grad[at] = turn(part[0].transpose(0, 1))
+    for rows, keys in _runs(spans):
+        inputs = turn(rows(dout)), turn(rows(q)), turn(keys(k)), turn(keys(v)), turn(rows(out)), turn(rows(lse.t()))
+        *inputs, s = _swap(*inputs)
+        found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*inputs, s.contiguous(), 0.0, causal, scale=scale)
+        for x, part, side in zip(grads, _swap(*found), (rows, keys, keys), strict=True):
+            side(x).copy_(turn(part))
     return tuple(grads)
 
 
 def _direction(spans: Spans) -> tuple[Callable[[Tensor], Tensor], bool]:
-    """How to lay a sequence (l, ...) out for the CPU kernel, and whether that is then causal."""
+    """How sequences (n, l, ...) are laid before the CPU kernel, and whether it is causal then."""
     backwards = spans.window == FUTURE
-    return (lambda x: x.flip(0)) if backwards else (lambda x: x), backwards or spans.causal
+    return (lambda x: x.flip(1)) if backwards else (lambda x: x), backwards or spans.causal
 
 
-def _slices(spans: Spans) -> list[tuple[slice, slice]]:
-    """Rows and keys of every sequence. No row's future holds the first key; without it rows and keys are equally many."""
-    first = spans.window == FUTURE
-    rows, keys = spans.rows.tolist(), spans.keys.tolist()
-    return [(slice(a, b), slice(c + first, d)) for (a, b), (c, d) in zip(pairwise(rows), pairwise(keys), strict=True) if a < b]
+def _runs(spans: Spans) -> Iterator[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
+    """For n neighbouring sequences of equal length, which one call of the kernel takes: views of their rows and keys, (n, l, ...)."""
+    lengths = zip(spans.rows.diff().tolist(), spans.keys.diff().tolist(), strict=True)
+    row, key, first = 0, 0, int(spans.window == FUTURE)
+    for (of_rows, of_keys), run in groupby(lengths):
+        n = len(list(run))
+        if of_rows:
+            yield partial(_sequences, start=row, n=n, length=of_rows), partial(_sequences, start=key, n=n, length=of_keys, first=first)
+        row, key = row + n * of_rows, key + n * of_keys
 
 
-def _heads_first(*tensors: Tensor) -> list[Tensor]:
-    """(l, H, D) -> (1, H, l, D)."""
-    return [x.transpose(0, 1)[None] for x in tensors]
+def _sequences(x: Tensor, start: int, n: int, length: int, first: int = 0) -> Tensor:
+    return x[start : start + n * length].unflatten(0, (n, length))[:, first:]
+
+
+def _swap(*tensors: Tensor) -> list[Tensor]:
+    """(n, l, H, ...) <-> (n, H, l, ...)."""
+    return [x.transpose(1, 2) for x in tensors]
