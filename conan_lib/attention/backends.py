@@ -110,9 +110,7 @@ def dense_attention(
 
 
 class _Weights(torch.autograd.Function):
-    """softmax(q k^T * factor + bias) -> (B, H, L, L), in place where it can be, and it keeps the weights alone for the backward pass.
-
-    The same in plain operations keeps the logits too, and copies them three times."""
+    """softmax(q k^T * factor + bias) -> (B, H, L, L). Plain operations would copy the logits at each step; these change them in place."""
 
     @staticmethod
     def forward(ctx, q, k, factor, bias):

@@ -18,7 +18,7 @@ Shapes: T tokens, N sequences, H query heads, G key/value heads, D head dim; q (
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from itertools import groupby
 from typing import NamedTuple
@@ -151,6 +151,7 @@ class _Future:
         return q[self.rows] if self.factor is None else (q[self.rows] * self.factor).to(q.dtype)
 
 
+@cache
 def cuda_operators() -> Operators:
     """Those of the flash-attn package where it is installed, else torch's own.
 

@@ -207,7 +207,7 @@ def test_the_flash_attn_package_serves_where_it_is_installed(reading, monkeypatc
     monkeypatch.setitem(sys.modules, "flash_attn", package)
     monkeypatch.setitem(sys.modules, "flash_attn.flash_attn_interface", interface)
     mask, results = mask_of(padding=2, alpha=0.3, reading=reading), []
-    for operators in (cuda_operators(), None):
+    for operators in (cuda_operators.__wrapped__(), None):
         leaves = inputs(dtype=torch.float64, requires_grad=True)
         out = halves_attention(*leaves, mask, operators=operators)
         results.append([out, *torch.autograd.grad(out.square().sum(), leaves)])
@@ -218,14 +218,14 @@ def test_the_flash_attn_package_serves_where_it_is_installed(reading, monkeypatc
 
 def test_a_flash_attn_package_that_does_not_load_is_named_and_one_that_is_absent_is_not_missed(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "flash_attn", None)
-    assert cuda_operators() == Operators(_aten_forward, _aten_backward)
+    assert cuda_operators.__wrapped__() == Operators(_aten_forward, _aten_backward)
     monkeypatch.delitem(sys.modules, "flash_attn")
     (tmp_path / "flash_attn").mkdir()
     (tmp_path / "flash_attn" / "__init__.py").touch()
     (tmp_path / "flash_attn" / "flash_attn_interface.py").write_text("import a_library_built_for_another_torch\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match="flash-attn is installed but does not load"):
-        cuda_operators()
+        cuda_operators.__wrapped__()
     for name in [name for name in sys.modules if name.split(".")[0] == "flash_attn"]:
         monkeypatch.delitem(sys.modules, name)
 
