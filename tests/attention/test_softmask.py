@@ -29,15 +29,15 @@ def mask_of(segments, *rest, **options):
 @pytest.mark.equation("soft_mask_weight")
 @pytest.mark.equation("soft_mask_logit")
 @pytest.mark.equation("soft_mask_halves")
-@settings(max_examples=30, deadline=None, derandomize=True)
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("ratio", ["l/i", "i/l"])
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
     segments=batches(),
     heads=st.sampled_from([(1, 1), (2, 1), (4, 2)]),
     head_dim=st.sampled_from([4, 7]),
-    alpha=st.sampled_from([0.0, 0.01, 0.3, 0.77, 1.0]),
-    reading=st.sampled_from(READINGS),
-    ratio=st.sampled_from(["l/i", "i/l"]),
+    alpha=st.one_of(st.floats(0.01, 0.99), st.sampled_from([0.0, 1.0])),
     scale=st.sampled_from([None, 0.3]),
 )
 def test_outputs_and_gradients_equal_a_float64_double_loop(seed, segments, heads, head_dim, alpha, reading, ratio, scale):
