@@ -1,10 +1,13 @@
 """Registers the soft mask with transformers, so that any decoder takes attn_implementation="soft_mask" with no change to its code.
 
-What the mask is comes from the model's config: soft_mask_alpha (default 1.0), soft_mask_reading ("weight"), soft_mask_ratio ("l/i").
+What the mask is comes from the model's config: soft_mask_alpha (default 1.0), soft_mask_reading ("weight"), soft_mask_ratio ("l/i"),
+soft_mask_backend ("auto": see `conan_lib.attention.backends.pick_backend`).
 model(..., soft_mask_alpha=0.3) overrides alpha for one call. config.is_causal is not read here: alpha alone says what a row sees.
+Gradient checkpointing works as it is. torch.compile works with a graph break at the mask and at each attention, which stay eager, so that a
+new alpha compiles nothing; fullgraph=True therefore fails.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,25 +15,27 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from conan_lib.attention.softmask import SoftMask, kind, soft_mask_attention
+from conan_lib.attention.backends import soft_mask_attention
+from conan_lib.attention.softmask import Backend, Ratio, Reading, SoftMask, kind
 from conan_lib.errors import UserError
 
 NAME = "soft_mask"
-DEFAULTS = {"soft_mask_alpha": 1.0, "soft_mask_reading": "weight", "soft_mask_ratio": "l/i"}
-_CHOICES = {"soft_mask_reading": ("weight", "logit"), "soft_mask_ratio": ("l/i", "i/l")}
+DEFAULTS = {"soft_mask_alpha": 1.0, "soft_mask_reading": "weight", "soft_mask_ratio": "l/i", "soft_mask_backend": "auto"}
+_CHOICES = {"soft_mask_reading": get_args(Reading), "soft_mask_ratio": get_args(Ratio), "soft_mask_backend": get_args(Backend)}
 
 
 def settings(config: Any) -> dict[str, Any]:
-    """alpha, reading and ratio of a config, checked. UserError for a value outside its range."""
+    """alpha, reading, ratio and backend of a config, checked. UserError for a value outside its range."""
     found = {name: getattr(config, name, default) for name, default in DEFAULTS.items()}
     for name, choices in _CHOICES.items():
         if found[name] not in choices:
             raise UserError(f"config.{name}: {found[name]!r} is not one of {', '.join(choices)}")
-    if not 0 <= found["soft_mask_alpha"] <= 1:
-        raise UserError(f"config.soft_mask_alpha: {found['soft_mask_alpha']} is outside 0..1")
+    if not (isinstance(found["soft_mask_alpha"], (int, float)) and 0 <= found["soft_mask_alpha"] <= 1):
+        raise UserError(f"config.soft_mask_alpha: {found['soft_mask_alpha']!r} is outside 0..1")
     return {name.removeprefix("soft_mask_"): value for name, value in found.items()}
 
 
+@torch.compiler.disable
 def build_mask(batch_size: int, q_length: int, kv_length: int, *, config: Any, mask_function, attention_mask=None, device="cpu", **kwargs):
     """The mask function behind "soft_mask": called once in a forward pass, its result reaches every layer.
 
@@ -52,8 +57,7 @@ def build_mask(batch_size: int, q_length: int, kv_length: int, *, config: Any, m
     segments = _packed(mask_function, batch_size, q_length, device)
     if attention_mask is not None:
         segments = segments * attention_mask.to(segments.dtype)
-    full = bool((segments == 1).all())
-    return SoftMask(segments, full, **chosen)
+    return SoftMask(segments, bool((segments == 1).all()), **chosen)
 
 
 def _packed(mask_function, batch_size: int, length: int, device) -> Tensor:
@@ -63,6 +67,7 @@ def _packed(mask_function, batch_size: int, length: int, device) -> Tensor:
     return nn.functional.pad((~goes_on).long().cumsum(-1), (1, 0)) + 1
 
 
+@torch.compiler.disable
 def attention_forward(
     module: nn.Module,
     query: Tensor,
@@ -91,7 +96,7 @@ def attention_forward(
 
 
 def set_soft_mask(model: nn.Module, **values: Any) -> None:
-    """Sets alpha, reading or ratio on every soft-masked transformers model inside `model` (a SentenceTransformer, a PEFT model, ...).
+    """Sets alpha, reading, ratio or backend on every soft-masked transformers model inside `model` (e.g. a SentenceTransformer).
 
     Raises:
         UserError: there is none, or a value is outside its range.
@@ -112,6 +117,7 @@ def to_stock(model: nn.Module) -> None:
     """
     for config in _configs(model):
         chosen = settings(config)
+        chosen.pop("backend")
         if (end := kind(**chosen)) == "soft":
             raise UserError(f"soft_mask: {chosen} is neither causal nor bidirectional, so no stock model gives its vectors")
         config.is_causal = end == "causal"

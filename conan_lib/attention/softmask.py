@@ -1,4 +1,4 @@
-"""The soft mask: schedule, row coefficients, the mask itself, attention by the equation, and the fast path that every layer shares.
+"""The soft mask: schedule, row coefficients, the mask itself, attention by the equation, and what the layers share.
 
 Shapes: B batch, H query heads, G key/value heads (G divides H), L length, D head dim.
 
@@ -7,7 +7,9 @@ row, and 1, 2, ... number several sequences packed into a row. Row numbers i and
 gets the same mask alone, padded, or packed.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,7 @@ from torch import Tensor
 Reading = Literal["weight", "logit"]
 Ratio = Literal["l/i", "i/l"]
 Schedule = Literal["linear", "quadratic", "inverse_quadratic"]
+Backend = Literal["auto", "dense", "halves", "flex", "reference"]
 
 
 def alpha_at(step: int, total: int, schedule: Schedule = "linear") -> float:
@@ -36,19 +39,41 @@ def row_coefficients(alpha: float, segments: Tensor, ratio: Ratio = "l/i") -> Te
 
     i is the 1-based row within the token's own sequence and l that sequence's length.
     """
-    row, length = rows_and_lengths(segments)
-    c = (alpha * (length / row if ratio == "l/i" else row / length)).clamp(max=1.0)
-    return c.masked_fill(segments == 0, 0.0)
+    return _coefficients(alpha, *rows_and_lengths(segments), ratio).masked_fill(segments == 0, 0.0)
+
+
+def _coefficients(alpha: float, row: Tensor, length: Tensor, ratio: Ratio) -> Tensor:
+    return (alpha * (length / row if ratio == "l/i" else row / length)).clamp(max=1.0)
 
 
 def rows_and_lengths(segments: Tensor) -> tuple[Tensor, Tensor]:
-    """i and l of every token -> two (B, L) float64. A run of equal numbers is a sequence; a run of padding counts like one."""
-    token = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
-    starts = F.pad(segments[:, 1:] != segments[:, :-1], (1, 0), value=True)
-    first = token.masked_fill(~starts, 0).cummax(1).values
-    ends = F.pad(starts[:, 1:], (0, 1), value=True)
-    last = token.masked_fill(~ends, segments.shape[1]).flip(1).cummin(1).values.flip(1)
-    return (token - first + 1).double(), (last - first + 1).double()
+    """i and l of every token -> two (B, L) float64; 1 on padding. Padding inside a sequence is a hole in it: it goes on behind."""
+    own = Sequences(segments)
+    row, length = (torch.ones(segments.numel(), dtype=torch.float64, device=segments.device) for _ in range(2))
+    row[own.tokens], length[own.tokens] = own.row, own.length
+    return row.view(segments.shape), length.view(segments.shape)
+
+
+class Sequences:
+    """The N sequences of a batch end to end, without padding: T tokens.
+
+    Attributes:
+        tokens: (T,) where each token stands in the flattened batch (b * L + t).
+        bounds: (N + 1,) int32: sequence n is the tokens bounds[n] .. bounds[n + 1] - 1.
+        row, length: (T,) float64: a token's 1-based place i in its sequence, and that sequence's length l.
+        longest: the largest l.
+    """
+
+    def __init__(self, segments: Tensor):
+        flat = segments.flatten()
+        self.tokens = flat.nonzero()[:, 0]
+        own, batch = flat[self.tokens], self.tokens // segments.shape[1]
+        starts = F.pad((own.diff() != 0) | (batch.diff() != 0), (1, 0), value=True)[: len(own)].nonzero()[:, 0]
+        bounds = F.pad(starts, (0, 1), value=len(own))
+        lengths = bounds.diff()
+        self.bounds, self.longest = bounds.int(), int(lengths.max()) if len(lengths) else 0
+        self.row = (torch.arange(len(own), device=own.device) - starts.repeat_interleave(lengths) + 1).double()
+        self.length = lengths.repeat_interleave(lengths).double()
 
 
 def visible(segments: Tensor) -> Tensor:
@@ -97,56 +122,63 @@ def kind(alpha: float, reading: Reading = "weight", ratio: Ratio = "l/i") -> Lit
 
 
 class SoftMask:
-    """One batch's mask, made once in a forward pass and shared by all its layers.
-
-    Attention under it is softmax(S * factor + bias) V; `terms` gives the two for an alpha, and keeps the last ones.
+    """One batch's mask, made once in a forward pass and shared by its layers: what a backend derives from it is kept for the next.
 
     Args:
         segments: (B, L), see the module.
         full: every row is one sequence without padding (then stock causal and bidirectional attention need no mask).
+        backend: which one `soft_mask_attention` takes where the call names none.
     """
 
-    def __init__(self, segments: Tensor, full: bool, alpha: float = 1.0, reading: Reading = "weight", ratio: Ratio = "l/i"):
-        self.segments, self.full, self.alpha, self.reading, self.ratio = segments, full, alpha, reading, ratio
-        self._kept: tuple | None = None
+    def __init__(
+        self,
+        segments: Tensor,
+        full: bool,
+        alpha: float = 1.0,
+        reading: Reading = "weight",
+        ratio: Ratio = "l/i",
+        backend: Backend = "auto",
+    ):
+        self.segments, self.full, self.alpha, self.reading, self.ratio, self.backend = segments, full, alpha, reading, ratio, backend
+        self._kept: dict[str, tuple] = {}
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """The batch without padding: everything linear in L that the halves need and that does not depend on alpha."""
+        return Sequences(self.segments)
+
+    def kind(self, alpha: float) -> Literal["causal", "bidirectional", "soft"]:
+        """Where the mask at this alpha is a stock one."""
+        return kind(alpha, self.reading, self.ratio)
+
+    def coefficients(self, alpha: float) -> Tensor:
+        """c of every real token -> (T,) float64."""
+        return _coefficients(alpha, self.sequences.row, self.sequences.length, self.ratio)
 
     def terms(self, alpha: float, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-        """(factor, bias), each (B, 1, L, L) or None: `weight` has bias log M and no factor; `logit` factor M and bias 0 or -inf."""
-        if self._kept is None or self._kept[0] != (alpha, dtype):
-            self._kept = (alpha, dtype), self._terms(alpha, dtype)
-        return self._kept[1]
+        """The L x L form: attention is softmax(S * factor + bias) V -> (factor, bias), each (B or 1, 1, L, L) or None.
+
+        `weight` has bias log M and no factor; `logit` factor M and, where rows are not full, a bias that hides what is not `visible`. A
+        bool bias says what is visible. All are of the dtype given.
+        """
+        return self.keep("terms", (alpha, dtype), lambda: self._terms(alpha, dtype))
+
+    def keep(self, name: str, key: tuple, make: Callable[[], Any]) -> Any:
+        """What `make` returned when `key` was last new under this name."""
+        if name not in self._kept or self._kept[name][0] != key:
+            self._kept[name] = key, make()
+        return self._kept[name][1]
 
     def _terms(self, alpha: float, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-        end = kind(alpha, self.reading, self.ratio)
+        end = self.kind(alpha)
         if self.full and end != "soft":
             return None, None
-        seen = visible(self.segments)
+        segments = self.segments[:1] if self.full else self.segments  # rows without padding share one mask
+        seen = visible(segments)
         if end != "soft":
             return None, (seen.tril() if end == "causal" else seen)[:, None]
-        c = row_coefficients(alpha, self.segments, self.ratio)
+        c = row_coefficients(alpha, segments, self.ratio)
         if self.reading == "weight":
             return None, _over_rows(0.0, c.log().to(dtype)).masked_fill(~seen, -torch.inf)[:, None]
-        hidden = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, -torch.inf)
-        return _over_rows(1.0, c.to(dtype))[:, None], hidden[:, None]
-
-
-def soft_mask_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: SoftMask, alpha: float | None = None, scale: float | None = None, dropout: float = 0.0
-) -> Tensor:
-    """The same attention by stock kernels -> (B, H, L, D). Arguments as in `reference_attention`; alpha overrides the mask's own.
-
-    `weight` is torch's scaled_dot_product_attention with the additive mask log M, `logit` plain maths (no stock kernel scales logits).
-    At the stock ends (`kind`) it is SDPA's own causal or bidirectional attention.
-    """
-    alpha = mask.alpha if alpha is None else alpha
-    factor, bias = mask.terms(alpha, q.dtype)
-    if factor is None:
-        causal = bias is None and kind(alpha, mask.reading, mask.ratio) == "causal"
-        return F.scaled_dot_product_attention(
-            q, k, v, bias, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-        )
-    groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
-    weights = (scores * factor + bias).softmax(-1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
-    return F.dropout(weights, dropout) @ v
+        hidden = None if self.full else torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, -torch.inf)[:, None]
+        return _over_rows(1.0, c.to(dtype))[:, None], hidden

@@ -1,8 +1,11 @@
 """Pins: a stock Llama and Qwen3 take attn_implementation="soft_mask" unpatched; what leaks from the future at which alpha; alpha = 1 is the
-stock bidirectional model; batch invariance; packed documents; gradient checkpointing; decoding; refusals in one line."""
+stock bidirectional model; batch invariance and packed documents, in every backend; gradient checkpointing and torch.compile; decoding;
+refusals in one line."""
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
+from torch.nn.attention.flex_attention import flex_attention
 from transformers import (
     Gemma2Config,
     Gemma2Model,
@@ -27,10 +30,12 @@ SIZES = {
 BACKBONES = [(LlamaConfig, LlamaModel), (Qwen3Config, Qwen3Model)]
 
 
-def tiny(config_class=LlamaConfig, model_class=LlamaModel, attention="soft_mask", layers=None, **soft_mask):
+def tiny(config_class=LlamaConfig, model_class=LlamaModel, attention="soft_mask", layers=None, dropout=0.0, **soft_mask):
     torch.manual_seed(0)
     kinds = {"layer_types": layers} if layers else {}
-    config = config_class(**SIZES, **kinds, **{f"soft_mask_{name}": value for name, value in soft_mask.items()})
+    config = config_class(
+        **SIZES | {"attention_dropout": dropout}, **kinds, **{f"soft_mask_{name}": value for name, value in soft_mask.items()}
+    )
     return model_class._from_config(config, attn_implementation=attention).eval()
 
 
@@ -46,8 +51,11 @@ def states(model, ids, mask=None, **kwargs):
 @pytest.mark.equation("soft_mask")
 @pytest.mark.parametrize(("config_class", "model_class"), BACKBONES)
 @pytest.mark.parametrize("reading", ["weight", "logit"])
-def test_leak_probe(config_class, model_class, reading):
-    model = tiny(config_class, model_class, reading=reading)
+@pytest.mark.parametrize("backend", ["dense", "halves", "flex", "reference"])
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_leak_probe(config_class, model_class, reading, backend, monkeypatch):
+    monkeypatch.setattr("conan_lib.attention.flex._compiled", lambda: flex_attention)  # compiling would take most of a minute
+    model = tiny(config_class, model_class, reading=reading, backend=backend)
     ids = tokens()
     changed = ids.clone()
     changed[:, -1] = (changed[:, -1] + 1) % 61 + 3
@@ -88,45 +96,57 @@ def test_config_and_keyword_say_the_same_and_the_config_survives_saving(tmp_path
     torch.testing.assert_close(states(model, tokens(), soft_mask_alpha=0.3), by_config)
 
 
+@pytest.mark.parametrize(("config_class", "model_class"), BACKBONES)
 @pytest.mark.parametrize("reading", ["weight", "logit"])
-def test_a_text_has_the_same_vectors_alone_and_padded_left_or_right(reading):
-    model = tiny(alpha=0.4, reading=reading)
-    ids = tokens(1, 6)
+@pytest.mark.parametrize("backend", ["dense", "halves"])
+def test_a_text_has_the_same_vectors_alone_padded_left_or_right_and_packed(config_class, model_class, reading, backend):
+    model = tiny(config_class, model_class, alpha=0.4, reading=reading, backend=backend)
+    ids, other = tokens(1, 6), tokens(1, 10)
     alone = states(model, ids)
     pad = torch.zeros(1, 4, dtype=torch.long)
-    other = tokens(1, 10)
-    on, off = torch.ones(1, 6, dtype=torch.long), pad
-    full = torch.ones(1, 10, dtype=torch.long)
-    right = states(model, torch.cat([torch.cat([ids, pad], 1), other]), torch.cat([torch.cat([on, off], 1), full]))[:1, :6]
+    on, full = torch.ones(1, 6, dtype=torch.long), torch.ones(1, 10, dtype=torch.long)
+    right = states(model, torch.cat([torch.cat([ids, pad], 1), other]), torch.cat([torch.cat([on, pad], 1), full]))[:1, :6]
     # with left padding transformers counts RoPE positions from the padding; rotary attention sees only differences
-    left = states(model, torch.cat([torch.cat([pad, ids], 1), other]), torch.cat([torch.cat([off, on], 1), full]))[:1, 4:]
-    torch.testing.assert_close(right, alone, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(left, alone, rtol=1e-4, atol=1e-5)
+    left = states(model, torch.cat([torch.cat([pad, ids], 1), other]), torch.cat([torch.cat([pad, on], 1), full]))[:1, 4:]
+    positions = torch.tensor([[*range(10), *range(6)]])
+    packed = states(model, torch.cat([other, ids], 1), position_ids=positions, use_cache=False)
+    for found in (right, left, packed[:, 10:]):
+        torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(packed[:, :10], states(model, other), rtol=1e-4, atol=1e-5)
 
 
-def test_packed_documents_do_not_see_each_other():
-    model = tiny(alpha=0.4)
-    ids = tokens(1, 10)
-    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4, 5]])
-    with torch.no_grad():
-        packed = model(ids, position_ids=positions, use_cache=False).last_hidden_state
-    torch.testing.assert_close(packed[:, :4], states(model, ids[:, :4]), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(packed[:, 4:], states(model, ids[:, 4:]), rtol=1e-4, atol=1e-5)
-
-
-def test_gradient_checkpointing_gives_the_same_gradients():
+def gradients(model):
+    """Of a sum over the states of a padded batch, for every parameter."""
     ids = tokens()
     mask = torch.ones_like(ids)
     mask[0, 6:] = 0
-    grads = []
-    for checkpointing in (False, True):
-        model = tiny(alpha=0.4).train()
-        if checkpointing:
-            model.gradient_checkpointing_enable()
-        (model(ids, attention_mask=mask, use_cache=False).last_hidden_state * mask[..., None]).square().sum().backward()
-        grads.append([p.grad.clone() for p in model.parameters()])
-    for plain, checkpointed in zip(*grads, strict=True):
-        torch.testing.assert_close(checkpointed, plain)
+    model.zero_grad()
+    out = model(ids, attention_mask=mask, use_cache=False).last_hidden_state
+    (out * mask[..., None]).square().mean().backward()
+    return [p.grad.clone() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("backend", ["dense", "halves"])
+def test_gradient_checkpointing_gives_the_same_gradients(backend):
+    model = tiny(alpha=0.4, backend=backend).train()
+    plain = gradients(model)
+    model.gradient_checkpointing_enable()
+    for found, wanted in zip(gradients(model), plain, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["dense", "halves"])
+def test_a_compiled_model_has_the_same_gradients_and_a_new_alpha_compiles_nothing(backend):
+    torch._dynamo.reset()
+    model = tiny(alpha=0.4, backend=backend).train()
+    compiled, graphs = torch.compile(model), []
+    for alpha in (0.4, 0.1):
+        set_soft_mask(model, alpha=alpha)
+        for found, wanted in zip(gradients(compiled), gradients(model), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[1] > 0
 
 
 def test_the_mask_is_built_once_for_all_layers(monkeypatch):
@@ -151,7 +171,7 @@ def test_generation_at_alpha_0_is_that_of_the_stock_model():
 
 @pytest.mark.parametrize(("alpha", "causal"), [(1.0, False), (0.0, True)])
 def test_to_stock_keeps_the_vectors_and_names_nothing_of_ours(tmp_path, alpha, causal):
-    model = tiny(alpha=alpha)
+    model = tiny(alpha=alpha, backend="halves")
     ids = tokens()
     mask = torch.ones_like(ids)
     mask[0, 6:] = 0
@@ -174,18 +194,26 @@ def test_is_causal_in_the_config_does_not_touch_the_soft_mask():
     torch.testing.assert_close(states(model, tokens()), before)
 
 
-def test_gemma_without_its_local_layers_is_covered():
+@pytest.mark.parametrize("backend", ["dense", "halves"])
+def test_gemma_without_its_local_layers_is_covered(backend):
     stock, model = (
         tiny(Gemma3TextConfig, Gemma3TextModel, attention, layers=["full_attention"] * 2) for attention in ("sdpa", "soft_mask")
     )
+    set_soft_mask(model, backend=backend)
     torch.testing.assert_close(states(model, tokens(), soft_mask_alpha=0.0), states(stock, tokens()), rtol=1e-4, atol=1e-5)
+    assert (states(model, tokens(), soft_mask_alpha=0.3) - states(stock, tokens())).abs().max() > 1e-4
 
 
 def test_refusals():
     with pytest.raises(UserError, match="soft_mask_reading"):
         states(tiny(reading="weights"), tokens())
-    with pytest.raises(UserError, match="is outside 0"):
-        states(tiny(alpha=1.5), tokens())
+    with pytest.raises(UserError, match="soft_mask_backend: 'fast' is not one of auto, dense"):
+        states(tiny(backend="fast"), tokens())
+    for alpha in (1.5, "much"):
+        with pytest.raises(UserError, match="is outside 0"):
+            states(tiny(alpha=alpha), tokens())
+    with pytest.raises(UserError, match="attention dropout"):
+        tiny(LlamaConfig, backend="halves", alpha=0.3, dropout=0.1).train()(tokens())
     with pytest.raises(UserError, match="is outside 0"):
         states(tiny(), tokens(), soft_mask_alpha=-0.1)
     with pytest.raises(UserError, match="4-D"):
@@ -195,6 +223,10 @@ def test_refusals():
     sliding = MistralModel._from_config(MistralConfig(**SIZES, sliding_window=4), attn_implementation="soft_mask")
     with pytest.raises(UserError, match="mistral has sliding-window"):
         states(sliding, tokens())
+    for first in (0, 1):  # all layers, or those from the second on
+        window = Qwen3Config(**SIZES, use_sliding_window=True, sliding_window=4, max_window_layers=first)
+        with pytest.raises(UserError, match="qwen3 has sliding-window"):
+            states(Qwen3Model._from_config(window, attn_implementation="soft_mask"), tokens())
     local = Gemma3TextModel._from_config(Gemma3TextConfig(**SIZES, layer_types=["sliding_attention"] * 2), attn_implementation="soft_mask")
     with pytest.raises(UserError, match="gemma3_text has sliding-window"):
         states(local, tokens())

@@ -1,7 +1,6 @@
-"""Pins: the mask and both readings equal a float64 double loop, outputs and gradients; the stated endpoints; a text's own attention does
-not depend on padding or packing; padding rows never produce NaN; schedules start at 0 and end at 1; `logit` is not causal at 0."""
-
-import math
+"""Pins: the mask, both readings and every backend equal a float64 double loop, outputs and gradients; the stated endpoints; a text's own
+attention does not depend on padding or packing; padding rows never produce NaN; schedules start at 0 and end at 1; `logit` is not causal at
+0; bf16 is no worse than half as bad again as stock attention."""
 
 import pytest
 import torch
@@ -9,85 +8,106 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conan_lib.attention import SoftMask, alpha_at, mask_matrix, reference_attention, row_coefficients, soft_mask_attention
-
-READINGS = ("weight", "logit")
-
-
-def loop_attention(q, k, v, alpha, segments, reading, ratio):
-    """The equations, written token by token in Python floats; padding rows stay 0."""
-    B, H, L, D = q.shape
-    group = H // k.shape[1]
-    out = [[[torch.zeros(D, dtype=torch.float64) for _ in range(L)] for _ in range(H)] for _ in range(B)]
-    for b in range(B):
-        for h in range(H):
-            for t in range(L):
-                own = [j for j in range(L) if segments[b, j] == segments[b, t]]
-                if segments[b, t] == 0:
-                    continue
-                i, l = own.index(t) + 1, len(own)
-                c = min(alpha * (l / i if ratio == "l/i" else i / l), 1.0)
-                weights = []
-                for j in own:
-                    s, m = q[b, h, t] @ k[b, h // group, j] / math.sqrt(D), 1.0 if j <= t else c
-                    weights.append(m * s.exp() if reading == "weight" else (s * m).exp())
-                total = sum(weights)
-                out[b][h][t] = sum(w / total * v[b, h // group, j] for w, j in zip(weights, own, strict=True))
-    return torch.stack([torch.stack([torch.stack(rows) for rows in heads]) for heads in out])
+from conan_lib.attention import (
+    SoftMask,
+    alpha_at,
+    flex_attention_under_mask,
+    halves_attention,
+    mask_matrix,
+    reference_attention,
+    row_coefficients,
+    soft_mask_attention,
+)
+from conan_lib.attention.flash import Operators, _aten_backward, _aten_forward
+from tests.soft_mask_oracle import READINGS, batches, loop_attention, relative, varlen_mocks
 
 
-def segments_of(kind: str, length: int, lengths: tuple[int, ...]) -> torch.Tensor:
-    """(B, L): rows of the given lengths padded left or right, or each row packed with two sequences."""
-    rows = []
-    for own in (min(n, length) for n in lengths):
-        pad = [0] * (length - own)
-        if kind == "packed":
-            rows.append([1] * (own // 2) + [2] * (own - own // 2) + pad)
-        else:
-            rows.append([1] * own + pad if kind == "right" else pad + [1] * own)
-    return torch.tensor(rows)
-
-
-def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    return ((found.double() - wanted).norm() / wanted.norm().clamp(min=1e-12)).item()
+def mask_of(segments, *rest, **options):
+    return SoftMask(segments, bool((segments == 1).all()), *rest, **options)
 
 
 @pytest.mark.equation("soft_mask_weight")
 @pytest.mark.equation("soft_mask_logit")
-@settings(max_examples=40, deadline=None)
+@pytest.mark.equation("soft_mask_halves")
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("ratio", ["l/i", "i/l"])
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
-    length=st.integers(1, 9),
-    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=2).map(tuple),
+    segments=batches(),
     heads=st.sampled_from([(1, 1), (2, 1), (4, 2)]),
-    alpha=st.sampled_from([0.0, 0.01, 0.3, 0.77, 1.0]),
-    reading=st.sampled_from(READINGS),
-    ratio=st.sampled_from(["l/i", "i/l"]),
-    padding=st.sampled_from(["left", "right", "packed"]),
+    head_dim=st.sampled_from([4, 7]),
+    alpha=st.one_of(st.floats(0.01, 0.99), st.sampled_from([0.0, 1.0])),
+    scale=st.sampled_from([None, 0.3]),
 )
-def test_outputs_and_gradients_equal_a_float64_double_loop(seed, length, lengths, heads, alpha, reading, ratio, padding):
+def test_outputs_and_gradients_equal_a_float64_double_loop(seed, segments, heads, head_dim, alpha, reading, ratio, scale):
     generator = torch.Generator().manual_seed(seed)
-    segments = segments_of(padding, length, lengths)
-    shapes = [(len(lengths), heads[0], length, 4), (len(lengths), heads[1], length, 4), (len(lengths), heads[1], length, 4)]
+    batch, length = segments.shape
+    shapes = [(batch, n, length, head_dim) for n in (heads[0], heads[1], heads[1])]
     exact = [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    single = [x.detach().float().requires_grad_() for x in exact]
-    double = [x.detach().clone().requires_grad_() for x in exact]
     real = (segments > 0)[:, None, :, None]
     direction = torch.randn(shapes[0], generator=generator, dtype=torch.float64) * real
-
-    wanted = loop_attention(*exact, alpha, segments, reading, ratio)
+    wanted = loop_attention(*exact, alpha, segments, reading, ratio, scale)
     wanted_grads = torch.autograd.grad((wanted * direction).sum(), exact)
-    mask = SoftMask(segments, bool((segments == 1).all()), alpha, reading, ratio)
-    for found, inputs, limit in (
-        (reference_attention(*double, alpha, segments, reading, ratio), double, 1e-12),
-        (reference_attention(*single, alpha, segments, reading, ratio), single, 1e-5),
-        (soft_mask_attention(*single, mask), single, 1e-5),
-    ):
-        assert found.isfinite().all()
-        assert relative(found * real, wanted) < limit
-        for grad, wanted_grad in zip(torch.autograd.grad((found * direction).sum(), inputs), wanted_grads, strict=True):
-            # a gradient that is exactly 0 (one key: a constant weight) is held by its absolute size
-            assert relative(grad, wanted_grad) < limit or (grad - wanted_grad).abs().max() < limit
+
+    mask = mask_of(segments, alpha, reading, ratio)
+    mocks = varlen_mocks()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.ops.aten, "_flash_attention_forward", mocks.forward)
+        patch.setattr(torch.ops.aten, "_flash_attention_backward", mocks.backward)
+        on_cuda = Operators(_aten_forward, _aten_backward)
+        for dtype, limit in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+            inputs = [x.detach().to(dtype).requires_grad_() for x in exact]
+            for found in (
+                soft_mask_attention(*inputs, mask, scale=scale, backend="reference"),
+                soft_mask_attention(*inputs, mask, scale=scale, backend="dense"),
+                soft_mask_attention(*inputs, mask, scale=scale, backend="halves"),
+                halves_attention(*inputs, mask, scale=scale, operators=on_cuda),
+            ):
+                assert found.isfinite().all()
+                assert relative(found * real, wanted) < limit
+                for grad, wanted_grad in zip(torch.autograd.grad((found * direction).sum(), inputs), wanted_grads, strict=True):
+                    # a gradient that is exactly 0 (one key: a constant weight) is held by its absolute size
+                    assert relative(grad, wanted_grad) < limit or (grad - wanted_grad).abs().max() < limit
+    # one attention at the ends, or where no token has a future; two between
+    one = mask.kind(alpha) != "soft" or mask.sequences.longest == 1
+    past = (mask.kind(alpha) != "bidirectional", (-1, -1))
+    assert set(mocks.calls) == ({past} if one else {past, (False, (0, -1))})
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(
+    segments=batches(),
+    alpha=st.sampled_from([0.0, 0.3, 1.0]),
+    reading=st.sampled_from(READINGS),
+    ratio=st.sampled_from(["l/i", "i/l"]),
+)
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_is_of_the_same_opinion(segments, alpha, reading, ratio):
+    generator = torch.Generator().manual_seed(0)
+    batch, length = segments.shape
+    q, k, v = (torch.randn(batch, n, length, 4, generator=generator) for n in (4, 2, 2))
+    found = flex_attention_under_mask(q, k, v, mask_of(segments, alpha, reading, ratio), compiled=False)
+    wanted = loop_attention(q.double(), k.double(), v.double(), alpha, segments, reading, ratio)
+    assert relative(found * (segments > 0)[:, None, :, None], wanted) < 1e-5
+
+
+@pytest.mark.parametrize(("head_dim", "reading"), [(64, "weight"), (112, "weight"), (112, "logit"), (128, "logit")])
+def test_real_head_dims_at_lengths_over_several_blocks_of_the_kernel(head_dim, reading):
+    torch.manual_seed(4)
+    numbers = torch.ones(2, 700, dtype=torch.long)
+    numbers[0, :60], numbers[1, 300:680], numbers[1, 680:] = 0, 2, 0
+    mask, real = mask_of(numbers, 0.2, reading), (numbers > 0)[:, None, :, None]
+    inputs = [torch.randn(2, n, 700, head_dim, dtype=torch.float64) for n in (4, 1, 1)]
+    direction = torch.randn_like(inputs[0]) * real
+    results = []
+    for backend, dtype in (("reference", torch.float64), ("dense", torch.float32), ("halves", torch.float32)):
+        leaves = [x.to(dtype).requires_grad_() for x in inputs]
+        out = soft_mask_attention(*leaves, mask, backend=backend)
+        results.append([out * real, *torch.autograd.grad((out * direction).sum(), leaves)])
+    for found in results[1:]:
+        for x, wanted in zip(found, results[0], strict=True):
+            assert relative(x, wanted) < 1e-5
 
 
 @pytest.mark.equation("soft_mask")
@@ -116,14 +136,15 @@ def test_schedules():
 
 @pytest.mark.equation("soft_mask_weight")
 @pytest.mark.parametrize("padded", [False, True])
-def test_weight_is_causal_at_0_and_bidirectional_at_1(padded):
+@pytest.mark.parametrize("backend", ["dense", "halves", "reference"])
+def test_weight_is_causal_at_0_and_bidirectional_at_1(padded, backend):
     torch.manual_seed(0)
     q, k, v = torch.randn(2, 4, 8, 16), torch.randn(2, 2, 8, 16), torch.randn(2, 2, 8, 16)
     segments = torch.ones(2, 8, dtype=torch.long)
     if padded:
         segments[0, 5:], segments[1, :3] = 0, 0
     valid = segments.bool()
-    mask = SoftMask(segments, not padded)
+    mask = SoftMask(segments, not padded, backend=backend)
     keys = valid[:, None, None, :]
     eye = torch.eye(8, dtype=torch.bool)
     causal = F.scaled_dot_product_attention(q, k, v, (keys & torch.ones(8, 8, dtype=torch.bool).tril()) | eye, enable_gqa=True)
@@ -133,7 +154,7 @@ def test_weight_is_causal_at_0_and_bidirectional_at_1(padded):
     torch.testing.assert_close(soft_mask_attention(q, k, v, mask, alpha=1.0) * rows, both * rows, rtol=1e-6, atol=1e-6)
     # the shortcuts are no shortcut in value: just beside the ends the general path gives the same
     torch.testing.assert_close(soft_mask_attention(q, k, v, mask, alpha=1e-9) * rows, causal * rows, rtol=1e-5, atol=1e-5)
-    logit = SoftMask(segments, not padded, reading="logit")
+    logit = SoftMask(segments, not padded, reading="logit", backend=backend)
     torch.testing.assert_close(soft_mask_attention(q, k, v, logit, alpha=1.0) * rows, both * rows, rtol=1e-6, atol=1e-6)
 
 
@@ -152,17 +173,18 @@ def test_logit_at_0_is_not_causal():
 
 @pytest.mark.equation("soft_mask_weight")
 @pytest.mark.parametrize("reading", READINGS)
-def test_a_text_alone_padded_or_packed_gets_the_same_vectors(reading):
+@pytest.mark.parametrize("backend", ["dense", "halves"])
+def test_a_text_alone_padded_or_packed_gets_the_same_vectors(reading, backend):
     torch.manual_seed(1)
     q, k, v = (torch.randn(1, 2, 5, 8, dtype=torch.float64) for _ in range(3))
     other = torch.randn(3, 1, 2, 4, 8, dtype=torch.float64)
 
     def run(segments, order):
         inputs = [torch.cat([x, o] if order == "first" else [o, x], 2) for x, o in zip((q, k, v), other, strict=True)]
-        out = soft_mask_attention(*inputs, SoftMask(torch.tensor([segments]), False, 0.4, reading))
+        out = soft_mask_attention(*inputs, SoftMask(torch.tensor([segments]), False, 0.4, reading, backend=backend))
         return out[:, :, :5] if order == "first" else out[:, :, 4:]
 
-    alone = soft_mask_attention(q, k, v, SoftMask(torch.ones(1, 5, dtype=torch.long), True, 0.4, reading))
+    alone = soft_mask_attention(q, k, v, SoftMask(torch.ones(1, 5, dtype=torch.long), True, 0.4, reading, backend=backend))
     for segments, order in (
         ([1] * 5 + [0] * 4, "first"), ([0] * 4 + [1] * 5, "last"), ([1] * 5 + [2] * 4, "first"), ([1] * 4 + [2] * 5, "last")
     ):  # fmt: skip
@@ -171,19 +193,50 @@ def test_a_text_alone_padded_or_packed_gets_the_same_vectors(reading):
 
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_rows_of_padding_alone_stay_finite_forward_and_backward(reading, alpha):
-    inputs = [torch.randn(2, 1, 4, 8, requires_grad=True) for _ in range(3)]
-    out = soft_mask_attention(*inputs, SoftMask(torch.tensor([[0, 0, 0, 0], [1, 1, 0, 0]]), False, alpha, reading))
-    grads = torch.autograd.grad(out.sum(), inputs)
-    assert out.isfinite().all() and all(grad.isfinite().all() for grad in grads)
+@pytest.mark.parametrize("backend", ["dense", "halves"])
+def test_rows_of_padding_alone_stay_finite_forward_and_backward(reading, alpha, backend):
+    for numbers in ([[0, 0, 0, 0], [1, 1, 0, 0]], [[0, 0, 0, 0], [0, 0, 0, 0]]):
+        inputs = [torch.randn(2, 1, 4, 8, requires_grad=True) for _ in range(3)]
+        out = soft_mask_attention(*inputs, SoftMask(torch.tensor(numbers), False, alpha, reading), backend=backend)
+        grads = torch.autograd.grad(out.sum(), inputs)
+        assert out.isfinite().all() and all(grad.isfinite().all() for grad in grads)
+
+
+def test_a_hole_in_the_attention_mask_leaves_one_sequence_in_every_backend():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 1, 6, 4, dtype=torch.float64) for _ in range(3))
+    real = [0, 1, 3, 4, 5]
+    alone = soft_mask_attention(*(x[:, :, real] for x in (q, k, v)), SoftMask(torch.ones(1, 5), True, 0.3))
+    for backend in ("reference", "dense", "halves"):
+        out = soft_mask_attention(q, k, v, SoftMask(torch.tensor([[1, 1, 0, 1, 1, 1]]), False, 0.3), backend=backend)
+        torch.testing.assert_close(out[:, :, real], alone)
 
 
 @pytest.mark.parametrize("reading", READINGS)
-def test_bf16_is_no_worse_than_half_as_bad_again_as_stock_attention(reading):
+@pytest.mark.parametrize("alpha", [0.02, 0.2, 0.8])
+@pytest.mark.parametrize("backend", ["dense", "halves", "on cuda"])
+def test_bf16_is_no_worse_than_half_as_bad_again_as_stock_attention(reading, alpha, backend, monkeypatch):
+    """ "on cuda" runs our code for CUDA on a mock of its kernels that rounds where they do, and stock attention is that mock too."""
     torch.manual_seed(2)
-    q, k, v = (torch.randn(2, 4, 64, 64, dtype=torch.float64) for _ in range(3))
-    segments = torch.ones(2, 64, dtype=torch.long)
-    low = [x.bfloat16() for x in (q, k, v)]
-    stock = relative(F.scaled_dot_product_attention(*low), F.scaled_dot_product_attention(q, k, v))
-    ours = relative(soft_mask_attention(*low, SoftMask(segments, True, 0.2, reading)), reference_attention(q, k, v, 0.2, segments, reading))
-    assert ours < 1.5 * stock
+    low = [torch.randn(2, n, 64, 64).bfloat16().requires_grad_() for n in (4, 2, 2)]
+    exact = [x.detach().double().requires_grad_() for x in low]
+    direction = torch.randn(2, 4, 64, 64).bfloat16()
+    mask, full = (mask_of(torch.ones(2, 64, dtype=torch.long), a, reading) for a in (alpha, 1.0))
+    mocks = varlen_mocks(rounded=True)
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", mocks.forward)
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_backward", mocks.backward)
+    on_cuda = Operators(_aten_forward, _aten_backward)
+
+    def errors(found, wanted):
+        grads = zip(torch.autograd.grad(found, low, direction), torch.autograd.grad(wanted, exact, direction.double()), strict=True)
+        return [relative(found, wanted), *(relative(*pair) for pair in grads)]
+
+    both = F.scaled_dot_product_attention(*exact, enable_gqa=True)
+    wanted = reference_attention(*exact, alpha, mask.segments, reading)
+    if backend == "on cuda":
+        stock = errors(halves_attention(*low, full, operators=on_cuda), both)
+        ours = errors(halves_attention(*low, mask, operators=on_cuda), wanted)
+    else:
+        stock = errors(F.scaled_dot_product_attention(*low, enable_gqa=True), both)
+        ours = errors(soft_mask_attention(*low, mask, backend=backend), wanted)
+    assert all(a < 1.5 * b for a, b in zip(ours, stock, strict=True)), [a / b for a, b in zip(ours, stock, strict=True)]

@@ -1,0 +1,129 @@
+"""Soft-mask attention by whichever backend suits: all compute the same, the equation of `reference_attention`.
+
+| backend | memory | what it is |
+|---|---|---|
+| dense | L x L | stock SDPA, with the additive mask log M (`weight`); plain maths (`logit`: no stock kernel scales logits) |
+| halves | L | two flash attentions merged by log-sum-exp (`conan_lib.attention.flash`) |
+| flex | L compiled | FlexAttention (`conan_lib.attention.flex`); forward alone on the CPU |
+| reference | L x L | the equation as printed |
+"""
+
+from typing import get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from conan_lib.attention.flash import halves_attention
+from conan_lib.attention.flex import flex_attention_under_mask
+from conan_lib.attention.softmask import Backend, SoftMask, reference_attention
+from conan_lib.errors import UserError
+
+CPU_DENSE_UP_TO = 4096
+"""Tokens a row: above, the mask alone costs 64 MiB a row and more."""
+
+
+def pick_backend(q: Tensor, mask: SoftMask, alpha: float | None = None, dropout: float = 0.0) -> Backend:
+    """The backend that "auto" takes, by device, dtype, length, reading and end of the transition. q is (B, H, L, D).
+
+    Stock causal and bidirectional attention without padding need no mask, so they are dense (linear in memory) everywhere. On the CPU the
+    halves are for rows longer than `CPU_DENSE_UP_TO`. On CUDA they are for what flash attention takes: float16 and bfloat16, head dims that
+    are multiples of 8 up to 256, compute capability 8.0 and up.
+    """
+    alpha = mask.alpha if alpha is None else alpha
+    if dropout > 0 or (mask.full and mask.kind(alpha) != "soft"):
+        return "dense"
+    if q.device.type == "cpu":
+        return "halves" if q.shape[2] > CPU_DENSE_UP_TO else "dense"
+    return "halves" if q.device.type == "cuda" and _flash_takes(q) else "dense"
+
+
+def _flash_takes(q: Tensor) -> bool:
+    fits = q.dtype in (torch.float16, torch.bfloat16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= 256
+    return fits and torch.version.hip is None and torch.cuda.get_device_capability(q.device) >= (8, 0)
+
+
+def soft_mask_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: SoftMask,
+    alpha: float | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Soft-mask attention -> (B, H, L, D); rows of padding are finite and mean nothing. Under autocast q, k and v are cast as for SDPA.
+
+    Args:
+        q: (B, H, L, D). k, v: (B, G, L, D); G divides H.
+        alpha: overrides the mask's own.
+        scale: of the logits, D^-0.5 unless given.
+        dropout: of the attention weights; "dense" alone has it.
+        backend: "auto" takes the mask's own and, where that is "auto" too, `pick_backend`'s.
+
+    Raises:
+        UserError: the backend does not exist or cannot do what is asked.
+    """
+    device = q.device.type
+    if torch.is_autocast_enabled(device):
+        q, k, v = (x.to(torch.get_autocast_dtype(device)) for x in (q, k, v))
+    alpha = mask.alpha if alpha is None else alpha
+    backend = mask.backend if backend == "auto" else backend
+    backend = pick_backend(q, mask, alpha, dropout) if backend == "auto" else backend
+    if dropout > 0 and backend != "dense":
+        raise UserError(f"soft_mask: backend {backend} has no attention dropout: set config.attention_dropout to 0, or take backend dense")
+    match backend:
+        case "dense":
+            return dense_attention(q, k, v, mask, alpha, scale, dropout)
+        case "halves":
+            if device == "cuda" and not _flash_takes(q):
+                raise UserError(
+                    f"soft_mask: backend halves on CUDA needs float16 or bfloat16, head dims that are multiples of 8 up to 256 and compute "
+                    f"capability 8.0, not {q.dtype} with head dim {q.shape[-1]} on this device: take backend dense or flex"
+                )
+            return halves_attention(q, k, v, mask, alpha, scale)
+        case "flex":
+            return flex_attention_under_mask(q, k, v, mask, alpha, scale)
+        case "reference":
+            return reference_attention(q, k, v, alpha, mask.segments, mask.reading, mask.ratio, scale)
+    raise UserError(f"soft_mask: backend {backend!r} is not one of {', '.join(get_args(Backend))}")
+
+
+def dense_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: SoftMask, alpha: float, scale: float | None = None, dropout: float = 0.0
+) -> Tensor:
+    """The attention by stock SDPA or plain maths; the mask is made once for all layers. Arguments as in `soft_mask_attention`."""
+    factor, bias = mask.terms(alpha, q.dtype)
+    if factor is None:
+        causal = bias is None and mask.kind(alpha) == "causal"
+        return F.scaled_dot_product_attention(
+            q, k, v, bias, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        )
+    if q.dtype in (torch.float16, torch.bfloat16):  # logits rounded to half precision would be worse than those of stock SDPA
+        return dense_attention(q.float(), k.float(), v.float(), mask, alpha, scale, dropout).to(q.dtype)
+    groups = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
+    weights = _Weights.apply(q * (q.shape[-1] ** -0.5 if scale is None else scale), k, factor, bias)
+    return F.dropout(weights, dropout) @ v
+
+
+class _Weights(torch.autograd.Function):
+    """softmax(q k^T * factor + bias) -> (B, H, L, L). Plain operations would copy the logits at each step; these change them in place."""
+
+    @staticmethod
+    def forward(ctx, q, k, factor, bias):
+        logits = (q @ k.transpose(-1, -2)).mul_(factor)
+        if bias is not None:
+            logits.add_(bias)
+        weights = logits.softmax(-1)
+        ctx.save_for_backward(q, k, factor, weights)
+        return weights
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        q, k, factor, weights = ctx.saved_tensors
+        logits = torch._softmax_backward_data(grad, weights, -1, weights.dtype).mul_(factor)
+        return logits @ k, logits.transpose(-1, -2) @ q, None, None
