@@ -1,6 +1,6 @@
-"""Pins: the shift is the relative change of mean token states against a stock causal model; `weight` starts at exactly 0 and `logit` does not;
-under l/i both readings end where a stock bidirectional model stands, under i/l neither does; a text's padding does not matter; the rows
-and the figure hold every reading, ratio and schedule."""
+"""Pins: the shift is the relative change of mean token states against a stock causal model; `weight` starts at exactly 0 and `logit` does
+not; under l/i both readings end where a stock bidirectional model stands, under i/l neither does; a text's padding does not matter; the
+rows and the figure hold every reading, ratio and schedule."""
 
 from itertools import product
 
