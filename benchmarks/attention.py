@@ -14,7 +14,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,20 @@ from tqdm import tqdm
 
 from benchmarks.measure import LEAST_REPEATS, available_bytes, once, peak_memory, take_turns
 from benchmarks.results import Row, markdown, read_csv, write_csv
-from benchmarks.variants import FLASH, STOCK, Heads, Setting, Variant, call_of, check, make_inputs, make_mask, square_bytes, variants_of
+from benchmarks.variants import (
+    FLASH,
+    STOCK,
+    Heads,
+    Setting,
+    Variant,
+    call_of,
+    check,
+    make_inputs,
+    make_mask,
+    reason,
+    square_bytes,
+    variants_of,
+)
 from conan_lib.artefacts import environment
 from conan_lib.errors import UserError
 
@@ -104,7 +117,7 @@ class Benchmark:
             expected = self._expected(variant, setting)
             why[variant] = self._why_not(variant, setting, deadline - time.monotonic() - planned)
             call = call_of(variant, setting, inputs, make_mask(variant, setting))
-            why[variant] = why[variant] or self._warm_up(call, setting.device)
+            why[variant] = why[variant] or self._warm_up(variant, call, setting.device)
             if not why[variant]:
                 calls[variant] = call
                 planned += LEAST_REPEATS * expected
@@ -151,13 +164,13 @@ class Benchmark:
             self.refused[key] = check(variant, setting)
         return self.refused[key]
 
-    def _warm_up(self, call, device: str) -> str:
+    def _warm_up(self, variant: Variant, call: Callable, device: str) -> str:
+        """The calls that compile and load what a call needs -> an empty string, or why it cannot run at this size."""
         try:
             for _ in range(WARM_UP):
                 once(call, device)
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            return "out of memory"
+        except Exception as error:
+            return reason(variant, error)
         return ""
 
 
@@ -182,6 +195,7 @@ def facts_of(common: Setting, repeats: int, budget: float | None) -> dict[str, s
         "dtype": common.dtype,
         "alpha": f"{common.alpha:g}",
         "seed": str(common.seed),
+        "FlexAttention": "compiled once for all lengths" if common.device == "cuda" else "compiled for each length",
         "repeats": f"{repeats} at most, taking turns" + (f"; budget {budget:g} s" if budget else ""),
     }
 

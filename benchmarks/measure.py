@@ -11,16 +11,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.variants import Setting, Variant, call_of, make_inputs, make_mask
+from benchmarks.variants import Setting, Variant, call_of, make_inputs, make_mask, reason
 from conan_lib.artefacts import peak_memory_mb
 
 LEAST_REPEATS = 3
 
 
 def available_bytes(device: str) -> int:
-    """Memory that a call may take: free on the GPU, or MemAvailable of this machine."""
+    """Memory that a call may take: free on the GPU or kept by torch for its next tensors, or MemAvailable of this machine."""
     if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     meminfo = Path("/proc/meminfo")
     if not meminfo.is_file():  # not Linux: nothing is skipped for its size
         return 1 << 62
@@ -63,8 +63,8 @@ def peak_memory(variant: Variant, setting: Setting) -> tuple[float | None, str]:
     if setting.device == "cuda":
         try:
             return _cuda_peak(variant, setting), ""
-        except torch.cuda.OutOfMemoryError:
-            return None, "out of memory"
+        except Exception as error:
+            return None, reason(variant, error)
     if variant.name == "FlexAttention":
         return None, "not told apart from compiling"
     if not Path("/proc/self/status").is_file():

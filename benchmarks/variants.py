@@ -134,19 +134,26 @@ def check(variant: Variant, setting: Setting) -> str:
     inputs = make_inputs(small)
     try:
         found = call_of(variant, small, inputs, make_mask(variant, small))()
-    except UserError as error:
-        return " ".join(str(error).removeprefix("soft_mask: ").partition(":")[0].split())
-    except torch._dynamo.exc.TorchDynamoException as error:
-        return f"does not compile here: {str(error).strip().splitlines()[0][:100]}"
-    except RuntimeError as error:
-        if "No available kernel" in str(error):
-            return f"torch has no such kernel for {setting.dtype} on this device"
-        raise
+    except Exception as error:
+        return reason(variant, error)
     for name, one, exact in zip(("output", "dq", "dk", "dv"), found, _exact(variant, small, inputs), strict=False):
         error = ((one.double() - exact).norm() / exact.norm()).item()
         if not error <= TOLERANCE[setting.dtype]:
             raise RuntimeError(f"{variant}, {setting.heads}, {setting.dtype}: {name} differs from the reference by {error:.1e}: not timed")
     return ""
+
+
+def reason(variant: Variant, error: Exception) -> str:
+    """Why a variant cannot run here, from what it raised. An error that says nothing of the kind is raised again."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).removeprefix("soft_mask: ").partition(":")[0].split())
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of memory"
+    if variant.name == "FlexAttention":  # what its compilers raise has many types
+        return f"does not run here: {type(error).__name__}: {str(error).strip().partition(chr(10))[0][:100]}".replace("|", "/")
+    if "No available kernel" in str(error):
+        return "torch has no such kernel for this dtype on this device"
+    raise error
 
 
 def _exact(variant: Variant, setting: Setting, inputs: list[Tensor]) -> list[Tensor]:

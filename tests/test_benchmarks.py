@@ -96,6 +96,14 @@ def test_a_variant_that_disagrees_stops_the_run(monkeypatch):
         attention.Benchmark([SMALL], [Variant(STOCK)], 3).run()
 
 
+def test_only_reasons_are_swallowed():
+    assert variants.reason(Variant(STOCK), torch.OutOfMemoryError("CUDA")) == "out of memory"
+    assert variants.reason(Variant(COMPILED, "logit"), OSError("no compiler\nat all")) == "does not run here: OSError: no compiler"
+    assert variants.reason(Variant(variants.FLASH), RuntimeError("No available kernel. Aborting.")).startswith("torch has no such kernel")
+    with pytest.raises(RuntimeError, match="a bug"):
+        variants.reason(Variant("ours, halves", "weight"), RuntimeError("a bug"))
+
+
 def test_memory_of_a_process_of_its_own_shows_what_is_linear():
     def peak(name: str, length: int) -> float:
         setting = replace(SMALL, heads=Heads(2, 2, 32), batch=1, length=length)
