@@ -22,6 +22,8 @@ from conan_lib.errors import UserError
 
 CPU_DENSE_UP_TO = 4096
 """Tokens a row: above, the mask alone costs 64 MiB a row and more."""
+GROUP_BYTES = 8 * 2**20
+"""Logits made at once by the `logit` reading: few enough to stay near the cores, enough to be worth a call."""
 
 
 def pick_backend(q: Tensor, mask: SoftMask, alpha: float | None = None, dropout: float = 0.0) -> Backend:
@@ -105,25 +107,57 @@ def dense_attention(
         return dense_attention(q.float(), k.float(), v.float(), mask, alpha, scale, dropout).to(q.dtype)
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
-    weights = _Weights.apply(q * (q.shape[-1] ** -0.5 if scale is None else scale), k, factor, bias)
-    return F.dropout(weights, dropout) @ v
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    if not dropout:
+        return _ScaledLogits.apply(q, k, v, factor, bias, scale)
+    logits = (q * scale) @ k.transpose(-1, -2) * factor
+    return F.dropout((logits if bias is None else logits + bias).softmax(-1), dropout) @ v
 
 
-class _Weights(torch.autograd.Function):
-    """softmax(q k^T * factor + bias) -> (B, H, L, L). Plain operations would copy the logits at each step; these change them in place."""
+class _ScaledLogits(torch.autograd.Function):
+    """softmax(q k^T * scale * factor + bias) v -> (B, H, L, D), a few sequences at a time and in place.
+
+    Plain operations make and keep several L x L tensors for the whole batch, and fetching that memory costs more than the arithmetic: here
+    the weights alone are kept, and each group's gradient reuses the memory of the one before."""
 
     @staticmethod
-    def forward(ctx, q, k, factor, bias):
-        logits = (q @ k.transpose(-1, -2)).mul_(factor)
-        if bias is not None:
-            logits.add_(bias)
-        weights = logits.softmax(-1)
-        ctx.save_for_backward(q, k, factor, weights)
-        return weights
+    def forward(ctx, q, k, v, factor, bias, scale):
+        out, kept = torch.empty_like(q), []
+        for rows in _groups(q):
+            weights = (q[rows] * scale) @ k[rows].transpose(-1, -2)
+            weights.mul_(_of(factor, rows))
+            if bias is not None:
+                weights.add_(_of(bias, rows))
+            torch.softmax(weights, -1, out=weights)
+            out[rows] = weights @ v[rows]
+            kept.append(weights)
+        ctx.save_for_backward(q, k, v, factor, *kept)
+        ctx.scale = scale
+        return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
-        q, k, factor, weights = ctx.saved_tensors
-        logits = torch._softmax_backward_data(grad, weights, -1, weights.dtype).mul_(factor)
-        return logits @ k, logits.transpose(-1, -2) @ q, None, None
+    def backward(ctx, dout):
+        q, k, v, factor, *kept = ctx.saved_tensors
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        space = torch.empty_like(kept[0])
+        for rows, weights in zip(_groups(q), kept, strict=True):
+            dv[rows] = weights.transpose(-1, -2) @ dout[rows]
+            grad = torch.matmul(dout[rows], v[rows].transpose(-1, -2), out=space[: len(weights)])
+            torch._softmax_backward_data(grad, weights, -1, grad.dtype, grad_input=grad)
+            grad.mul_(_of(factor, rows))
+            dq[rows] = (grad @ k[rows]).mul_(ctx.scale)
+            dk[rows] = grad.transpose(-1, -2) @ (q[rows] * ctx.scale)
+        return dq, dk, dv, None, None, None
+
+
+def _groups(q: Tensor) -> list[slice]:
+    """The sequences whose logits together take `GROUP_BYTES`, or one."""
+    B, H, L, _ = q.shape
+    step = max(1, GROUP_BYTES // (H * L * L * q.element_size()))
+    return [slice(start, start + step) for start in range(0, B, step)]
+
+
+def _of(mask: Tensor, rows: slice) -> Tensor:
+    """The part of a mask (B or 1, 1, L, L) for these sequences."""
+    return mask[rows] if len(mask) > 1 else mask

@@ -57,6 +57,19 @@ def test_auto_picks_by_device_length_dtype_and_end(monkeypatch):
     assert pick_backend(On(short, "cuda", torch.bfloat16), soft) == "dense"
 
 
+@pytest.mark.parametrize("padding", [0, 2])
+@pytest.mark.parametrize("together", [1, 2, 3, 5])
+def test_logit_a_few_sequences_at_a_time_equals_the_equation(monkeypatch, together, padding):
+    q, k, v = (x.requires_grad_() for x in inputs(batch=5, dtype=torch.float64))
+    monkeypatch.setattr("conan_lib.attention.backends.GROUP_BYTES", together * 4 * 6 * 6 * 8)
+    mask = mask_of(batch=5, padding=padding, alpha=0.3, reading="logit")
+    weights = (mask.segments > 0)[:, None, :, None] * torch.randn(5, 4, 6, 8, dtype=torch.float64)
+    (soft_mask_attention(q, k, v, mask, backend="dense") * weights).sum().backward()
+    found = [x.grad for x in (q, k, v)]
+    expected = torch.autograd.grad((reference_attention(q, k, v, 0.3, mask.segments, "logit") * weights).sum(), (q, k, v))
+    assert all(relative(a, b) < 1e-12 for a, b in zip(found, expected, strict=True))
+
+
 def test_the_mask_names_a_backend_and_the_call_overrides_it(monkeypatch):
     from conan_lib.attention import backends
 
