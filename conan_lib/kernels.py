@@ -85,6 +85,7 @@ class Nursery:
     def close(self) -> None:
         self.lines.close()
         self.channel.close()
+        self.process.terminate()  # it may still be importing
         self.process.wait()
 
 

@@ -91,10 +91,10 @@ def test_missing_data_or_hub_is_one_line(project, kernels, conan, monkeypatch, c
 def test_a_missing_package_is_named_with_the_mend(project, conan, monkeypatch):
     real = builtins.__import__
 
-    def without_papermill(name, *rest):
+    def without_papermill(name, *rest, **options):
         if name == "papermill":
             raise ModuleNotFoundError("No module named 'papermill'", name="papermill")
-        return real(name, *rest)
+        return real(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", without_papermill)
     code, _, err = conan("run", FILE)
