@@ -42,7 +42,7 @@ def pretrain(stage: Stage) -> Stage:
     """
     if stage.finished:
         return stage
-    with stage.work() as work:
+    with stage.work(together=True) as work:
         if stage.finished:
             return stage
         section: PretrainParams = stage.pretrain
@@ -52,10 +52,13 @@ def pretrain(stage: Stage) -> Stage:
         blocks = pack_documents(mix(documents, section), tokenizer, section)
         validation = validation_batches([d for d in documents if d["split"] == "dev"], tokenizer, section)
         model = build(stage.backbone, len(tokenizer), section.seed)
-        save(model, tokenizer, stage.path / "random")
         bytes_of = token_bytes(tokenizer)
-        before = bits_per_byte(model, validation, bytes_of)
+        if work.leads:
+            save(model, tokenizer, stage.path / "random")
+            before = bits_per_byte(model, validation, bytes_of)
         history = fit(model, blocks, stack, section, stage)
+        if not work.leads:
+            return stage
         after = bits_per_byte(model, validation, bytes_of)
         save(model, tokenizer, stage.path / "model")
         write_json(stage.path / "history.json", history)
@@ -78,7 +81,7 @@ def finetune(stage: Stage) -> Stage:
     """
     if stage.finished:
         return stage
-    with stage.work() as work:
+    with stage.work(together=True) as work:
         if stage.finished:
             return stage
         section = stage.sft
@@ -97,8 +100,11 @@ def finetune(stage: Stage) -> Stage:
         }
         shown = list({r["lang"]: r for r in reversed(test)}.values())[-GENERATIONS:]
         bytes_of = token_bytes(tokenizer)
-        before, said_before = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
+        if work.leads:
+            before, said_before = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
         history = fit(model, encode_records(train, tokenizer, section.max_length), pad, section, stage)
+        if not work.leads:
+            return stage
         after, said_after = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
         save(model, tokenizer, stage.path / "model")
         write_json(stage.path / "history.json", history)
@@ -272,7 +278,8 @@ def fit(model: CausalLM, data: Dataset | list, collate, section: Optimisation, s
     """Train for `max_steps` with AdamW, from the last complete checkpoint where there is one; returns a row for each step.
 
     Rows: step, learning_rate, loss (nats a labelled token), tokens_per_second (null where a process starts). The model is trained in place;
-    weights after an interrupted and resumed run are those of an uninterrupted one.
+    weights after an interrupted and resumed run are those of an uninterrupted one. Under a launcher each process takes its share of every
+    batch: the weights are those of one process up to rounding, and a row's loss and speed are the first process'.
     """
     folder = stage.path / "checkpoints"
     arguments = TrainingArguments(

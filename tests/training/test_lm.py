@@ -1,9 +1,13 @@
 """Language-model training: a killed run ends with the same weights as an uninterrupted one, the loss covers the output alone, bits per byte
-is the code length of exactly the bytes that are predicted, and what is left out of the mix is not read."""
+is the code length of exactly the bytes that are predicted, two processes train as one does, and what is left out of the mix is not read."""
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,6 +50,46 @@ def weights(stage) -> dict[str, torch.Tensor]:
 
 class Killed(Exception):
     pass
+
+
+LAUNCHED = """
+import sys
+from torch import distributed
+from conan_lib.stages import open_stage
+from small_corpus import small_params
+from tests.training.test_lm import STAGES
+
+for name, run in STAGES.items():
+    stage = open_stage(name, small_params(sys.argv[1], runtime={"save_steps": 1000}))
+    run(stage)
+    distributed.barrier()
+    assert stage.finished
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(finished, tmp_path):
+    sources = {name: open_stage(name, finished) for name in STAGES}
+    root = tmp_path / "artefacts"
+    shutil.copytree(sources["sft"].path.parents[1], root, ignore=shutil.ignore_patterns(*(stage.key for stage in sources.values())))
+    script = tmp_path / "launched.py"
+    script.write_text(LAUNCHED)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    here = Path(__file__).parents[2]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{here}{os.pathsep}{here / 'tests'}",
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    done = subprocess.run([*launch, str(script), str(root)], cwd=here, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    for name, source in sources.items():
+        stage = open_stage(name, small_params(root))
+        for key, tensor in weights(source).items():
+            torch.testing.assert_close(weights(stage)[key], tensor, rtol=1e-3, atol=1e-4)
+        assert stage.results["bits_per_byte"].keys() == source.results["bits_per_byte"].keys()
 
 
 @pytest.mark.parametrize("name", STAGES)
