@@ -59,6 +59,7 @@ def model_card(run: Run, folder: str | None = None, onnx: bool = False) -> str:
         peers=_peers(run),
         languages=_languages(run, rows, text),
         domains=_domains(text),
+        probes=_probes(run),
         sources=_sources(run),
         tasks=run.results(MODEL),
         stages=stages_table(stages).to_dict("records"),
@@ -125,6 +126,18 @@ def _peers(run: Run) -> list[dict]:
     ]
 
 
+def _probes(run: Run) -> list[dict]:
+    """A sentence beside the same with another number, unit or a negation: the mean cosine, and how often a paraphrase is nearer."""
+    if "probes" not in run.stages or not (found := run.file("probes", "probes.json")):
+        return []
+    own = found["models"][MODEL]
+    nearer = {change: with_interval(row) for change, row in own["auc"].items()}
+    return [
+        {"pair": pair, "cosine": with_interval(row), "pairs": found["pairs"][pair], "nearer": nearer.get(pair, "its scale")}
+        for pair, row in own["cosine"].items()
+    ]
+
+
 def _languages(run: Run, rows: list[dict], text: pd.DataFrame) -> list[dict]:
     """Each language's training text, its largest source, and how well its queries find their passage."""
     found = crosslingual_table(rows).to_dict("records") if rows else []
@@ -154,9 +167,10 @@ def _training_text(run: Run) -> pd.DataFrame:
     if not run.finished("data"):
         return pd.DataFrame()
     columns = {"source": field("source"), "lang": field("lang"), "characters": compute.utf8_length(field("text"))}
-    rows = dataset(file).to_table(columns=columns, filter=field("split") == "train").to_pandas()
+    table = dataset(file).to_table(columns=columns, filter=field("split") == "train")
+    rows = table.group_by(["source", "lang"]).aggregate([("characters", "sum")]).to_pandas()
     rows["source"] = rows["source"].str.partition(",")[0]  # "bible, parallel": the same text, verse by verse
-    return rows.pivot_table(index="source", columns="lang", values="characters", aggfunc="sum", fill_value=0)
+    return rows.pivot_table(index="source", columns="lang", values="characters_sum", aggfunc="sum", fill_value=0)
 
 
 def _sources(run: Run) -> list[dict]:

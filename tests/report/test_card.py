@@ -4,6 +4,7 @@ and its metadata carries the scores that were measured, to the digit."""
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -167,6 +168,19 @@ def test_prompts_are_those_of_the_model_and_onnx_is_named_where_it_is(copied):
     text = card(folder="given-away", onnx=True)
     assert '`query` is "find: ".' in text and "No prompts" not in text
     assert 'SentenceTransformer("given-away")' in text and "given-away/onnx/model.onnx" in text
+
+
+def test_probes_take_the_place_of_a_guess(copied):
+    run = Run.open(FILE)
+    assert "Likely to be badly told apart" in model_card(replace(run, stages={n: s for n, s in run.stages.items() if n != "probes"}))
+    holder = run.stages["teacher"]  # any finished stage can hold the file
+    value, chance = {"value": 0.9151, "low": 0.9, "high": 0.93}, {"value": 0.0292, "low": 0.01, "high": 0.05}
+    families = ("number", "unit", "negation", "paraphrase", "unrelated")
+    own = {"cosine": dict.fromkeys(families, value), "auc": dict.fromkeys(families[:3], chance)}
+    (holder.path / "probes.json").write_text(json.dumps({"pairs": dict.fromkeys(families, 1350), "models": {"supervised": own}}))
+    text = model_card(replace(run, stages=run.stages | {"probes": holder}))
+    assert "| number | 1,350 | 0.915 [0.900, 0.930] | 0.029 [0.010, 0.050] |" in text and "| unrelated | 1,350 | 0.915" in text
+    assert "Likely" not in text and holder.key in text
 
 
 def test_what_is_missing_is_named(fake_run):
