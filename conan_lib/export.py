@@ -35,17 +35,20 @@ def export_model(params_file: str | Path, folder: Path, onnx: bool = False) -> P
         raise UserError(f"{params_file}: {missing}: run `conan-lib run {params_file} --to {MODEL}` first")
     if not (model / "modules.json").is_file():
         raise UserError(f"{model}: no model here (modules.json is missing): remove {model.parent} and run the stage again")
+    target = folder.resolve()
+    if target == Path.cwd():
+        raise UserError(f"{folder}: is the working directory, which cannot be replaced: name a folder in it")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not an empty folder: choose another, or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        made = Path(scratch) / folder.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        made = Path(scratch) / target.name
         shutil.copytree(model, made)
         settings = made / "tokenizer_config.json"
         kept = {name: value for name, value in json.loads(settings.read_text(encoding="utf-8")).items() if name not in OF_THIS_MACHINE}
         write_json(settings, kept)
         if onnx:
             export_onnx(made, made / "onnx" / "model.onnx")
-        (made / "README.md").write_text(model_card(run, folder.name, onnx), encoding="utf-8")
-        made.replace(folder)
+        (made / "README.md").write_text(model_card(run, target.name, onnx), encoding="utf-8")
+        made.replace(target)
     return folder

@@ -36,6 +36,8 @@ BAD_CALLS = {
     "status of a missing file": ("status", "nothing.yaml"),
     "plan of a missing file": ("plan", "nothing.yaml"),
     "report of a missing file": ("report", "nothing.yaml"),
+    "export of an unfinished run": ("export", FILE, "new"),
+    "export to nowhere": ("export", FILE),
 }
 
 

@@ -178,12 +178,16 @@ def test_a_failure_leaves_nothing_behind(run, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_empty_folder_is_taken_and_the_card_is_alone_with_what_there_is(run, tmp_path, conan):
+def test_an_empty_folder_is_taken_and_a_missing_one_made(run, tmp_path, conan, monkeypatch):
     (tmp_path / "model").mkdir()
-    code, out, err = conan("export", run.file, tmp_path / "model")
-    assert (code, err) == (0, "") and re.search(r"model: 10 files, \d+\.\d MB", out)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = conan("export", run.file, "model")
+    assert code == 0 and "conan-lib" not in err
+    code, out, _ = conan("export", run.file, tmp_path / "other" / "model")
+    assert code == 0 and re.search(r"model: 10 files, \d+\.\d MB", out)
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {path.name for path in (tmp_path / "other" / "model").iterdir()}
     assert not (tmp_path / "model" / "onnx").exists() and "onnx" not in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "other"}
 
 
 def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, conan, monkeypatch):
@@ -193,10 +197,13 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, conan, monkeypat
     plain.write_text("mine")
     fresh = tmp_path / "fresh.yaml"
     fresh.write_text(run.file.read_text().replace("max_length: 32", "max_length: 31"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setitem(sys.modules, "onnxscript", None)  # as if it were not installed
     before = set(tmp_path.rglob("*"))
     for arguments, words in (
         ((run.file, full), "full: exists and is not an empty folder"),
+        ((run.file, "."), ".: is the working directory"),
         ((run.file, plain), "file: exists and is not an empty folder"),
         ((fresh, tmp_path / "new"), "stage supervised is new"),
         ((run.file, tmp_path / "new", "--onnx"), "package onnxscript is not installed: pip install 'conan-lib[onnx]'"),

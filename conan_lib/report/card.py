@@ -133,7 +133,7 @@ def _probes(run: Run) -> list[dict]:
     own = found["models"][MODEL]
     nearer = {change: with_interval(row) for change, row in own["auc"].items()}
     return [
-        {"pair": pair, "cosine": with_interval(row), "pairs": found["pairs"][pair], "nearer": nearer.get(pair, "its scale")}
+        {"pair": pair, "cosine": with_interval(row), "pairs": found["pairs"][pair], "nearer": nearer.get(pair, "reference")}
         for pair, row in own["cosine"].items()
     ]
 
