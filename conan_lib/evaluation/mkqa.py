@@ -1,0 +1,213 @@
+"""Stage mkqa: MKQA by the paper's protocol. A passage counts as relevant if it holds an answer string.
+
+Not mteb's task MKQARetrieval, which has relevance judgements and passages of its own: its numbers never stand beside these. R@k is that of
+RocketQA and the paper's table: the share of questions with at least one hit among the k nearest passages (trec_eval's success_k), not the
+share of the relevant passages that are found.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from conan_lib.artefacts import write_json
+from conan_lib.data import records
+from conan_lib.errors import UserError
+from conan_lib.evaluation.encoder import own_encoder
+from conan_lib.evaluation.mkqa_data import Benchmark, Question, digest, load_benchmark
+from conan_lib.evaluation.mkqa_index import WHOLE, encode_shards, matches, search
+from conan_lib.evaluation.mkqa_match import AnswerIndex, tokens
+from conan_lib.evaluation.statistics import bootstrap_interval
+from conan_lib.stages import Stage, project_root
+
+MODEL = "supervised"
+MEAN = "mean"
+"""The language of rows that average the languages."""
+METRICS = ("answer_recall_at_20", "answer_recall_at_100", "answer_ndcg_at_10")
+"""Names of their own: mteb's recall_at_k and ndcg_at_k mean something else."""
+COLUMNS = (*METRICS, "relevant", *(f"chance {metric}" for metric in METRICS[:2]))
+QUESTIONS = pa.schema(
+    [
+        *records.schema("id lang question", lists="answers"),
+        *(pa.field(name, pa.float64()) for name in COLUMNS),
+    ]
+)
+
+
+def evaluate_mkqa(stage: Stage) -> Stage:
+    """Encode the corpus, search it with every question, and judge what is found by its answer strings.
+
+    Writes shards/ (see mkqa_index), retrieved.npz (rows and scores of the passages found), questions.parquet (values of single questions)
+    and scores.json (by language, with intervals over questions and what a random ranking would give). Killed and run again, it goes on with
+    the first missing shard; the processes of one launch share the shards.
+
+    Raises:
+        UserError: no hub, a mistake in the files or files that have changed, or no passage answers any question.
+    """
+    params = stage.mkqa
+    _unchanged(stage)
+    if stage.finished:
+        return stage
+    with stage.work(together=True) as work:
+        if stage.finished:
+            return stage
+        torch.set_num_threads(stage.runtime.threads)
+        benchmark = load_benchmark(params, stage.tasks.split, stage.inputs["data"], project_root())
+        if work.leads and "digest" in benchmark.facts:
+            write_json(stage.path / "digest.json", benchmark.facts["digest"])
+        checkpoint = stage.inputs[MODEL]
+        encoder = own_encoder(
+            MODEL, checkpoint.path / "model", checkpoint.key, stage.tasks.max_length, params.batch_size, _device(stage.runtime.device), []
+        )
+        questions = [question for question in benchmark.questions if any(tokens(answer, params.match) for answer in question.answers)]
+        accepted = list(dict.fromkeys(question.answers for question in questions))  # the same in every language: judged once
+        shards = stage.path / "shards"
+        encode_shards(shards, benchmark, encoder.raw, AnswerIndex(accepted, params.match), params)
+        if not work.leads:
+            return stage
+        number = {answers: place for place, answers in enumerate(accepted)}
+        asked = np.array([number[question.answers] for question in questions])
+        queries = encoder.raw([question.text for question in questions])
+        scores, rows = search(shards, queries, params.top_k, stage.runtime.threads)
+        passages = json.loads((shards / WHOLE).read_text(encoding="utf-8"))["passages"]
+        hits, relevant = judge(rows, asked, matches(shards), passages)
+        # the embedded leads were not made for these questions: what none of them answers is left out
+        kept = np.flatnonzero(relevant) if params.source == "embedded" else np.arange(len(asked))
+        if not relevant.any():
+            raise UserError(f"mkqa: no passage of {benchmark.name} holds an answer to any of its {len(asked)} questions")
+        np.savez(stage.path / "retrieved.npz", rows=rows[kept].astype(np.int32), scores=scores[kept])
+        table = _values([questions[place] for place in kept], hits[kept], relevant[kept], passages, params.ideal)
+        records.write(stage.path / "questions.parquet", table, QUESTIONS)
+        found = summarise(table, stage.tasks.bootstrap, stage.tasks.seed)
+        write_json(stage.path / "scores.json", found)
+        work.commit(_results(stage, benchmark, passages, found))
+    return stage
+
+
+def judge(rows: np.ndarray, asked: np.ndarray, pairs: np.ndarray, passages: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the passages found are relevant, and how many are in the whole corpus.
+
+    Args:
+        rows: passages found for each question, shape (Q, K).
+        asked: each question's row in the list of distinct answers, shape (Q,).
+        pairs: (answers, passage) of every match, shape (M, 2).
+        passages: in the corpus.
+
+    Returns:
+        hits, bool, shape (Q, K); relevant, shape (Q,).
+    """
+    hits = np.isin(asked[:, None].astype(np.int64) * passages + rows, pairs[:, 0].astype(np.int64) * passages + pairs[:, 1])
+    return hits, np.bincount(pairs[:, 0], minlength=asked.max() + 1)[asked]
+
+
+def success_at(hits: np.ndarray, k: int) -> np.ndarray:
+    """1 where one of the first k passages is a hit, else 0; shape (Q,)."""
+    return hits[:, :k].any(1).astype(np.float64)
+
+
+def ndcg_at(hits: np.ndarray, relevant: np.ndarray, k: int = 10) -> np.ndarray:
+    """Discounted gain of the hits among the first k over that of an ideal ranking, which begins with min(k, relevant) hits.
+
+    Args:
+        hits: bool, shape (Q, K), best first.
+        relevant: passages that a ranking could show, shape (Q,).
+
+    Returns:
+        Shape (Q,); 0 where nothing is relevant.
+    """
+    discounts = 1 / np.log2(np.arange(2, k + 2))
+    ideal = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(relevant, k)]
+    gain = hits[:, :k] @ discounts[: hits.shape[1]]
+    return np.divide(gain, ideal, out=np.zeros(len(hits)), where=ideal > 0)
+
+
+def chance_success_at(relevant: np.ndarray, passages: int, k: int) -> np.ndarray:
+    """Expected `success_at` of a random ranking: 1 - C(N - m, k) / C(N, k)."""
+    left = passages - np.arange(min(k, passages))
+    return 1 - np.prod(np.clip(left - relevant[:, None], 0, None) / left, axis=1)
+
+
+def summarise(rows: Sequence[dict], resamples: int, seed: int) -> list[dict]:
+    """Each language's mean of each metric, and the mean of the languages; intervals resample questions, in all languages together.
+
+    Args:
+        rows: of questions.parquet.
+
+    Returns:
+        Rows {language, metric, value, low, high, n, chance}; chance is a random ranking's, null for nDCG.
+    """
+    languages = list(dict.fromkeys(row["lang"] for row in rows))
+    found = []
+    for metric in METRICS:
+        means, chances, weighted, clusters = [], [], [], []
+        for lang in languages:
+            own = [row for row in rows if row["lang"] == lang]
+            values = [row[metric] for row in own]
+            means.append(float(np.mean(values)))
+            chances.append(float(np.mean([row[f"chance {metric}"] for row in own])) if f"chance {metric}" in COLUMNS else None)
+            weighted += [value * len(rows) / len(languages) / len(own) for value in values]
+            clusters += [row["id"] for row in own]
+            found.append(_row(lang, metric, means[-1], bootstrap_interval(values, resamples, seed), len(own), chances[-1]))
+        interval = bootstrap_interval(weighted, resamples, seed, clusters)
+        found.append(_row(MEAN, metric, float(np.mean(means)), interval, len(rows), None if None in chances else float(np.mean(chances))))
+    return found
+
+
+def _row(language: str, metric: str, value: float, interval: tuple[float, float], n: int, chance: float | None) -> dict:
+    return {"language": language, "metric": metric, "value": value, "low": interval[0], "high": interval[1], "n": n, "chance": chance}
+
+
+def _values(questions: Sequence[Question], hits: np.ndarray, relevant: np.ndarray, passages: int, ideal: str) -> list[dict]:
+    """Rows of questions.parquet."""
+    values = (
+        success_at(hits, 20),
+        success_at(hits, 100),
+        ndcg_at(hits, relevant if ideal == "corpus" else hits.sum(1)),
+        relevant.astype(np.float64),
+        *(chance_success_at(relevant, passages, k) for k in (20, 100)),
+    )
+    return [
+        {"id": question.id, "lang": question.lang, "question": question.text, "answers": list(question.answers)}
+        | {name: float(column[row]) for name, column in zip(COLUMNS, values, strict=True)}
+        for row, question in enumerate(questions)
+    ]
+
+
+def _results(stage: Stage, benchmark: Benchmark, passages: int, found: list[dict]) -> dict:
+    return {
+        "protocol": "a passage that holds an answer string is relevant",
+        "benchmark": benchmark.name,
+        "source": stage.mkqa.source,
+        "model": MODEL,
+        "max_length": stage.tasks.max_length,
+        "passages": passages,
+        "questions_asked": len(benchmark.questions),
+        "questions_scored": next(row["n"] for row in found if row["language"] == MEAN),
+        **benchmark.facts,
+        **{row["metric"]: {key: row[key] for key in ("value", "low", "high", "chance")} for row in found if row["language"] == MEAN},
+    }
+
+
+def _device(name: str) -> str:
+    """Each process of a launch takes a GPU of its own."""
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if rank and name != "cpu" and torch.cuda.is_available() else name
+
+
+def _unchanged(stage: Stage) -> None:
+    """A key holds the name of a user's folder, not its content.
+
+    Raises:
+        UserError: the files are not those that this artefact was begun with.
+    """
+    begun = stage.path / "digest.json"
+    if stage.mkqa.source != "files" or not begun.is_file():
+        return
+    folder = project_root() / stage.mkqa.folder
+    if not (folder / "corpus.jsonl").is_file() or not (folder / "questions.jsonl").is_file():
+        return  # load_benchmark says so, unless the result is there already
+    if begun.read_text(encoding="utf-8") != f'"{digest(folder)}"':
+        raise UserError(f"mkqa.folder: {folder} has changed since stage mkqa ({stage.key}) was begun: delete {stage.path}, or name another")
