@@ -1,8 +1,6 @@
 """Stage mkqa: MKQA by the paper's protocol. A passage counts as relevant if it holds an answer string.
 
-Not mteb's task MKQARetrieval, which has relevance judgements and passages of its own: its numbers never stand beside these. R@k is that of
-RocketQA and the paper's table: the share of questions with at least one hit among the k nearest passages (trec_eval's success_k), not the
-share of the relevant passages that are found.
+Not mteb's task MKQARetrieval, which has relevance judgements and passages of its own: its numbers never share a column with these.
 """
 
 import json
@@ -20,21 +18,12 @@ from conan_lib.evaluation.encoder import own_encoder
 from conan_lib.evaluation.mkqa_data import Benchmark, Question, digest, load_benchmark
 from conan_lib.evaluation.mkqa_index import WHOLE, encode_shards, matches, search
 from conan_lib.evaluation.mkqa_match import AnswerIndex, tokens
-from conan_lib.evaluation.statistics import bootstrap_interval
+from conan_lib.evaluation.mkqa_metrics import MEAN, METRICS, chance_success_at, judge, ndcg_at, success_at, summarise
 from conan_lib.stages import Stage, project_root
 
 MODEL = "supervised"
-MEAN = "mean"
-"""The language of rows that average the languages."""
-METRICS = ("answer_recall_at_20", "answer_recall_at_100", "answer_ndcg_at_10")
-"""Names of their own: mteb's recall_at_k and ndcg_at_k mean something else."""
 COLUMNS = (*METRICS, "relevant", *(f"chance {metric}" for metric in METRICS[:2]))
-QUESTIONS = pa.schema(
-    [
-        *records.schema("id lang question", lists="answers"),
-        *(pa.field(name, pa.float64()) for name in COLUMNS),
-    ]
-)
+QUESTIONS = pa.schema([*records.schema("id lang question", lists="answers"), *(pa.field(name, pa.float64()) for name in COLUMNS)])
 
 
 def evaluate_mkqa(stage: Stage) -> Stage:
@@ -51,18 +40,22 @@ def evaluate_mkqa(stage: Stage) -> Stage:
     _unchanged(stage)
     if stage.finished:
         return stage
+    benchmark = load_benchmark(
+        params, stage.tasks.split, stage.inputs["data"], project_root()
+    )  # a mistake shows before anything is written
+    questions = [question for question in benchmark.questions if any(tokens(answer, params.match) for answer in question.answers)]
+    if not questions:
+        raise UserError(f"mkqa: none of the {len(benchmark.questions)} questions of {benchmark.name} has an answer")
     with stage.work(together=True) as work:
         if stage.finished:
             return stage
         torch.set_num_threads(stage.runtime.threads)
-        benchmark = load_benchmark(params, stage.tasks.split, stage.inputs["data"], project_root())
         if work.leads and "digest" in benchmark.facts:
             write_json(stage.path / "digest.json", benchmark.facts["digest"])
         checkpoint = stage.inputs[MODEL]
         encoder = own_encoder(
             MODEL, checkpoint.path / "model", checkpoint.key, stage.tasks.max_length, params.batch_size, _device(stage.runtime.device), []
         )
-        questions = [question for question in benchmark.questions if any(tokens(answer, params.match) for answer in question.answers)]
         accepted = list(dict.fromkeys(question.answers for question in questions))  # the same in every language: judged once
         shards = stage.path / "shards"
         encode_shards(shards, benchmark, encoder.raw, AnswerIndex(accepted, params.match), params)
@@ -85,79 +78,6 @@ def evaluate_mkqa(stage: Stage) -> Stage:
         write_json(stage.path / "scores.json", found)
         work.commit(_results(stage, benchmark, passages, found))
     return stage
-
-
-def judge(rows: np.ndarray, asked: np.ndarray, pairs: np.ndarray, passages: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the passages found are relevant, and how many are in the whole corpus.
-
-    Args:
-        rows: passages found for each question, shape (Q, K).
-        asked: each question's row in the list of distinct answers, shape (Q,).
-        pairs: (answers, passage) of every match, shape (M, 2).
-        passages: in the corpus.
-
-    Returns:
-        hits, bool, shape (Q, K); relevant, shape (Q,).
-    """
-    hits = np.isin(asked[:, None].astype(np.int64) * passages + rows, pairs[:, 0].astype(np.int64) * passages + pairs[:, 1])
-    return hits, np.bincount(pairs[:, 0], minlength=asked.max() + 1)[asked]
-
-
-def success_at(hits: np.ndarray, k: int) -> np.ndarray:
-    """1 where one of the first k passages is a hit, else 0; shape (Q,)."""
-    return hits[:, :k].any(1).astype(np.float64)
-
-
-def ndcg_at(hits: np.ndarray, relevant: np.ndarray, k: int = 10) -> np.ndarray:
-    """Discounted gain of the hits among the first k over that of an ideal ranking, which begins with min(k, relevant) hits.
-
-    Args:
-        hits: bool, shape (Q, K), best first.
-        relevant: passages that a ranking could show, shape (Q,).
-
-    Returns:
-        Shape (Q,); 0 where nothing is relevant.
-    """
-    discounts = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(relevant, k)]
-    gain = hits[:, :k] @ discounts[: hits.shape[1]]
-    return np.divide(gain, ideal, out=np.zeros(len(hits)), where=ideal > 0)
-
-
-def chance_success_at(relevant: np.ndarray, passages: int, k: int) -> np.ndarray:
-    """Expected `success_at` of a random ranking: 1 - C(N - m, k) / C(N, k)."""
-    left = passages - np.arange(min(k, passages))
-    return 1 - np.prod(np.clip(left - relevant[:, None], 0, None) / left, axis=1)
-
-
-def summarise(rows: Sequence[dict], resamples: int, seed: int) -> list[dict]:
-    """Each language's mean of each metric, and the mean of the languages; intervals resample questions, in all languages together.
-
-    Args:
-        rows: of questions.parquet.
-
-    Returns:
-        Rows {language, metric, value, low, high, n, chance}; chance is a random ranking's, null for nDCG.
-    """
-    languages = list(dict.fromkeys(row["lang"] for row in rows))
-    found = []
-    for metric in METRICS:
-        means, chances, weighted, clusters = [], [], [], []
-        for lang in languages:
-            own = [row for row in rows if row["lang"] == lang]
-            values = [row[metric] for row in own]
-            means.append(float(np.mean(values)))
-            chances.append(float(np.mean([row[f"chance {metric}"] for row in own])) if f"chance {metric}" in COLUMNS else None)
-            weighted += [value * len(rows) / len(languages) / len(own) for value in values]
-            clusters += [row["id"] for row in own]
-            found.append(_row(lang, metric, means[-1], bootstrap_interval(values, resamples, seed), len(own), chances[-1]))
-        interval = bootstrap_interval(weighted, resamples, seed, clusters)
-        found.append(_row(MEAN, metric, float(np.mean(means)), interval, len(rows), None if None in chances else float(np.mean(chances))))
-    return found
-
-
-def _row(language: str, metric: str, value: float, interval: tuple[float, float], n: int, chance: float | None) -> dict:
-    return {"language": language, "metric": metric, "value": value, "low": interval[0], "high": interval[1], "n": n, "chance": chance}
 
 
 def _values(questions: Sequence[Question], hits: np.ndarray, relevant: np.ndarray, passages: int, ideal: str) -> list[dict]:

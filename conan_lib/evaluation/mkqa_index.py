@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from conan_lib.artefacts import held, write_json
+from conan_lib.errors import UserError
 from conan_lib.evaluation.mkqa_data import Benchmark, Passage
 from conan_lib.evaluation.mkqa_match import AnswerIndex, plain
 from conan_lib.params.mkqa import MkqaParams
@@ -33,6 +34,9 @@ def encode_shards(
         folder: of the shards; made here.
         encode: texts to unit vectors, shape (N, D).
         answers: which question a passage answers.
+
+    Raises:
+        UserError: no passages, or a mistake in one of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wait = False  # the first time through, shards that others hold are left to them; the second time, waited for
@@ -49,6 +53,8 @@ def encode_shards(
                         if ours and not paths[-1].is_file():
                             _encode_shard(paths[-1], block, passages - len(block), encode, answers, params)
                 progress.update(len(block))
+        if not paths:
+            raise UserError(f"mkqa: {benchmark.name} has no passages")
         if all(path.is_file() for path in paths):
             write_json(folder / WHOLE, {"passages": passages, "shards": len(paths)})
         wait = True

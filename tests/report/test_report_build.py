@@ -138,7 +138,7 @@ def test_model_card_names_sizes_results_and_limits(report):
 
 
 def test_the_models_own_card_is_copied(fake_run):
-    file = fake_run(*list(GRAPH)[:-3])
+    file = fake_run(*list(GRAPH)[:-4])
     readme = open_stage("supervised", file).path / "model" / "README.md"
     readme.parent.mkdir()
     readme.write_text("# Own card\n")
