@@ -28,8 +28,9 @@ def blocks(run: Run) -> list[Block]:
     return [
         Text(
             "MKQA has two protocols that give different numbers. The paper's: a passage is relevant if it holds an answer string, and "
-            "R@k is the share of questions with at least one such passage among the k nearest. The mteb package's task MKQARetrieval: relevance "
-            "judgements and passages of its own. They stand in columns of their own, as does the paper's protocol on other data."
+            "R@k is the share of questions with at least one such passage among the k nearest. The mteb package's task "
+            "MKQARetrieval: relevance judgements and passages of its own. They stand in columns of their own, as does the paper's "
+            "protocol on other data."
         ),
         _paper_table(run),
         _languages(run),

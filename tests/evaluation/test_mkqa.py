@@ -25,7 +25,7 @@ from conan_lib.evaluation.mkqa_match import AnswerIndex, tokens
 from conan_lib.evaluation.mkqa_metrics import METRICS, chance_success_at, judge, ndcg_at, success_at, summarise
 from conan_lib.params.mkqa import MkqaParams
 
-WORDS = "red blue green gold iron wood stone salt fire snow".split()
+WORDS = ["red", "blue", "green", "gold", "iron", "wood", "stone", "salt", "fire", "snow"]
 
 
 def holds(passage: str, *answers: str, match: str = "tokens") -> bool:
@@ -306,7 +306,7 @@ def test_a_mistake_in_the_files_is_one_line(opened, tmp_path, corpus, questions,
 
 def test_a_missing_folder_is_one_line_and_writes_nothing(opened, tmp_path):
     stage = opened(str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="corpus.jsonl: no such file; mkqa.folder needs"):
+    with pytest.raises(UserError, match=r"corpus\.jsonl: no such file; mkqa\.folder needs"):
         evaluate_mkqa(stage)
     assert stage.status == "new"
 
