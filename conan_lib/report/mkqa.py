@@ -20,6 +20,8 @@ PAPER = "MKQA over NQ, answer match"
 """Header of every column of the paper's protocol on the paper's data."""
 MTEB_TASK, MTEB_METRIC = "MKQARetrieval", "ndcg_at_10"
 MTEB = "mteb's MKQARetrieval, its own judgements"
+NO_HUB = "not run: needs the hub"
+HOW = "With a hub: `conan-lib train mkqa params/paper.yaml` for ours by the paper's protocol"
 NAMES = dict(zip(METRICS, ("R@20", "R@100", "nDCG@10"), strict=True))
 
 
@@ -65,14 +67,14 @@ def _measured(run: Run, source: str) -> dict[str, dict[str, float]]:
 def _why_not(run: Run) -> str:
     if run.params.mkqa.source == "hub":
         return run.unfinished("mkqa") or "not in this run"
-    return "not run: needs the hub (mkqa.source: hub, as in params/paper.yaml; conan-lib train mkqa)"
+    return NO_HUB
 
 
 def _paper_table(run: Run) -> Table:
     own = _measured(run, "hub").get(MEAN)
     frame = pd.DataFrame(MKQA.rows, columns=list(MKQA.columns), dtype=object)
     frame.loc[len(frame)] = [f"ours, {run.params.tier}", *(own[metric] if own else _why_not(run) for metric in METRICS)]
-    return Table("paper_mkqa", f"{MKQA.title} ({MKQA.place}). {MKQA.note}", frame, ("paper", run.key("mkqa")), "not published")
+    return Table("paper_mkqa", f"{MKQA.title} ({MKQA.place}). {MKQA.note} {HOW}.", frame, ("paper", run.key("mkqa")), "not published")
 
 
 def _languages(run: Run) -> Table:
@@ -91,13 +93,14 @@ def _languages(run: Run) -> Table:
                 f"{PAPER}: R@20, Conan-v2": conan,
                 f"{PAPER}: R@20, M3": m3,
                 f"{PAPER}: R@20, ours": own[code][METRICS[0]] if code in own else _why_not(run),
-                f"{MTEB}: nDCG@10, ours": mteb.get(code, "not run: needs the hub (tasks.suite: MKQA)"),
+                f"{MTEB}: nDCG@10, ours": mteb.get(code, NO_HUB),
                 "bible-clr, another task: R@10, ours": round(100 * verse["value"], 1)
                 if verse
                 else run.unfinished("evaluate") or "not in this run",
             }
         )
-    caption = "MKQA by language, in percent. Other protocols and other tasks have columns of their own: compare columns of one name only."
+    caption = "MKQA by language, in percent. Other protocols and other tasks have columns of their own: compare columns of one name only. "
+    caption += f"{HOW}, tasks.suite: MKQA for mteb's."
     return Table("paper_mkqa_languages", caption, pd.DataFrame(rows), ("paper", run.key("mkqa"), run.key("evaluate")))
 
 
