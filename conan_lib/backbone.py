@@ -15,7 +15,7 @@ from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, set_seed
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase, set_seed
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from conan_lib.artefacts import write_json
@@ -163,6 +163,13 @@ def parameter_audit(backbone: BackboneParams, vocab_size: int) -> dict[str, int]
 def count_parameters(backbone: BackboneParams, vocab_size: int) -> int:
     """All parameters, each once (C12: the paper's sizes give 1,499,205,120)."""
     return sum(parameter_audit(backbone, vocab_size).values())
+
+
+def linear_layers(backbone: BackboneParams) -> list[str]:
+    """The dotted names of the encoder's linear layers, asked of a model without storage."""
+    with torch.device("meta"):
+        model = LlamaModel(configuration(backbone, vocab_size=8))
+    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
 
 
 def flops_per_token(backbone: BackboneParams, vocab_size: int, length: int) -> int:

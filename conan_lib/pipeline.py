@@ -121,7 +121,7 @@ def check(params: Params, steps: list[Step]) -> None:
     """Everything that can be known before the first kernel starts.
 
     Raises:
-        UserError: a notebook, a data package, the hub or an input outside the selection is missing.
+        UserError: a notebook, a data package, the hub or an input outside the selection is missing, or lora.targets name no layer.
     """
     for step in steps:
         if not step.source.is_file():
@@ -134,7 +134,26 @@ def check(params: Params, steps: list[Step]) -> None:
                     raise UserError(
                         f"{step.notebook}: stage {stage.name} needs {name} ({other.key}), which is {other.status}: run it first"
                     )
+    check_lora(params)
     check_sources(params, {stage.name for step in steps for stage in step.stages if not stage.finished})
+
+
+def check_lora(params: Params) -> None:
+    """Whether every name in lora.targets is the end of a layer's name, as peft reads it; peft itself accepts a list with one right name.
+
+    Raises:
+        UserError: a name is not.
+    """
+    for section in ("weak", "supervised"):
+        lora = getattr(params, section).lora
+        if lora is None:
+            continue
+        from conan_lib.backbone import linear_layers
+
+        layers = linear_layers(params.backbone)
+        if wrong := [target for target in lora.targets if not any(f".{layer}".endswith(f".{target}") for layer in layers)]:
+            known = ", ".join(dict.fromkeys(layer.rpartition(".")[2] for layer in layers))
+            raise UserError(f"{section}.lora.targets: {', '.join(wrong)}: no layer of the backbone is called so: choose from {known}")
 
 
 def check_sources(params: Params, todo: set[str]) -> None:

@@ -141,7 +141,7 @@ def contrastive_loss(stage: Stage) -> Figure:
 
 
 def negatives(stage: Stage) -> Figure:
-    """Dynamic hard negatives: mean cosine of the negatives in use, and how many were swapped, over steps."""
+    """Dynamic hard negatives: mean cosine of the negatives in use by task, and how many were swapped, over steps."""
     rows = series(stage, "negatives.json")
     if not rows:
         raise UserError(
@@ -151,7 +151,10 @@ def negatives(stage: Stage) -> Figure:
     with style():
         figure = Figure(figsize=(8.4, 2.9))
         scores, swaps = figure.subplots(1, 2)
-        scores.plot(steps, [row["mean_score"] for row in rows], marker="o", markersize=3)
+        for task in sorted({row.get("task", "all tasks") for row in rows}):  # their negatives differ in kind
+            own = [row for row in rows if (row.get("task", "all tasks")) == task]
+            scores.plot([row["step"] for row in own], [row["mean_score"] for row in own], marker="o", markersize=3, label=task)
+        scores.legend()
         scores.set(title="how hard the negatives are", xlabel="optimiser step", ylabel="mean cosine with the anchor")
         width = 0.8 * min(np.diff(steps), default=1)
         swaps.bar(steps, [row["swaps"] for row in rows], width=width, color=PALETTE[1], label="swaps since the last row")
