@@ -28,7 +28,7 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "04_sft": ("sft",),
     "05_weak": ("teacher", "weak"),
     "06_supervised": ("mine", "supervised"),
-    "07_eval": ("peers", "evaluate"),
+    "07_eval": ("peers", "evaluate", "mkqa"),
     "08_clr_umap": ("supervised_no_clr", "mix"),
 }
 """Notebook -> the stages that it runs, in order."""
@@ -45,6 +45,7 @@ FUNCTIONS: dict[str, str] = {
     "supervised_no_clr": "conan_lib.training.contrastive:train_supervised",
     "peers": "conan_lib.evaluation.peers:evaluate_peers",
     "evaluate": "conan_lib.evaluation.run:evaluate",
+    "mkqa": "conan_lib.evaluation.mkqa:evaluate_mkqa",
     "mix": "conan_lib.evaluation.mixing:mix",
     "score": "conan_lib.evaluation.checkpoint:score_checkpoint",
 }
@@ -163,7 +164,8 @@ def check_sources(params: Params, todo: set[str]) -> None:
     """
     if "data" in todo and params.data.source == "embedded":
         _check_data_packages(project_root() / "requirements-data.txt")
-    if ("data" in todo and params.data.source == "hub") or (todo & {"peers", "evaluate", "score"} and params.tasks.suite != "embedded"):
+    suite = todo & {"peers", "evaluate", "score"} and params.tasks.suite != "embedded"
+    if ("data" in todo and params.data.source == "hub") or suite or ("mkqa" in todo and params.mkqa.source == "hub"):
         _check_hub()
 
 
@@ -188,7 +190,7 @@ def _check_hub() -> None:
     except Exception as error:  # the client raises whatever its transport raises
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"data.source hub or tasks.suite: the hub is not reachable ({reason}): connect, or set data.source and tasks.suite to embedded"
+            f"data.source hub, mkqa.source hub or tasks.suite: the hub is not reachable ({reason}): connect, or set them to embedded"
         ) from None
 
 
@@ -317,7 +319,7 @@ def kernel_environment(params: Params) -> dict[str, str]:
 
     The MALLOC settings keep freed memory in the process instead of giving it back and faulting it in anew: CPU training 1.2 times as fast.
     """
-    local = params.data.source == "embedded" and params.tasks.suite == "embedded"
+    local = params.data.source == "embedded" and params.tasks.suite == "embedded" and params.mkqa.source != "hub"
     return {
         **os.environ,
         "OMP_NUM_THREADS": str(params.runtime.threads),

@@ -2,7 +2,7 @@
 
 data -> tokenizer -> pretrain -> sft -> weak -> mine -> supervised -> evaluate
   \\-> teacher ------------------------^         (again without CLR) -> mix
-  \\-> peers                                                      \\-> score
+  \\-> peers                                                      \\-> mkqa, score
 """
 
 from dataclasses import dataclass, field
@@ -35,6 +35,7 @@ GRAPH: dict[str, Spec] = {
     "supervised_no_clr": Spec(1, ("supervised",), ("data", "weak", "mine")),
     "peers": Spec(1, ("tasks", "peers"), ("data",)),
     "evaluate": Spec(1, ("tasks", "evaluation"), ("data", "pretrain", "sft", "weak", "supervised")),
+    "mkqa": Spec(1, ("tasks", "mkqa"), ("data", "supervised")),
     "mix": Spec(1, ("mixing",), ("data", "supervised", "supervised_no_clr")),
 }
 BESIDE: dict[str, Spec] = {"score": Spec(1, ("tasks",), ("data", "supervised"))}

@@ -25,6 +25,7 @@ def changed(section: str) -> Params:
         "tasks": {"split": "dev"},
         "peers": {"models": ("bm25",)},
         "evaluation": {"dims": (8,)},
+        "mkqa": {"match": "squad"},
         "mixing": {"neighbours": 3},
         "translate": {"seed": 3},
     }.get(section, {"learning_rate": 0.123})
