@@ -1,6 +1,6 @@
 """The graph of stages: which sections of the parameters each one hashes, and which stages it is made from.
 
-data -> tokenizer -> pretrain -> sft -> weak -> mine -> supervised -> evaluate
+data -> tokenizer -> pretrain -> sft -> weak -> mine -> supervised -> evaluate, probes
   \\-> teacher ------------------------^         (again without CLR) -> mix
   \\-> peers                                                      \\-> score
 """
@@ -35,6 +35,7 @@ GRAPH: dict[str, Spec] = {
     "supervised_no_clr": Spec(1, ("supervised",), ("data", "weak", "mine")),
     "peers": Spec(1, ("tasks", "peers"), ("data",)),
     "evaluate": Spec(1, ("tasks", "evaluation"), ("data", "pretrain", "sft", "weak", "supervised")),
+    "probes": Spec(1, ("probes",), ("data", "pretrain", "sft", "weak", "supervised")),
     "mix": Spec(1, ("mixing",), ("data", "supervised", "supervised_no_clr")),
 }
 BESIDE: dict[str, Spec] = {"score": Spec(1, ("tasks",), ("data", "supervised"))}
