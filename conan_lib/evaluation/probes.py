@@ -33,6 +33,8 @@ CHANGED = ("number", "unit", "negation")
 FAMILIES = (*CHANGED, "paraphrase", "unrelated")
 GAPS = {"difference": lambda a, b: abs(a - b), "log ratio": lambda a, b: abs(log(a / b))}
 """The gap between two numbers."""
+BATCH = 128
+"""Texts that are encoded at once; all are short."""
 DECIMALS = 6
 """Cosines are rounded to so many before they are ranked: below lies float32's noise, and a constant must stay a constant."""
 
@@ -57,7 +59,7 @@ def probe(stage: Stage) -> Stage:
             model = load_sentence_transformer(stage.inputs[source].path / folder, params.max_length, stage.runtime.device)
             cut = sum(len(tokens) > params.max_length for tokens in model.tokenizer(texts)["input_ids"])  # all have one tokenizer
             cosines[name] = _cosines(
-                lambda t, model=model: model.encode(t, normalize_embeddings=True, show_progress_bar=False), texts, pairs
+                lambda t, model=model: model.encode(t, BATCH, normalize_embeddings=True, show_progress_bar=False), texts, pairs
             )
         for name in params.peers:
             cosines[name] = _cosines(PEER_ENCODERS[name](stage.runtime.threads).vectors, texts, pairs)
