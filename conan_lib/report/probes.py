@@ -31,8 +31,8 @@ def probe_blocks(run: Run) -> list[Block]:
     return [
         Text(
             "Numbers, units, negation: templated sentences, the same in every language, differ in nothing else. Two controls give the "
-            "cosine a scale: the same said in other words, and two unrelated sentences. A model with random weights stands beside ours: what "
-            "it shows comes from the tokens alone."
+            "cosine a scale: the same said in other words, and two unrelated sentences. A model with random weights stands beside ours: "
+            "what it shows comes from the tokens alone."
         ),
         figure(
             run,
@@ -47,8 +47,8 @@ def probe_blocks(run: Run) -> list[Block]:
             run,
             "probe_order",
             "Does the cosine follow the number? Rank correlation of cosine and gap (-1: it does, 0: it does not); share of triplets in "
-            "which the nearer number is nearer; AUC: probability that other words for the same are nearer than the changed sentence (0.5: no "
-            "difference, below: the change is seen less than the wording).",
+            "which the nearer number is nearer; AUC: probability that other words for the same are nearer than the changed sentence (0.5: "
+            "no difference, below: the change is seen less than the wording).",
             ("probes",),
             order_table,
         ),
