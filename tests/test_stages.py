@@ -26,6 +26,7 @@ def changed(section: str) -> Params:
         "peers": {"models": ("bm25",)},
         "evaluation": {"dims": (8,)},
         "mixing": {"neighbours": 3},
+        "probes": {"seed": 3},
         "translate": {"seed": 3},
     }.get(section, {"learning_rate": 0.123})
     return Params(tier="test", **{section: over})

@@ -57,7 +57,9 @@ def probe(stage: Stage) -> Stage:
         cosines, cut = {}, 0
         for name, (source, folder) in MODELS.items():
             model = load_sentence_transformer(stage.inputs[source].path / folder, params.max_length, stage.runtime.device)
-            cut = sum(len(tokens) > params.max_length for tokens in model.tokenizer(texts)["input_ids"])  # all have one tokenizer
+            cut = sum(
+                len(tokens) > params.max_length for tokens in model.tokenizer(texts, verbose=False)["input_ids"]
+            )  # all have one tokenizer
             cosines[name] = _cosines(
                 lambda t, model=model: model.encode(t, BATCH, normalize_embeddings=True, show_progress_bar=False), texts, pairs
             )

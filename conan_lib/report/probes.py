@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from scipy.stats import spearmanr
 
 from conan_lib.data.records import read
 from conan_lib.report.beside import FAMILY
 from conan_lib.report.blocks import Block, Table, Text, figure, table
-from conan_lib.report.figures import GREY, INK, PALETTE, series, style
+from conan_lib.report.figures import INK, PALETTE, series, style
 from conan_lib.report.findings import crosslingual, training_share
 from conan_lib.report.paper import FAMILIES, MKQA_LANGUAGES
 from conan_lib.report.run import Run
@@ -103,8 +104,10 @@ def gap_figure(stage: Stage) -> Figure:
                     axis.axhline(middle, color=colour, linewidth=1, linestyle="--", label=control)
                 found = models[name]["gap"][reading]
                 axis.set_xscale("log")
-                axis.set(xlabel=labels[reading], title=f"{name}: rho {found['value']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]")
-                axis.title.set_size(9)
+                axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.xaxis.set_major_formatter("{x:g}")
+                axis.minorticks_off()
+                axis.set(xlabel=labels[reading], title=f"{name}\nrho {found['value']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]")
             row[0].set_ylabel("cosine")
         drawn.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
         return drawn
@@ -152,6 +155,7 @@ def _cell(found: dict) -> str:
 def share_figure(run: Run) -> Figure:
     """R@10 by query language against the language's share of the training text, coloured by family."""
     rows, shares = crosslingual(run, LAST), training_share(run)
+    order = sorted(rows, key=lambda language: rows[language]["value"])  # neighbours have their names above and below
     families = list(dict.fromkeys(FAMILY.get(language, "others") for language in rows))
     with style():
         drawn = Figure(figsize=(6.8, 3.6))
@@ -162,12 +166,11 @@ def share_figure(run: Run) -> Figure:
             bounds = np.array([[rows[language].get(end) or rows[language]["value"] for language in own] for end in ("low", "high")])
             axis.errorbar(x, y, yerr=np.abs(bounds - y), fmt="o", color=colour, capsize=2, label=family)
             for language, *place in zip(own, x, y, strict=True):
-                axis.annotate(language, place, xytext=(6, 4), textcoords="offset points", color=INK)
+                axis.annotate(language, place, xytext=(6, (4, -11)[order.index(language) % 2]), textcoords="offset points", color=INK)
         if len(rows) > 2:
             rho = spearmanr([shares.get(language, 0) for language in rows], [row["value"] for row in rows.values()]).statistic
             axis.set_title(f"{len(rows)} languages: rank correlation of share and R@10 {rho:+.2f}")
         axis.set(xlabel=f"{SHARE}, characters", ylabel=f"R@10, to {run.pivot}", xlim=(0, None), ylim=(0, 1))
-        axis.axhline(np.mean([row["value"] for row in rows.values()]), color=GREY, linewidth=1, linestyle=":")
         drawn.legend(loc="outside right upper", title="family")
         return drawn
 
