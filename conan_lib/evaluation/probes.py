@@ -11,12 +11,14 @@ Pairs of texts in one language:
 The last two give the cosine a scale. A template is one sentence in all languages; intervals resample templates.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import combinations, permutations
 from math import log
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 
 from conan_lib.artefacts import write_json
 from conan_lib.data.records import schema, write
@@ -54,17 +56,7 @@ def probe(stage: Stage) -> Stage:
         params = stage.probes
         pairs = make_pairs(stage.inputs["data"].data.languages, params)
         texts = sorted({pair[side] for pair in pairs for side in "ab"})
-        cosines, cut = {}, 0
-        for name, (source, folder) in MODELS.items():
-            model = load_sentence_transformer(stage.inputs[source].path / folder, params.max_length, stage.runtime.device)
-            cut = sum(
-                len(tokens) > params.max_length for tokens in model.tokenizer(texts, verbose=False)["input_ids"]
-            )  # all have one tokenizer
-            cosines[name] = _cosines(
-                lambda t, model=model: model.encode(t, BATCH, normalize_embeddings=True, show_progress_bar=False), texts, pairs
-            )
-        for name in params.peers:
-            cosines[name] = _cosines(PEER_ENCODERS[name](stage.runtime.threads).vectors, texts, pairs)
+        cosines = {name: _cosines(encode, texts, pairs) for name, encode in _encoders(stage)}
         columns = schema("family language template a b", " ".join(("number_a", "number_b", *cosines)))
         rows = [pair | dict(zip(cosines, values, strict=True)) for pair, *values in zip(pairs, *cosines.values(), strict=True)]
         write(stage.path / "pairs.parquet", rows, columns)
@@ -73,7 +65,9 @@ def probe(stage: Stage) -> Stage:
         write_json(stage.path / "probes.json", {"pairs": counts, "templates": len(SENTENCES), "models": numbers})
         short = {name: {reading: gap["value"] for reading, gap in found["gap"].items()} for name, found in numbers.items()}
         languages = sorted({pair["language"] for pair in pairs})
-        work.commit({"pairs": counts, "texts": len(texts), "texts_cut": cut, "languages": languages, "rank_correlation": short})
+        work.commit(
+            {"pairs": counts, "texts": len(texts), "texts_cut": _cut(stage, texts), "languages": languages, "rank_correlation": short}
+        )
     return stage
 
 
@@ -128,6 +122,21 @@ def _adder(rows: list[dict], language: str, template: str) -> Callable[..., None
         )
 
     return add
+
+
+def _encoders(stage: Stage) -> Iterator[tuple[str, Callable]]:
+    """Name and function from texts to unit vectors of every checkpoint and peer; one is held at a time."""
+    for name, (source, folder) in MODELS.items():
+        model = load_sentence_transformer(stage.inputs[source].path / folder, stage.probes.max_length, stage.runtime.device)
+        yield name, partial(model.encode, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
+    for name in stage.probes.peers:
+        yield name, PEER_ENCODERS[name](stage.runtime.threads).vectors
+
+
+def _cut(stage: Stage, texts: list[str]) -> int:
+    """Texts that are longer than the encoder reads: what they differ in may be lost."""
+    tokenizer = AutoTokenizer.from_pretrained(stage.inputs["supervised"].path / "model")
+    return sum(len(tokens) > stage.probes.max_length for tokens in tokenizer(texts, verbose=False)["input_ids"])
 
 
 def _cosines(encode: Callable, texts: list[str], pairs: list[dict]) -> list[float]:

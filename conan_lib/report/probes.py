@@ -117,9 +117,16 @@ def _bins(axis: Axes, gap: pd.Series, cosine: pd.Series) -> None:
     """Means and quartiles of `cosine` over equally filled bins of `gap`."""
     parts = cosine.groupby(pd.qcut(gap, BINS, duplicates="drop"), observed=True)
     middle = gap.groupby(pd.qcut(gap, BINS, duplicates="drop"), observed=True).median()
-    mean, low, high = parts.mean(), parts.quantile(0.25), parts.quantile(0.75)
+    mean, low, high = (part.to_numpy() for part in (parts.mean(), parts.quantile(0.25), parts.quantile(0.75)))
     axis.errorbar(
-        middle, mean, yerr=np.abs([mean - low, high - mean]), color=PALETTE[0], marker="o", markersize=4, capsize=2, label="number"
+        middle.to_numpy(),
+        mean,
+        yerr=np.abs([mean - low, high - mean]),
+        color=PALETTE[0],
+        marker="o",
+        markersize=4,
+        capsize=2,
+        label="number",
     )
 
 
