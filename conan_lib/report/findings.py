@@ -178,7 +178,7 @@ def numbers_badly_told_apart(run: Run, bound: float = 0.3) -> Finding:
     reach = {reading: max(abs(found["low"]), abs(found["high"])) for reading, found in ours["gap"].items()}
     reading = max(reach, key=reach.get)
     found, scale = ours["gap"][reading], ours["scale"]["number"]
-    others = ", ".join(f"{name} {ours['gap'][name]['value']:+.2f}" for name in reach if name != reading)
+    others = " and ".join(f"{name} {ours['gap'][name]['value']:+.2f}" for name in reach if name != reading)
     inside = "inside" if reach[reading] <= bound else "not inside"
     note = (
         f"gap as {reading}, the farthest from zero (others: {others}); its interval is {inside} +/-{bound}; random weights, "

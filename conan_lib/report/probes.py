@@ -43,6 +43,14 @@ def probe_blocks(run: Run) -> list[Block]:
             ("probes",),
             gap_figure,
         ),
+        table(
+            run,
+            "probe_example",
+            "The paper's own example, a book with 3 or 5 fairy tales: the supervised model's cosine of the two sentences, of one of them "
+            "and the same in other words, and of one of them and other sentences.",
+            ("probes",),
+            example_table,
+        ),
         table(run, "probe_cosines", "Mean cosine by what differs, with its 95 % interval over templates.", ("probes",), cosine_table),
         table(
             run,
@@ -128,6 +136,16 @@ def _bins(axis: Axes, gap: pd.Series, cosine: pd.Series) -> None:
         capsize=2,
         label="number",
     )
+
+
+def example_table(stage: Stage, model: str = LAST) -> pd.DataFrame:
+    """Language by the paper's example, its two controls beside it; no rows where the numbers 3 and 5 were not drawn."""
+    pairs = pd.DataFrame(read(stage.path / "pairs.parquet"))
+    pairs = pairs[pairs["template"] == "fairy tales"]
+    example = pairs[(pairs["family"] == "number") & (pairs["number_a"] == 3) & (pairs["number_b"] == 5)].set_index("language")
+    controls = {name: pairs[pairs["family"] == name].groupby("language")[model].mean() for name in CONTROLS}
+    frame = pd.DataFrame({"one": example["a"], "the other": example["b"], "cosine": example[model], **controls}).loc[example.index]
+    return frame.reset_index()
 
 
 def cosine_table(stage: Stage) -> pd.DataFrame:

@@ -195,10 +195,10 @@ def _probes(stage):
     models = {name: part(shift) | {"languages": {"de": part(shift), "en": part(shift)}}
               for name, shift in (("random", 0.1), ("supervised", 0.0), ("wordllama", 0.05))}  # fmt: skip
     rewrite(stage, "probes.json", {"pairs": {"number": 30}, "templates": 16, "models": models})
-    pairs = [{"family": family, "template": template, "language": lang, "number_a": 2.0, "number_b": float(b)}
-             | {model: 0.9 - b / 1000 for model in models}
-             for family in ("number", "paraphrase", "unrelated") for template in ("road", "bag") for lang in ("de", "en")
-             for b in (3, 5, 8, 20, 80, 300, 800)]  # fmt: skip
+    pairs = [{"family": family, "template": template, "language": lang, "number_a": 3.0, "number_b": float(b)}
+             | {"a": f"3 {template} {lang}", "b": f"{b} {template} {lang}"} | {model: 0.9 - b / 1000 for model in models}
+             for family in ("number", "paraphrase", "unrelated") for template in ("road", "fairy tales") for lang in ("de", "en")
+             for b in (5, 8, 12, 20, 80, 300, 800)]  # fmt: skip
     parquet.write_table(pa.Table.from_pylist(pairs), stage.path / "pairs.parquet")
     return {"pairs": {"number": 30}, "texts": 60, "texts_cut": 0}
 

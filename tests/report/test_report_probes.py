@@ -8,7 +8,16 @@ from handmade import LANGUAGES, RECALL, WEAKER
 
 from conan_lib.data.records import read
 from conan_lib.report.paper import FAMILIES
-from conan_lib.report.probes import cosine_table, family_gaps, gap_figure, language_gaps, language_probe_table, order_table, share_figure
+from conan_lib.report.probes import (
+    cosine_table,
+    example_table,
+    family_gaps,
+    gap_figure,
+    language_gaps,
+    language_probe_table,
+    order_table,
+    share_figure,
+)
 from conan_lib.report.run import Run
 
 TINY = "params/tiny.yaml"
@@ -40,6 +49,10 @@ def test_tables_print_the_stages_numbers(run):
     assert list(cosines["model"]) == list(order["model"]) == ["random", "supervised", "wordllama"]
     assert cosines["number"][1] == "0.970 [0.870, 1.070]" and order["rho: difference"][1] == "-0.150 [-0.250, -0.050]"
     assert list(language_probe_table(stage)["language"]) == ["de", "en"]
+    example = example_table(stage).set_index("language").loc["de"]
+    assert (example["one"], example["the other"], example["cosine"]) == ("3 fairy tales de", "5 fairy tales de", 0.895)
+    pairs = [row for row in read(stage.path / "pairs.parquet") if row["template"] == "fairy tales" and row["language"] == "de"]
+    assert example["paraphrase"] == pytest.approx(np.mean([row["supervised"] for row in pairs if row["family"] == "paraphrase"]))
 
 
 def test_gaps_are_to_the_best_of_the_same_task(run):
