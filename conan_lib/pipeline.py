@@ -28,7 +28,7 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "04_sft": ("sft",),
     "05_weak": ("teacher", "weak"),
     "06_supervised": ("mine", "supervised"),
-    "07_eval": ("peers", "evaluate", "mkqa"),
+    "07_eval": ("peers", "evaluate", "mkqa", "probes"),
     "08_clr_umap": ("supervised_no_clr", "mix"),
 }
 """Notebook -> the stages that it runs, in order."""
@@ -46,6 +46,7 @@ FUNCTIONS: dict[str, str] = {
     "peers": "conan_lib.evaluation.peers:evaluate_peers",
     "evaluate": "conan_lib.evaluation.run:evaluate",
     "mkqa": "conan_lib.evaluation.mkqa:evaluate_mkqa",
+    "probes": "conan_lib.evaluation.probes:probe",
     "mix": "conan_lib.evaluation.mixing:mix",
     "score": "conan_lib.evaluation.checkpoint:score_checkpoint",
 }

