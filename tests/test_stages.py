@@ -24,7 +24,8 @@ def changed(section: str) -> Params:
         "mine": {"candidates": 99},
         "tasks": {"split": "dev"},
         "peers": {"models": ("bm25",)},
-        "evaluation": {"dims": (8,)},
+        "evaluation": {"batch_size": 7},
+        "efficiency": {"dims": (8,)},
         "mixing": {"neighbours": 3},
         "translate": {"seed": 3},
     }.get(section, {"learning_rate": 0.123})
