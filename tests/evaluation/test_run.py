@@ -1,4 +1,5 @@
-"""Invariants: every (model, task) has a row with its interval, computed once; a run that was stopped goes on; the models attend as they were trained."""
+"""Invariants: every (model, task) has a row with its interval, computed once; a run that was stopped goes on; the
+models attend as they were trained."""
 
 import json
 

@@ -2,6 +2,7 @@
 it was run, and only then; committed benchmarks become tables."""
 
 import json
+from pathlib import Path
 
 import pytest
 from handmade import quality_rows, rewrite
@@ -79,7 +80,8 @@ def test_the_arm_without_mrl_is_shown_and_judged_where_it_was_run(fake_run):
 
 
 def test_the_ablation_file_is_the_arm_that_the_report_looks_for():
-    tiny, arm = (load_params(name) for name in (TINY, "params/ablations/no_mrl.yaml"))
+    folder = Path(__file__).parents[2] / "params"
+    tiny, arm = load_params(folder / "tiny.yaml"), load_params(folder / "ablations" / "no_mrl.yaml")
     assert open_stage("efficiency", arm).key == open_stage("efficiency", without_mrl(tiny)).key
     for shared in ("data", "weak", "mine"):
         assert open_stage(shared, arm).key == open_stage(shared, tiny).key
