@@ -209,11 +209,11 @@ def _speed(stage: Stage, ours: Encoder) -> list[dict]:
     rows = [row["text"] for row in read(stage.inputs["data"].path / "mixing.parquet")]
     texts = random.Random(0).sample(rows, min(params.texts, len(rows)))  # so that any first n of them are in all languages
     prefixes = len(stage.inputs[OURS].supervised.matryoshka_dims) > 1
-    systems: dict[str, tuple[Callable, dict]] = {OURS: (ours.raw, _facts(ours, "ours", prefixes))}
+    systems: dict[str, tuple[Callable, dict]] = {OURS: (ours.raw, facts_of(ours, "ours", prefixes))}
     systems |= {name: _random(stage, size) for name, size in params.sizes.items()}
     for name, make in PEER_ENCODERS.items():
         peer = make(stage.runtime.threads)
-        systems[name] = peer.raw, _facts(peer, "peer", name in MRL_PEERS)
+        systems[name] = peer.raw, facts_of(peer, "peer", name in MRL_PEERS)
     n = {name: fitting(lambda n, e=encode: e(texts[:n]), len(texts), params.call_seconds, "cpu") for name, (encode, _) in systems.items()}
     calls = {name: lambda e=encode, own=texts[: n[name]]: e(own) for name, (encode, _) in systems.items()}
     found = rates(take_turns(calls, params.repeats, "cpu", seed=0), n, OURS)  # every encoder returns numpy: nothing is left to wait for
@@ -222,7 +222,8 @@ def _speed(stage: Stage, ours: Encoder) -> list[dict]:
     ]
 
 
-def _facts(encoder: Encoder, kind: str, mrl: bool) -> dict:
+def facts_of(encoder: Encoder, kind: str, mrl: bool) -> dict:
+    """What the practical table says of a system besides its speed."""
     meta = encoder.mteb_model_meta
     return {"kind": kind, "parameters": meta.n_parameters, "embedding_parameters": meta.n_embedding_parameters, "dim": meta.embed_dim,
             "max_tokens": None if meta.max_tokens is None else int(meta.max_tokens), "mrl": mrl}  # fmt: skip
