@@ -26,7 +26,7 @@ def bootstrap_interval(values: Sequence[float], resamples: int, seed: int, clust
     Raises:
         ValueError: there are no values, or not as many labels as values.
     """
-    return interval_of(resampled_means(values, resamples, seed, clusters))
+    return _bounds(resampled_means(values, resamples, seed, clusters))
 
 
 def resampled_means(values: Sequence[float], resamples: int, seed: int, clusters: Sequence | None = None) -> np.ndarray:
@@ -41,6 +41,11 @@ def resampled_means(values: Sequence[float], resamples: int, seed: int, clusters
     return np.concatenate([draw @ sums / (draw @ sizes) for draw in _draws(len(sums), resamples, seed)])
 
 
+def interval_of(means: np.ndarray) -> tuple[float, float]:
+    """95 % percentile interval of what `resampled_means` gave, or of a difference or quotient of such rows; nan is left out."""
+    return _bounds(means)
+
+
 def paired_difference(
     a: Sequence[float], b: Sequence[float], resamples: int, seed: int, clusters: Sequence | None = None
 ) -> dict[str, float]:
@@ -53,7 +58,7 @@ def paired_difference(
     if a.shape != b.shape:
         raise ValueError(f"paired values must be of the same items: shapes {a.shape} and {b.shape}")
     means = resampled_means(b - a, resamples, seed, clusters)
-    low, high = interval_of(means)
+    low, high = _bounds(means)
     return {"difference": float(np.mean(b - a)), "low": low, "high": high, "share_below_zero": float(np.mean(means <= 0))}
 
 
@@ -64,7 +69,7 @@ def statistic_interval(statistic: Callable[[np.ndarray], float], n: int, resampl
         statistic: takes the indices of the drawn items, shape (n,), some of them repeated, and returns a number (nan where undefined).
     """
     rng = np.random.default_rng(seed)
-    return interval_of(np.array([statistic(rng.integers(0, n, n)) for _ in range(resamples)]))
+    return _bounds(np.array([statistic(rng.integers(0, n, n)) for _ in range(resamples)]))
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
@@ -161,7 +166,7 @@ def over_seeds(points: Sequence[float], draws: np.ndarray, seed: int, resample_s
         means = draws[drawn, np.arange(resamples)[:, None]].mean(1)
     else:
         means = draws.mean(0) + rng.standard_t(seeds - 1, resamples) * draws.std(0, ddof=1) / np.sqrt(seeds)
-    low, high = interval_of(means)
+    low, high = _bounds(means)
     beyond = min(np.sum(means <= 0), np.sum(means >= 0))
     return {"value": float(points.mean()), "low": low, "high": high, "p": float(min(1, 2 * (beyond + 1) / (resamples + 1))), "seeds": seeds}
 
@@ -204,8 +209,7 @@ def _draws(n: int, resamples: int, seed: int):
         yield np.stack([np.bincount(row, minlength=n) for row in drawn])
 
 
-def interval_of(statistics: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval of a statistic's values in the resamples; nan is left out."""
+def _bounds(statistics: np.ndarray) -> tuple[float, float]:
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.nanpercentile(statistics, [tail, 100 - tail])
     return float(low), float(high)

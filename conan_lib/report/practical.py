@@ -100,7 +100,8 @@ def speed_table(found: Iterable[dict], what: str = "texts", minutes: int = MINUT
              "without embeddings (M)": None if rest is None else round(rest / 1e6, 2), "dim": row["dim"], "max tokens": row["max_tokens"],
              f"{what}/s": f"{row['rate']:,.1f} [{row['low']:,.1f}, {row['high']:,.1f}]",
              "times ours": f"{row['ratio']:.3g} [{row['ratio_low']:.3g}, {row['ratio_high']:.3g}]",
-             f"minutes for {minutes:,} texts": round(minutes_of(row, minutes), 2), "MRL": row["mrl"], "texts a call": row["texts"]}
+             f"minutes for {minutes:,} texts": round(minutes_of(row, minutes), 2), "MRL": "untrained" if row["mrl"] is None else row["mrl"],
+             "texts a call": row["texts"]}
         )  # fmt: skip
     return pd.DataFrame(table, dtype=object)
 
@@ -150,14 +151,17 @@ def quality_table(stage: Stage) -> pd.DataFrame:
 
 
 def kept_table(stage: Stage, arm: Stage | None = None) -> pd.DataFrame:
-    """Share of the whole float32 vector's R@10 by channels: weak (trained on whole vectors), supervised, supervised without MRL."""
+    """R@10 of the whole float32 vector, and the share of it that its first channels keep.
+
+    Models: weak (trained on whole vectors), supervised, supervised without MRL where it was run."""
     found = rows(stage, "quality.json")
     if arm is not None:
         found += [row | {"model": ARM} for row in rows(arm, "quality.json") if row["model"] == OURS]
     lines: dict[tuple[str, str], dict] = {}
     for row in found:
         if row["precision"] == WHOLE:
-            line = lines.setdefault((row["task"], row["model"]), {"task": row["task"], "model": row["model"]})
+            line = lines.setdefault((row["task"], row["model"]), {"task": row["task"], "model": row["model"], "R@10, whole vector": None})
+            line["R@10, whole vector"] = with_interval(row)  # rows rise to the whole width, which stays
             share = {"value": row["kept"], "low": row["kept_low"], "high": row["kept_high"], "note": "the whole vector finds nothing"}
             line[f"{row['dim']} dims"] = with_interval(share)
     return pd.DataFrame(lines.values())

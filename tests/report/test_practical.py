@@ -57,6 +57,7 @@ def test_speed_bars_are_sorted_and_tables_hold_the_files_numbers(report):
     assert len(cells) == 15 and cells["bible-clr R@10"][0] == f"{0.6 * (1 - 1 / 8):.3f} [0.505, 0.545]"
     kept = practical.kept_table(stage)
     assert len(kept) == 4 and kept["128 dims"][0] == "1.000 [0.980, 1.020]"
+    assert set(kept["R@10, whole vector"]) == {f"{0.6 * (1 - 1 / 128):.3f} [0.575, 0.615]"}
 
 
 def test_the_arm_without_mrl_is_shown_and_judged_where_it_was_run(fake_run):
