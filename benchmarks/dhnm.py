@@ -1,22 +1,29 @@
 """What dynamic hard negatives cost: the time of a training step with and without them, side by side.
 
-    python benchmarks/dhnm.py params/tiny.yaml --steps 60
+    python -m benchmarks.dhnm params/tiny.yaml --steps 60
 
-Needs the finished stages before `supervised` of that file. Both arms train the same batches of retrieval and CLR with as many negatives:
-`with` asks the pool for those in use, gives it the scores and lets the rule of the file replace; `without` has the first n candidates as
-plain texts. A step is what the trainer does: the batch, forward, backward, update. Arms take turns in going first, and the figure is the
-median over steps of with / without. The target is at most 1.03.
+Writes dhnm.json below benchmarks/results/<device>/. Needs the finished stages before `supervised` of that file. Both arms train the same
+batches of retrieval and CLR with as many negatives: `with` asks the pool for those in use, gives it the scores and lets the rule of the
+file replace; `without` has the first n candidates as plain texts. A step is what the trainer does: the batch, forward, backward, update.
+Arms take turns in going first, and the figure is the median over steps of with / without. The target is at most 1.03.
 """
 
 import argparse
 import json
+import re
 import statistics
+import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 from sentence_transformers import SentenceTransformer
+from tqdm import tqdm
 
+from conan_lib.artefacts import environment, write_json
+from conan_lib.errors import UserError
 from conan_lib.mining import NegativePool
 from conan_lib.stages import Stage, open_stage
 from conan_lib.training.batch_loss import ContrastiveLoss
@@ -26,6 +33,7 @@ from conan_lib.training.lm import prepare
 from conan_lib.training.mine import PAIR_TASKS, load_pools
 
 WARM_UP = 5
+RESULTS = Path(__file__).parent / "results"
 
 
 class Arm:
@@ -63,30 +71,58 @@ class Arm:
 
 
 def measure(stage: Stage, steps: int) -> dict[str, float]:
-    """Medians: milliseconds of a step in each arm, and their ratio step by step."""
+    """Medians over the steps: milliseconds of a step in each arm, and their ratio step by step with its quartiles."""
     arms = {"with": Arm(stage, True), "without": Arm(stage, False)}
     tasks = arms["with"].tasks
     flat = [{"task": number, "row": row} for number, task in enumerate(tasks) for row in range(len(task.rows))]
     times: dict[str, list[float]] = {name: [] for name in arms}
-    for number, rows in enumerate(TaskBatchSampler(tasks, WARM_UP + steps, stage.supervised.seed)):
+    batches = TaskBatchSampler(tasks, WARM_UP + steps, stage.supervised.seed)
+    for number, rows in enumerate(tqdm(batches, total=WARM_UP + steps, unit="step")):
         for name in sorted(arms, reverse=number % 2 == 0):
             seconds = arms[name].step([flat[row] for row in rows])
             if number >= WARM_UP:
                 times[name].append(1000 * seconds)
     ratios = [a / b for a, b in zip(times["with"], times["without"], strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
     medians = {f"ms_{name}": statistics.median(own) for name, own in times.items()}
-    return {"steps": steps, **medians, "ratio": statistics.median(ratios), "swaps": arms["with"].loss.pool.swaps}
+    return {"steps": steps, **medians, "ratio_q1": low, "ratio": middle, "ratio_q3": high, "swaps": arms["with"].loss.pool.swaps}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: list[str] | None = None) -> Path:
+    """Measure and write dhnm.json. Returns its path."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.dhnm", description=__doc__.splitlines()[0])
     parser.add_argument("params")
     parser.add_argument("--steps", type=int, default=60)
-    arguments = parser.parse_args()
-    stage = open_stage("supervised", arguments.params)
+    parser.add_argument("--out", type=Path, help="folder in the place of benchmarks/results/<device>")
+    chosen = parser.parse_args(arguments)
+    stage = open_stage("supervised", chosen.params)
+    if missing := [name for name in ("data", "weak", "mine") if not stage.inputs[name].finished]:
+        raise UserError(f"{chosen.params}: not finished: {', '.join(missing)}: run `conan-lib run {chosen.params} --to mine` first")
     prepare(stage.runtime)
-    print(json.dumps(measure(stage, arguments.steps), indent=1))
+    found, where = measure(stage, chosen.steps), environment()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() and stage.runtime.device != "cpu" else "cpu"
+    facts = {
+        "params": chosen.params,
+        "pools": f"mine/{stage.inputs['mine'].key}",
+        "seed": stage.supervised.seed,
+        "rule": stage.supervised.dhnm.rule,
+        "hard_negatives": stage.supervised.hard_negatives,
+        "device": device,
+        "machine": f"{where['machine']}, {stage.runtime.threads} threads",
+        "python": where["python"],
+        "packages": {name: where["packages"].get(name) for name in ("torch", "transformers", "sentence-transformers")},
+        "revision": where["revision"],
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    folder = chosen.out or RESULTS / re.sub(r"[^a-z0-9]+", "-", device.lower())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "dhnm.json", {**facts, **found})
+    print(json.dumps(found, indent=1))
+    return folder / "dhnm.json"
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        print(main())
+    except UserError as error:
+        sys.exit(f"benchmark: {error}")

@@ -17,6 +17,7 @@ import platform
 import resource
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -164,6 +165,23 @@ def peak_memory_mb() -> float:
         kibibytes = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return round(kibibytes * 1024 / 1e6, 1)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 1)
+
+
+@contextmanager
+def held(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file; yields whether it is ours. A killed process lets go of it."""
+    try:
+        file = open(path, "w")  # noqa: SIM115 - only opening may fail so, not what is done while it is held
+    except FileNotFoundError:  # another process has finished and tidied up
+        yield False
+        return
+    with file as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def write_json(path: Path, value: Any) -> None:

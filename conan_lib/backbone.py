@@ -174,6 +174,13 @@ def count_parameters(backbone: BackboneParams, vocab_size: int) -> int:
     return sum(parameter_audit(backbone, vocab_size).values())
 
 
+def linear_layers(backbone: BackboneParams) -> list[str]:
+    """The dotted names of the encoder's linear layers, asked of a model without storage."""
+    with torch.device("meta"):
+        model = LlamaModel(configuration(backbone, vocab_size=8))
+    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+
+
 def flops_per_token(backbone: BackboneParams, vocab_size: int, length: int) -> int:
     """Floating-point operations of one token in a forward pass; training costs three times as many.
 

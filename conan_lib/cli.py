@@ -1,4 +1,4 @@
-"""The command `conan-lib`: run, status, plan, train, translate, report. A user's mistake is one line on stderr and exit code 2."""
+"""The command `conan-lib`: run, status, plan, train, translate, export, report. A user's mistake is one line on stderr and exit code 2."""
 
 import sys
 from pathlib import Path
@@ -118,6 +118,22 @@ def translate(
     translation_checks(folder).savefig(folder / "checks" / "funnel.png", dpi=150)
     refused = ", ".join(f"{reason} {count:,}" for reason, count in results["refused"].items()) or "none"
     console.print(f"{folder}: {results['kept']:,} queries in {len(results['languages'])} languages kept; refused: {refused}")
+
+
+@app.command()
+def export(
+    file: File,
+    folder: Annotated[Path, typer.Argument(help="A new or an empty folder.", show_default=False)],
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write onnx/model.onnx, for onnxruntime.")] = False,
+):
+    """Write the last checkpoint as a sentence-transformers folder with its model card, ready for the hub (docs/export.md)."""
+    pipeline.load(file)  # a mistake in the file comes before a missing package
+    from conan_lib.export import export_model
+
+    export_model(pipeline.resolve(file), folder, onnx)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    Console(highlight=False, soft_wrap=True).print(f"{folder}: {len(files)} files, {size / 1e6:.1f} MB")
 
 
 @app.command()

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from conan_lib.cells import TARGET, Cell, Grid, open_grid
 from conan_lib.params import Params
-from conan_lib.pipeline import RunError, check_sources, compute, kernel_environment
+from conan_lib.pipeline import RunError, check_lora, check_sources, compute, kernel_environment
 from conan_lib.stages import Stage, open_stage, project_root
 
 Execute = Callable[[Stage, Path], str | None]
@@ -66,6 +66,8 @@ def run_grid(
     if dry_run:
         show(grid, todo, clock, console)
         return grid
+    for cell in grid.cells:
+        check_lora(cell.params)
     check_sources(grid.cells[0].params, {job.stage.name for job in todo})
     with _worker(grid.cells[0].params) if execute is None and todo else _given(execute) as call:
         failures = _run(grid, todo, clock, call, console)

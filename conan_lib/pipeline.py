@@ -28,7 +28,7 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "04_sft": ("sft",),
     "05_weak": ("teacher", "weak"),
     "06_supervised": ("mine", "supervised"),
-    "07_eval": ("peers", "evaluate", "efficiency"),
+    "07_eval": ("peers", "evaluate", "efficiency", "mkqa", "probes"),
     "08_clr_umap": ("supervised_no_clr", "mix"),
 }
 """Notebook -> the stages that it runs, in order."""
@@ -46,6 +46,8 @@ FUNCTIONS: dict[str, str] = {
     "peers": "conan_lib.evaluation.peers:evaluate_peers",
     "evaluate": "conan_lib.evaluation.run:evaluate",
     "efficiency": "conan_lib.evaluation.efficiency:measure_efficiency",
+    "mkqa": "conan_lib.evaluation.mkqa:evaluate_mkqa",
+    "probes": "conan_lib.evaluation.probes:probe",
     "mix": "conan_lib.evaluation.mixing:mix",
     "score": "conan_lib.evaluation.checkpoint:score_checkpoint",
 }
@@ -121,7 +123,7 @@ def check(params: Params, steps: list[Step]) -> None:
     """Everything that can be known before the first kernel starts.
 
     Raises:
-        UserError: a notebook, a data package, the hub or an input outside the selection is missing.
+        UserError: a notebook, a data package, the hub or an input outside the selection is missing, or lora.targets name no layer.
     """
     for step in steps:
         if not step.source.is_file():
@@ -134,7 +136,26 @@ def check(params: Params, steps: list[Step]) -> None:
                     raise UserError(
                         f"{step.notebook}: stage {stage.name} needs {name} ({other.key}), which is {other.status}: run it first"
                     )
+    check_lora(params)
     check_sources(params, {stage.name for step in steps for stage in step.stages if not stage.finished})
+
+
+def check_lora(params: Params) -> None:
+    """Whether every name in lora.targets is the end of a layer's name, as peft reads it; peft itself accepts a list with one right name.
+
+    Raises:
+        UserError: a name is not.
+    """
+    for section in ("weak", "supervised"):
+        lora = getattr(params, section).lora
+        if lora is None:
+            continue
+        from conan_lib.backbone import linear_layers
+
+        layers = linear_layers(params.backbone)
+        if wrong := [target for target in lora.targets if not any(f".{layer}".endswith(f".{target}") for layer in layers)]:
+            known = ", ".join(dict.fromkeys(layer.rpartition(".")[2] for layer in layers))
+            raise UserError(f"{section}.lora.targets: {', '.join(wrong)}: no layer of the backbone is called so: choose from {known}")
 
 
 def check_sources(params: Params, todo: set[str]) -> None:
@@ -145,9 +166,8 @@ def check_sources(params: Params, todo: set[str]) -> None:
     """
     if "data" in todo and params.data.source == "embedded":
         _check_data_packages(project_root() / "requirements-data.txt")
-    if ("data" in todo and params.data.source == "hub") or (
-        todo & {"peers", "evaluate", "efficiency", "score"} and params.tasks.suite != "embedded"
-    ):
+    suite = todo & {"peers", "evaluate", "efficiency", "score"} and params.tasks.suite != "embedded"
+    if ("data" in todo and params.data.source == "hub") or suite or ("mkqa" in todo and params.mkqa.source == "hub"):
         _check_hub()
 
 
@@ -172,7 +192,7 @@ def _check_hub() -> None:
     except Exception as error:  # the client raises whatever its transport raises
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"data.source hub or tasks.suite: the hub is not reachable ({reason}): connect, or set data.source and tasks.suite to embedded"
+            f"data.source hub, mkqa.source hub or tasks.suite: the hub is not reachable ({reason}): connect, or set them to embedded"
         ) from None
 
 
@@ -301,7 +321,7 @@ def kernel_environment(params: Params) -> dict[str, str]:
 
     The MALLOC settings keep freed memory in the process instead of giving it back and faulting it in anew: CPU training 1.2 times as fast.
     """
-    local = params.data.source == "embedded" and params.tasks.suite == "embedded"
+    local = params.data.source == "embedded" and params.tasks.suite == "embedded" and params.mkqa.source != "hub"
     return {
         **os.environ,
         "OMP_NUM_THREADS": str(params.runtime.threads),

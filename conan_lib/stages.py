@@ -1,8 +1,8 @@
 """The graph of stages: which sections of the parameters each one hashes, and which stages it is made from.
 
-data -> tokenizer -> pretrain -> sft -> weak -> mine -> supervised -> evaluate
+data -> tokenizer -> pretrain -> sft -> weak -> mine -> supervised -> evaluate, probes
   \\-> teacher ------------------------^         (again without CLR) -> mix
-  \\-> peers                                                      \\-> efficiency, score
+  \\-> peers                                                      \\-> efficiency, mkqa, score
 """
 
 from dataclasses import dataclass, field
@@ -36,6 +36,8 @@ GRAPH: dict[str, Spec] = {
     "peers": Spec(1, ("tasks", "peers"), ("data",)),
     "evaluate": Spec(1, ("tasks", "evaluation"), ("data", "pretrain", "sft", "weak", "supervised")),
     "efficiency": Spec(1, ("tasks", "efficiency"), ("data", "weak", "supervised")),
+    "mkqa": Spec(1, ("tasks", "mkqa"), ("data", "supervised")),
+    "probes": Spec(1, ("probes",), ("data", "pretrain", "sft", "weak", "supervised")),
     "mix": Spec(1, ("mixing",), ("data", "supervised", "supervised_no_clr")),
 }
 BESIDE: dict[str, Spec] = {"score": Spec(1, ("tasks",), ("data", "supervised"))}

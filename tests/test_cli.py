@@ -36,6 +36,8 @@ BAD_CALLS = {
     "status of a missing file": ("status", "nothing.yaml"),
     "plan of a missing file": ("plan", "nothing.yaml"),
     "report of a missing file": ("report", "nothing.yaml"),
+    "export of an unfinished run": ("export", FILE, "new"),
+    "export to nowhere": ("export", FILE),
 }
 
 
@@ -86,6 +88,16 @@ def test_missing_data_or_hub_is_one_line(project, kernels, conan, monkeypatch, c
     code, _, err = conan(command, FILE)
     assert_one_line(code, err)
     assert "hub is not reachable" in err and kernels == [] and not (project / "artefacts").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_wrong_lora_target_is_found_before_anything_runs(project, kernels, conan, command):
+    (project / FILE).write_text("tier: small\nsupervised: {lora: {rank: 2, targets: [q_proj, query]}}\n")
+    code, _, err = conan(command, FILE)
+    assert_one_line(code, err)
+    assert "supervised.lora.targets: query: no layer" in err and "choose from q_proj, k_proj" in err and kernels == []
+    (project / FILE).write_text("tier: small\nweak: {lora: {rank: 2, targets: [layers.0.self_attn.q_proj, mlp.up_proj, down_proj]}}\n")
+    assert conan("plan", FILE)[0] == 0
 
 
 def test_a_missing_package_is_named_with_the_mend(project, conan, monkeypatch):
@@ -146,4 +158,4 @@ def test_the_installed_command_starts_and_lists_its_parts():
     command = Path(sys.executable).with_name("conan-lib")
     done = subprocess.run([command, "--help"], capture_output=True, text=True)
     assert done.returncode == 0
-    assert {"run", "status", "plan", "train", "report"} <= set(done.stdout.split())
+    assert {"run", "status", "plan", "train", "export", "report"} <= set(done.stdout.split())

@@ -198,6 +198,12 @@ def test_a_bad_call_is_one_line(project, conan, arguments):
     assert code == 2 and err.startswith("conan-lib: ") and err.count("\n") == 1 and not (project / "artefacts").exists()
 
 
+def test_a_wrong_lora_target_in_a_cell_is_found_before_any_stage(project, conan):
+    write_grid(project, GRID.replace("{weak: {soft_mask: {attention: causal}}}", "{weak: {lora: {rank: 2, targets: [query]}}}"))
+    code, _, err = conan("run", "--grid", FILE)
+    assert code == 2 and "weak.lora.targets: query: no layer" in err and not (project / "artefacts").exists()
+
+
 def test_a_stage_that_raises_leaves_its_traceback_in_the_log(small, project, monkeypatch):
     monkeypatch.setattr(grids, "compute", lambda stage: print("so far") or (_ for _ in ()).throw(ValueError("loss is\nnot finite")))
     reason = in_this_process(open_grid(FILE).cells[0].stages["data"], project / "log")

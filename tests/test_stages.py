@@ -26,7 +26,9 @@ def changed(section: str) -> Params:
         "peers": {"models": ("bm25",)},
         "evaluation": {"batch_size": 7},
         "efficiency": {"dims": (8,)},
+        "mkqa": {"match": "squad"},
         "mixing": {"neighbours": 3},
+        "probes": {"seed": 3},
         "translate": {"seed": 3},
     }.get(section, {"learning_rate": 0.123})
     return Params(tier="test", **{section: over})

@@ -62,6 +62,60 @@ def paired_difference(
     return {"difference": float(np.mean(b - a)), "low": low, "high": high, "share_below_zero": float(np.mean(means <= 0))}
 
 
+class ClusterDraws:
+    """Bootstrap resamples of a few clusters, drawn once for many numbers: all of them see the same resamples, and each costs little.
+
+    Every method returns a number as an array (1 + R,): of all clusters first, then of each resample; `interval` sums that up. So a number
+    that is made of several (a ratio of means, say) has its interval from the same arrays.
+
+    Args:
+        clusters: their names.
+        resamples: R.
+        seed: of the resampling.
+    """
+
+    def __init__(self, clusters: Sequence[str], resamples: int, seed: int):
+        self._place = {name: place for place, name in enumerate(sorted(set(clusters)))}
+        n = len(self._place)
+        self._counts = np.concatenate([np.ones((1, n)), *_draws(n, resamples, seed)])
+
+    def mean(self, values: Sequence[float], clusters: Sequence[str]) -> np.ndarray:
+        """Mean of `values`, shape (N,); nan in resamples that drew none of their clusters."""
+        index = self._index(clusters)
+        sums, sizes = (self._counts @ np.bincount(index, weights, len(self._place)) for weights in (np.asarray(values, float), None))
+        return _ratio(sums, sizes)
+
+    def auc(self, higher: Sequence[float], lower: Sequence[float], clusters: tuple[Sequence, Sequence], strata: tuple[Sequence, Sequence]):
+        """Area under the ROC curve: the share of pairs (one of `higher`, one of `lower`) in which the first is larger, a tie counts half.
+
+        Args:
+            higher, lower: values, shapes (P,) and (N,).
+            clusters: of `higher` and of `lower`.
+            strata: of `higher` and of `lower`; only values of the same stratum are compared.
+        """
+        a, b = np.asarray(higher, float)[:, None], np.asarray(lower, float)[None]
+        compared = np.asarray(strata[0])[:, None] == np.asarray(strata[1])[None]
+        n = len(self._place)
+        cells = (n * self._index(clusters[0])[:, None] + self._index(clusters[1])[None]).ravel()
+        tables = (np.bincount(cells, weights.ravel(), n * n).reshape(n, n) for weights in (compared * ((a > b) + (a == b) / 2), compared))
+        return _ratio(*(((self._counts @ table) * self._counts).sum(1) for table in tables))
+
+    def spearman(self, x: Sequence[float], y: Sequence[float], clusters: Sequence[str]) -> np.ndarray:
+        """Spearman's correlation over all items; nan where one side is constant."""
+        return weighted_spearman(np.asarray(x), np.asarray(y), self._counts[:, self._index(clusters)])
+
+    @staticmethod
+    def interval(numbers: np.ndarray) -> dict[str, float | None]:
+        """value, low, high; all None where the value is nan."""
+        if np.isnan(numbers[0]):
+            return dict.fromkeys(("value", "low", "high"))
+        low, high = _bounds(numbers[1:])
+        return {"value": float(numbers[0]), "low": low, "high": high}
+
+    def _index(self, clusters: Sequence[str]) -> np.ndarray:
+        return np.array([self._place[name] for name in clusters], dtype=int)
+
+
 def statistic_interval(statistic: Callable[[np.ndarray], float], n: int, resamples: int, seed: int) -> tuple[float, float]:
     """95 % percentile interval of any statistic of n items.
 
@@ -207,6 +261,10 @@ def _draws(n: int, resamples: int, seed: int):
     for start in range(0, resamples, 64):
         drawn = rng.integers(0, n, (min(64, resamples - start), n))
         yield np.stack([np.bincount(row, minlength=n) for row in drawn])
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    return np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0)
 
 
 def _bounds(statistics: np.ndarray) -> tuple[float, float]:

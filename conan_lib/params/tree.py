@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from conan_lib.params.base import Section
 from conan_lib.params.data import DataParams, TranslateParams
-from conan_lib.params.evaluation import EfficiencyParams, EvaluationParams, MixingParams, PeersParams, TasksParams
+from conan_lib.params.evaluation import EfficiencyParams, EvaluationParams, MixingParams, PeersParams, ProbesParams, TasksParams
+from conan_lib.params.mkqa import MkqaParams
 from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.params.training import MineParams, PretrainParams, SftParams, SupervisedParams, TeacherParams, WeakParams
 
@@ -44,7 +45,9 @@ class Params(Section):
     peers: PeersParams = PeersParams()
     evaluation: EvaluationParams = EvaluationParams()
     efficiency: EfficiencyParams = EfficiencyParams()
+    mkqa: MkqaParams = MkqaParams()
     mixing: MixingParams = MixingParams()
+    probes: ProbesParams = ProbesParams()
     translate: TranslateParams = TranslateParams()
     runtime: Runtime = Runtime()
 
@@ -60,7 +63,7 @@ class Params(Section):
             for field, (place, least) in needs.items():
                 if getattr(size, field) < least:
                     raise ValueError(f"efficiency.sizes.{name}.{field}: {getattr(size, field)} is below {place} {least}: raise it")
-        for name in ("pretrain", "sft", "weak", "supervised", "tasks", "mixing"):
+        for name in ("pretrain", "sft", "weak", "supervised", "tasks", "mixing", "probes"):
             if getattr(self, name).max_length > context:
                 raise ValueError(f"{name}.max_length: {getattr(self, name).max_length} is above backbone.context_length {context}")
         if self.supervised.hard_negatives > self.mine.candidates:

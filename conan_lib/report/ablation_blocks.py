@@ -102,19 +102,26 @@ def forest(ablation: Ablation) -> Drawing:
 
 
 def negatives_over_steps(ablation: Ablation) -> Drawing:
-    """Mean score of the hard negatives in use over steps: each cell's mean over seeds, and the range of the seeds."""
+    """Mean score of the hard negatives in use over steps, a panel for each task: each cell's mean over seeds, and the seeds' range."""
+    runs = {name: [cell.stages["supervised"] for cell in cells.values()] for name, cells in ablation.finished.items()}
+    tasks = sorted({row.get("task", "all tasks") for stages in runs.values() for stage in stages for row in scored(stage)})
     with style():
-        drawing = Drawing(figsize=(6.4, 3.2))
-        axis = drawing.subplots()
-        for colour, (name, runs) in zip(PALETTE, ablation.finished.items(), strict=False):
-            curves = [negatives_of(cell.stages["supervised"]) for cell in runs.values()]
-            if not curves or not any(curves):
-                continue
-            steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-            values = np.array([[curve[step] for step in steps] for curve in curves])
-            axis.plot(steps, values.mean(0), color=colour, label=f"{name} ({len(curves)} seeds)")
-            axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
-        axis.set(xlabel="optimiser step", ylabel="mean cosine with the anchor", title="how hard the negatives in use are")
+        drawing = Drawing(figsize=(4.4 * max(1, len(tasks)) + 2, 3.2))
+        panels = drawing.subplots(1, max(1, len(tasks)), sharey=True, squeeze=False)[0]
+        for axis, task in zip(panels, tasks, strict=False):  # their negatives differ in kind: one curve of both would only show the mix
+            for colour, (name, stages) in zip(PALETTE, runs.items(), strict=False):
+                curves = [
+                    {row["step"]: row["mean_score"] for row in scored(stage) if row.get("task", "all tasks") == task} for stage in stages
+                ]
+                if not any(curves):
+                    continue
+                steps = sorted(set.intersection(*map(set, curves)))
+                values = np.array([[curve[step] for step in steps] for curve in curves])
+                label = f"{name} ({len(curves)} seeds)" if axis is panels[0] else None
+                axis.plot(steps, values.mean(0), color=colour, label=label)
+                axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
+            axis.set(xlabel="optimiser step", title=f"negatives of {task}")
+        panels[0].set_ylabel("mean cosine with the anchor")
         drawing.legend(loc="outside right upper")
         return drawing
 
@@ -181,7 +188,12 @@ def _status(ablation: Ablation) -> str:
 
 def negatives_of(stage: Stage) -> dict[int, float]:
     """Step -> mean score of the negatives in use."""
-    return {row["step"]: row["mean_score"] for row in series(stage, "negatives.json") if row.get("mean_score") is not None}
+    return {row["step"]: row["mean_score"] for row in scored(stage)}
+
+
+def scored(stage: Stage) -> list[dict]:
+    """Rows of negatives.json that have a mean score."""
+    return [row for row in series(stage, "negatives.json") if row.get("mean_score") is not None]
 
 
 def _png(drawing: Drawing) -> bytes:

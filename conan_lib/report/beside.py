@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from conan_lib.report import mkqa
 from conan_lib.report.blocks import Block, Table, Text
 from conan_lib.report.findings import crosslingual
 from conan_lib.report.paper import (
@@ -10,8 +11,6 @@ from conan_lib.report.paper import (
     CATEGORIES,
     CMTEB,
     FAMILIES,
-    MKQA,
-    MKQA_LANGUAGES,
     MTEB_ENGLISH,
     PRACTICAL,
     TRAINING_GAP,
@@ -40,8 +39,7 @@ def paper_blocks(run: Run) -> list[Block]:
         ),
         _with_row(run, MTEB_ENGLISH, _categories(run)),
         _with_row(run, CMTEB, _absent(CMTEB, "not run: the suite needs a hub (tasks.suite)")),
-        _with_row(run, MKQA, _absent(MKQA, "not run: needs the MKQA questions and the NQ passages")),
-        _languages(run),
+        *mkqa.blocks(run),
         _families(run),
         _ablation(run),
         _with_column(
@@ -90,16 +88,6 @@ def _categories(run: Run) -> tuple[list, tuple[str, ...]]:
 
 def _recalls(run: Run) -> dict[str, float]:
     return {language: round(100 * row["value"], 1) for language, row in crosslingual(run, "supervised").items()}
-
-
-def _languages(run: Run) -> Table:
-    """MKQA's R@20 by language, and our R@10 on another task in a column of its own."""
-    own = _recalls(run)
-    other = run.unfinished("evaluate") or "not in this run"
-    rows = [(code, *values, own.get("zh" if code == "zh_cn" else code, other)) for code, values in MKQA_LANGUAGES.items()]
-    columns = ["language", "MKQA R@20, Conan-v2", "MKQA R@20, M3", "ours: bible-clr R@10, another task"]
-    caption = "By language: MKQA R@20 of the paper. Our R@10 is of another task and stands beside it for the order of languages only."
-    return Table("paper_mkqa_languages", caption, pd.DataFrame(rows, columns=columns), ("paper", run.key("evaluate")))
 
 
 def _families(run: Run) -> Table:

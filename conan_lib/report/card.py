@@ -1,25 +1,199 @@
-"""The card of the exported model: sizes, data, how to load it, measured results, limits."""
+"""The card of the exported model, in the hub's form: what it is and is not, how to load it, what was measured, where its limits are.
 
+Every number in it is read from the run's parameters, manifests and result files.
+"""
+
+import pandas as pd
+import pyarrow.compute as compute
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from pyarrow.dataset import dataset, field
+
+from conan_lib.backbone import parameter_audit
+from conan_lib.evaluation.statistics import LEVEL
 from conan_lib.report.render import template
 from conan_lib.report.run import Run
-from conan_lib.report.tables import crosslingual_table, score_table
+from conan_lib.report.tables import (
+    MAIN_METRIC,
+    MEAN,
+    crosslingual_table,
+    environment_table,
+    score_table,
+    stages_table,
+    with_interval,
+)
+from conan_lib.stages import Stage
+
+MODEL = "supervised"
+TASK_TYPES = {"crosslingual": "Retrieval", "sts": "STS"}
+"""The hub's name of a task type, where it is not ours with a capital."""
+CODE_LICENCE = "apache-2.0"
 
 
-def model_card(run: Run) -> str:
-    """The README.md that lies beside the model, or one made from the run's numbers."""
-    readme = run.stages["supervised"].path / "model" / "README.md"
-    if run.finished("supervised") and readme.is_file():
-        return readme.read_text(encoding="utf-8")
-    rows = [row for row in run.scores if row["model"] == "supervised"]
-    settings = run.file("supervised", "model/config_sentence_transformers.json") or {}
-    return template("model_card.md.j2", html=False).render(
+def model_card(run: Run, folder: str | None = None, onnx: bool = False) -> str:
+    """The model's README.md: metadata in YAML, then text; what has not been measured is named.
+
+    Args:
+        run: the run whose last checkpoint it is, finished or not.
+        folder: where the code that loads it finds the model; the artefact's own folder by default.
+        onnx: the folder holds onnx/model.onnx.
+    """
+    rows = [row for row in run.scores if row["model"] == MODEL]
+    stages = _ancestry(run.stages[MODEL])
+    manifests = [stage.artefact.manifest for stage in stages.values() if stage.finished]
+    text = _training_text(run)
+    card = template("model_card.md.j2", html=False).render(
+        metadata=_metadata(run, rows).to_yaml(),
+        name=_name(run),
+        folder=folder or f"artefacts/{run.key(MODEL)}/model",
+        onnx=onnx,
         params=run.params,
-        missing=run.unfinished("supervised"),
-        key=run.key("supervised"),
-        data_key=run.key("data"),
-        evaluate_key=run.key("evaluate"),
-        prompts={name: text for name, text in (settings.get("prompts") or {}).items() if text},
-        sources=run.file("data", "sources.json") or [],
+        parameters=_parameters(run),
+        missing=run.unfinished(MODEL),
+        key=run.key,
+        prompts=_prompts(run),
+        level=LEVEL,
+        recall=MAIN_METRIC["crosslingual"],
         scores=score_table(rows).to_dict("records") if rows else [],
-        crosslingual=crosslingual_table(rows).to_dict("records") if rows else [],
+        dims=_dims(run),
+        peers=_peers(run),
+        languages=_languages(run, rows, text),
+        domains=_domains(text),
+        probes=_probes(run),
+        sources=_sources(run),
+        tasks=run.results(MODEL),
+        stages=stages_table(stages).to_dict("records"),
+        seconds=sum(manifest["seconds"] for manifest in manifests),
+        environment=environment_table(manifests).to_dict("records"),
     )
+    return str(ModelCard(card))  # reads the metadata: a card that the hub would refuse is an error here
+
+
+def _name(run: Run) -> str:
+    return f"conan-open-{run.params.tier}"
+
+
+def _metadata(run: Run, rows: list[dict]) -> ModelCardData:
+    """The YAML head: the main metric of every task, cross-lingual tasks also by language."""
+    results = [
+        EvalResult(
+            task_type=TASK_TYPES.get(row["type"], row["type"].capitalize()),
+            dataset_type=row["task"],
+            dataset_name=row["task"],
+            dataset_config=row["subset"],
+            dataset_split=run.params.tasks.split,
+            dataset_revision=run.key("data"),
+            metric_type=row["metric"],
+            metric_value=row["value"],
+        )
+        for row in rows
+        if row["metric"] == MAIN_METRIC.get(row["type"]) and row["value"] is not None
+    ]
+    return ModelCardData(
+        model_name=_name(run),
+        language=list(run.params.data.languages),
+        license=CODE_LICENCE,
+        library_name="sentence-transformers",
+        pipeline_tag="sentence-similarity",
+        tags=["sentence-transformers", "sentence-similarity", "feature-extraction", "cross-lingual", "conan-embedding-v2", "reproduction"],
+        eval_results=results or None,
+    )
+
+
+def _parameters(run: Run) -> int:
+    """Weights of the encoder: a head of its own is not exported."""
+    parts = parameter_audit(run.params.backbone, run.params.tokenizer.vocab_size)
+    return sum(parts.values()) - parts["head"]
+
+
+def _prompts(run: Run) -> dict[str, str]:
+    settings = run.file(MODEL, "model/config_sentence_transformers.json") or {}
+    return {name: text for name, text in (settings.get("prompts") or {}).items() if text}
+
+
+def _dims(run: Run) -> list[dict]:
+    """A row for each task: its recall by the number of dims kept."""
+    table: dict[str, dict] = {}
+    for row in run.file("efficiency", "quality.json") or []:
+        if (row["model"], row["precision"]) == (MODEL, "float32"):
+            table.setdefault(row["task"], {"task": row["task"]})[f"{row['dim']} dims"] = row["value"]
+    return list(table.values())
+
+
+def _peers(run: Run) -> list[dict]:
+    """Cross-lingual means of models that others made, on the same task."""
+    return [
+        {"model": row["model"], "value": with_interval(row), "queries": row["n"], "note": row.get("note") or "none"}
+        for row in run.file("peers", "scores.json") or []
+        if row["type"] == "crosslingual" and row["subset"] == MEAN and row["metric"] == MAIN_METRIC["crosslingual"]
+    ]
+
+
+def _probes(run: Run) -> list[dict]:
+    """A sentence beside the same with another number, unit or a negation: the mean cosine, and how often a paraphrase is nearer."""
+    if "probes" not in run.stages or not (found := run.file("probes", "probes.json")):
+        return []
+    own = found["models"][MODEL]
+    nearer = {change: with_interval(row) for change, row in own["auc"].items()}
+    return [
+        {"pair": pair, "cosine": with_interval(row), "pairs": found["pairs"][pair], "nearer": nearer.get(pair, "reference")}
+        for pair, row in own["cosine"].items()
+    ]
+
+
+def _languages(run: Run, rows: list[dict], text: pd.DataFrame) -> list[dict]:
+    """Each language's training text, its largest source, and how well its queries find their passage."""
+    found = crosslingual_table(rows).to_dict("records") if rows else []
+    return [
+        {
+            "language": language,
+            "characters": text[language].sum(),
+            "share": text[language].sum() / text.to_numpy().sum(),
+            "source": text[language].idxmax(),
+            "source_share": text[language].max() / text[language].sum(),
+            "recall": found[0].get(language) if found else None,
+        }
+        for language in run.params.data.languages
+        if language in text
+    ]
+
+
+def _domains(text: pd.DataFrame) -> dict[str, float]:
+    """The share of each source in the training text, largest first."""
+    by_source = text.sum(axis=1).sort_values(ascending=False)
+    return (by_source / by_source.sum()).to_dict()
+
+
+def _training_text(run: Run) -> pd.DataFrame:
+    """Characters of the documents that pretraining reads, source by language; empty where stage data has not finished."""
+    file = run.stages["data"].path / "documents.parquet"
+    if not run.finished("data"):
+        return pd.DataFrame()
+    columns = {"source": field("source"), "lang": field("lang"), "characters": compute.utf8_length(field("text"))}
+    table = dataset(file).to_table(columns=columns, filter=field("split") == "train")
+    rows = table.group_by(["source", "lang"]).aggregate([("characters", "sum")]).to_pandas()
+    rows["source"] = rows["source"].str.partition(",")[0]  # "bible, parallel": the same text, verse by verse
+    return rows.pivot_table(index="source", columns="lang", values="characters_sum", aggfunc="sum", fill_value=0)
+
+
+def _sources(run: Run) -> list[dict]:
+    """Sources with one package and licence as one row: their languages, documents and characters together."""
+    merged: dict[tuple, dict] = {}
+    for row in run.file("data", "sources.json") or []:
+        package = " ".join(filter(None, (row.get("package"), row.get("version")))) or "no package"
+        licence = row.get("licence") or "not stated"
+        one = merged.setdefault(
+            (row["name"], package, licence),
+            {"name": row["name"], "package": package, "licence": licence, "languages": [], "documents": 0, "characters": 0},
+        )
+        one["languages"] += [language for language in row.get("languages") or [] if language not in one["languages"]]
+        one["documents"] += row.get("documents") or 0
+        one["characters"] += row.get("chars") or 0
+    return list(merged.values())
+
+
+def _ancestry(stage: Stage) -> dict[str, Stage]:
+    """A stage and all that it was made from, in the order of the graph."""
+    found: dict[str, Stage] = {}
+    for other in stage.inputs.values():
+        found |= _ancestry(other)
+    return found | {stage.name: stage}

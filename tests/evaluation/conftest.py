@@ -110,6 +110,7 @@ def params(tmp_path_factory) -> Params:
         tokenizer={"vocab_size": 400},
         efficiency={"batch_size": 32, "dims": [4], "texts": 16, "call_seconds": 0.01, "repeats": 3, "sizes": {"wider": WIDER}},
         mixing={"texts_per_language": 8, "neighbours": 3, "umap_neighbours": 5, "max_length": 32, "bootstrap": 50},
+        probes={"peers": [], "max_length": 32, "bootstrap": 50},
         **{s: {"max_length": 32} for s in ("pretrain", "sft", "weak")},
         runtime={"threads": 1, "artefacts": str(tmp_path_factory.mktemp("run") / "artefacts")},
     )

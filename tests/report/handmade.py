@@ -199,6 +199,43 @@ def _mix(stage):
     return {"texts": "heldout", "n": 900, "languages": ["de", "en"]}
 
 
+def _mkqa(stage):
+    names = ("answer_recall_at_20", "answer_recall_at_100", "answer_ndcg_at_10")
+    rows = [{"language": lang, "metric": metric, "value": value, "low": value - 0.05, "high": value + 0.05, "n": 132,
+             "chance": None if "ndcg" in metric else value / 2}
+            for lang in ("en", "mean") for metric, value in zip(names, (0.131, 0.412, 0.077), strict=True)]  # fmt: skip
+    rewrite(stage, "scores.json", rows)
+    seen = {"questions_seen_in_training": 0, "passages_seen_in_training": 0, "passages_by_language": {"en": 1001, "fr": 1021}}
+    sizes = {"benchmark": "made-up trivia", "passages": 2022, "questions_asked": 524, "questions_scored": 132, "max_length": 64}
+    return {"source": "embedded", **sizes, **seen}
+
+
+def _probes(stage):
+    def found(value):
+        return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+    def part(shift):
+        cosine = {"number": 0.97, "unit": 0.95, "negation": 0.94, "paraphrase": 0.8, "unrelated": 0.3}
+        return {
+            "cosine": {family: found(value - shift / 10) for family, value in cosine.items()},
+            "scale": {family: found(1.3 + shift) for family in ("number", "unit", "negation")},
+            "gap": {"difference": found(-0.15 - shift), "log ratio": found(-0.05 - shift), "log ratio, pooled": found(0.1 - shift)},
+            "constant": 0,
+            "triplets": found(0.55 + shift) | {"n": 400},
+            "auc": {family: found(0.2) for family in ("number", "unit", "negation")},
+        }
+
+    models = {name: part(shift) | {"languages": {"de": part(shift), "en": part(shift)}}
+              for name, shift in (("random", 0.1), ("supervised", 0.0), ("wordllama", 0.05))}  # fmt: skip
+    rewrite(stage, "probes.json", {"pairs": {"number": 30}, "templates": 16, "models": models})
+    pairs = [{"family": family, "template": template, "language": lang, "number_a": 3.0, "number_b": float(b)}
+             | {"a": f"3 {template} {lang}", "b": f"{b} {template} {lang}"} | {model: 0.9 - b / 1000 for model in models}
+             for family in ("number", "paraphrase", "unrelated") for template in ("road", "fairy tales") for lang in ("de", "en")
+             for b in (5, 8, 12, 20, 80, 300, 800)]  # fmt: skip
+    parquet.write_table(pa.Table.from_pylist(pairs), stage.path / "pairs.parquet")
+    return {"pairs": {"number": 30}, "texts": 60, "texts_cut": 0}
+
+
 WRITERS = {
     "data": _data,
     "tokenizer": _tokenizer,
@@ -212,6 +249,8 @@ WRITERS = {
     "peers": _peers,
     "evaluate": _evaluate,
     "efficiency": _efficiency,
+    "mkqa": _mkqa,
+    "probes": _probes,
     "mix": _mix,
 }
 

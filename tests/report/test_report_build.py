@@ -14,10 +14,8 @@ import pytest
 from conan_lib.errors import UserError
 from conan_lib.report.blocks import Table, number
 from conan_lib.report.build import build_report
-from conan_lib.report.card import model_card
 from conan_lib.report.notebooks import with_mathml
 from conan_lib.report.render import inline, picture
-from conan_lib.report.run import Run
 from conan_lib.stages import GRAPH, open_stage
 
 
@@ -129,20 +127,6 @@ def test_a_mistake_in_the_parameters_is_one_line(fake_run):
     fake_run("data")
     with pytest.raises(UserError, match="no such parameter file"):
         build_report("params/none.yaml")
-
-
-def test_model_card_names_sizes_results_and_limits(report):
-    card = (report / "model_card.md").read_text()
-    assert card.startswith("---\nlibrary_name: sentence-transformers") and "0.590 [0.580, 0.600]" in card and "GPL-3" in card
-    assert open_stage("supervised", "params/tiny.yaml").key in card and "## Limits" in card
-
-
-def test_the_models_own_card_is_copied(fake_run):
-    file = fake_run(*list(GRAPH)[:-3])
-    readme = open_stage("supervised", file).path / "model" / "README.md"
-    readme.parent.mkdir()
-    readme.write_text("# Own card\n")
-    assert model_card(Run.open(file)) == "# Own card\n"
 
 
 def test_notebooks_become_pages_with_mathml_and_untouched_code(report):

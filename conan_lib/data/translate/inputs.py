@@ -57,7 +57,7 @@ def _rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
         raise UserError(f"{path}: no such file")
     if path.suffix not in (".jsonl", ".parquet"):
         raise UserError(f"{path}: give a .jsonl or a .parquet file")
-    for number, row in enumerate(records.read(path) if path.suffix == ".parquet" else _lines(path), 1):
+    for number, row in enumerate(records.read(path) if path.suffix == ".parquet" else json_lines(path), 1):
         place = f"{'row' if path.suffix == '.parquet' else 'line'} {number}"
         if row is None:
             continue
@@ -73,7 +73,7 @@ def _rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
         yield place, row
 
 
-def _lines(path: Path) -> Iterator[object]:
+def json_lines(path: Path) -> Iterator[object]:
     """One value a line; None for a blank one."""
     try:
         with open(path, encoding="utf-8") as file:

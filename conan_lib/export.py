@@ -1,0 +1,54 @@
+"""The last checkpoint of a run as a folder to give away: the encoder in safetensors, its card, and an ONNX graph where asked for."""
+
+import json
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from conan_lib.artefacts import write_json
+from conan_lib.errors import UserError
+from conan_lib.onnx import export_onnx
+from conan_lib.report.card import MODEL, model_card
+from conan_lib.report.run import Run
+
+OF_THIS_MACHINE = ("is_local", "local_files_only")
+"""What transformers notes of where a tokenizer was loaded from; no part of the model."""
+
+
+def export_model(params_file: str | Path, folder: Path, onnx: bool = False) -> Path:
+    """Write `folder`, ready for sentence-transformers and for the hub; it is there whole or not at all.
+
+    Args:
+        params_file: a tier's YAML file.
+        folder: a new or an empty folder.
+        onnx: also write onnx/model.onnx.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        UserError: the run has no finished model, `folder` holds something, or ONNX packages are missing.
+    """
+    run = Run.open(params_file)
+    model = run.stages[MODEL].path / "model"
+    if missing := run.unfinished(MODEL):
+        raise UserError(f"{params_file}: {missing}: run `conan-lib run {params_file} --to {MODEL}` first")
+    if not (model / "modules.json").is_file():
+        raise UserError(f"{model}: no model here (modules.json is missing): remove {model.parent} and run the stage again")
+    target = folder.resolve()
+    if target == Path.cwd():
+        raise UserError(f"{folder}: is the working directory, which cannot be replaced: name a folder in it")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder}: exists and is not an empty folder: choose another, or remove it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        made = Path(scratch) / target.name
+        shutil.copytree(model, made)
+        settings = made / "tokenizer_config.json"
+        kept = {name: value for name, value in json.loads(settings.read_text(encoding="utf-8")).items() if name not in OF_THIS_MACHINE}
+        write_json(settings, kept)
+        if onnx:
+            export_onnx(made, made / "onnx" / "model.onnx")
+        (made / "README.md").write_text(model_card(run, target.name, onnx), encoding="utf-8")
+        made.replace(target)
+    return folder
