@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.measure import LEAST_REPEATS, available_bytes, once, peak_memory, take_turns
+from benchmarks.measure import available_bytes, peak_memory
 from benchmarks.results import Row, markdown, read_csv, write_csv
 from benchmarks.variants import (
     FLASH,
@@ -40,6 +40,7 @@ from benchmarks.variants import (
 )
 from conan_lib.artefacts import environment
 from conan_lib.errors import UserError
+from conan_lib.evaluation.timing import LEAST_REPEATS, once, take_turns
 
 NAMES = list(dict.fromkeys(variant.name for variant in variants_of("cuda")))
 RESULTS = Path(__file__).parent / "results"

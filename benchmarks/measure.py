@@ -1,8 +1,5 @@
-"""Time by repeats that take turns, and the peak memory of one call."""
+"""The memory that a call may take, and the most that it takes."""
 
-import random
-import time
-from collections.abc import Callable, Hashable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -14,8 +11,6 @@ import torch
 from benchmarks.variants import Setting, Variant, call_of, make_inputs, make_mask, reason
 from conan_lib.artefacts import peak_memory_mb
 
-LEAST_REPEATS = 3
-
 
 def available_bytes(device: str) -> int:
     """Memory that a call may take: free on the GPU or kept by torch for its next tensors, or MemAvailable of this machine."""
@@ -25,34 +20,6 @@ def available_bytes(device: str) -> int:
     if not meminfo.is_file():  # not Linux: nothing is skipped for its size
         return 1 << 62
     return next(int(line.split()[1]) * 1024 for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
-
-
-def once(call: Callable, device: str) -> float:
-    """Wall-clock seconds of a call, the launch of its kernels and their work included."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def take_turns(calls: dict[Hashable, Callable], repeats: int, device: str, seed: int, deadline: float) -> dict[Hashable, list[float]]:
-    """Seconds of every call in every repeat. In a repeat each is called once, in an order drawn anew: whatever else the machine does falls
-    on all of them, and figures of one repeat may be divided by each other.
-
-    Args:
-        deadline: `time.monotonic()` after which no repeat starts beyond LEAST_REPEATS.
-    """
-    order, shuffle, seconds = list(calls), random.Random(seed), {name: [] for name in calls}
-    for repeat in range(repeats):
-        if repeat >= LEAST_REPEATS and time.monotonic() > deadline:
-            break
-        shuffle.shuffle(order)
-        for name in order:
-            seconds[name].append(once(calls[name], device))
-    return seconds
 
 
 def peak_memory(variant: Variant, setting: Setting) -> tuple[float | None, str]:

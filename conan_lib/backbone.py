@@ -15,7 +15,7 @@ from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase, set_seed
+from transformers import AutoModel, LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase, set_seed
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from conan_lib.artefacts import write_json
@@ -95,6 +95,15 @@ def load(folder: Path) -> CausalLM:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no model here (config.json is missing): run the stage that writes it")
     return CausalLM.from_pretrained(str(folder), dtype="auto")
+
+
+def random_encoder(backbone: BackboneParams, vocab_size: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LlamaModel:
+    """A bidirectional Llama of random weights without a head: for measuring time and memory, which do not depend on the values."""
+    config = configuration(backbone, vocab_size)
+    config.is_causal = False
+    with torch.device(device):
+        model = AutoModel.from_config(config, dtype=dtype, attn_implementation="sdpa")
+    return model.eval()
 
 
 def save(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

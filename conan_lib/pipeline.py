@@ -28,7 +28,7 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "04_sft": ("sft",),
     "05_weak": ("teacher", "weak"),
     "06_supervised": ("mine", "supervised"),
-    "07_eval": ("peers", "evaluate", "mkqa", "probes"),
+    "07_eval": ("peers", "evaluate", "efficiency", "mkqa", "probes"),
     "08_clr_umap": ("supervised_no_clr", "mix"),
 }
 """Notebook -> the stages that it runs, in order."""
@@ -45,6 +45,7 @@ FUNCTIONS: dict[str, str] = {
     "supervised_no_clr": "conan_lib.training.contrastive:train_supervised",
     "peers": "conan_lib.evaluation.peers:evaluate_peers",
     "evaluate": "conan_lib.evaluation.run:evaluate",
+    "efficiency": "conan_lib.evaluation.efficiency:measure_efficiency",
     "mkqa": "conan_lib.evaluation.mkqa:evaluate_mkqa",
     "probes": "conan_lib.evaluation.probes:probe",
     "mix": "conan_lib.evaluation.mixing:mix",
@@ -165,7 +166,7 @@ def check_sources(params: Params, todo: set[str]) -> None:
     """
     if "data" in todo and params.data.source == "embedded":
         _check_data_packages(project_root() / "requirements-data.txt")
-    suite = todo & {"peers", "evaluate", "score"} and params.tasks.suite != "embedded"
+    suite = todo & {"peers", "evaluate", "efficiency", "score"} and params.tasks.suite != "embedded"
     if ("data" in todo and params.data.source == "hub") or suite or ("mkqa" in todo and params.mkqa.source == "hub"):
         _check_hub()
 

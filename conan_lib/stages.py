@@ -2,7 +2,7 @@
 
 data -> tokenizer -> pretrain -> sft -> weak -> mine -> supervised -> evaluate, probes
   \\-> teacher ------------------------^         (again without CLR) -> mix
-  \\-> peers                                                      \\-> mkqa, score
+  \\-> peers                                                      \\-> efficiency, mkqa, score
 """
 
 from dataclasses import dataclass, field
@@ -35,6 +35,7 @@ GRAPH: dict[str, Spec] = {
     "supervised_no_clr": Spec(1, ("supervised",), ("data", "weak", "mine")),
     "peers": Spec(1, ("tasks", "peers"), ("data",)),
     "evaluate": Spec(1, ("tasks", "evaluation"), ("data", "pretrain", "sft", "weak", "supervised")),
+    "efficiency": Spec(1, ("tasks", "efficiency"), ("data", "weak", "supervised")),
     "mkqa": Spec(1, ("tasks", "mkqa"), ("data", "supervised")),
     "probes": Spec(1, ("probes",), ("data", "pretrain", "sft", "weak", "supervised")),
     "mix": Spec(1, ("mixing",), ("data", "supervised", "supervised_no_clr")),

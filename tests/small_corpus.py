@@ -63,7 +63,7 @@ def small_params(root, **sections) -> Params:
             "weak": {"max_length": 32},
             "supervised": {"max_length": 32, "matryoshka_dims": [8, 16]},
             "tasks": {"max_length": 32},
-            "evaluation": {"dims": [8, 16]},
+            "efficiency": {"dims": [8, 16]},
             "runtime": runtime,
             **sections,
         }

@@ -12,6 +12,7 @@ from benchmarks import attention, measure, variants
 from benchmarks.results import Row, read_csv
 from benchmarks.variants import STOCK, Heads, Setting, Variant, check, variants_of
 from conan_lib.errors import UserError
+from conan_lib.evaluation import timing
 
 SMALL = Setting(Heads(2, 1, 8), 2, 24, True)
 COMPILED = "FlexAttention"
@@ -77,11 +78,11 @@ def test_ratios_are_medians_of_paired_repeats(quick, monkeypatch):
 def test_each_repeat_calls_each_once():
     called = []
     calls = {name: lambda name=name: called.append(name) for name in "abc"}
-    seconds = measure.take_turns(calls, 5, "cpu", seed=0, deadline=float("inf"))
+    seconds = timing.take_turns(calls, 5, "cpu", seed=0, deadline=float("inf"))
     assert {len(times) for times in seconds.values()} == {5}
     turns = [tuple(called[i : i + 3]) for i in range(0, 15, 3)]
     assert all(sorted(turn) == ["a", "b", "c"] for turn in turns) and len(set(turns)) > 1
-    assert {len(times) for times in measure.take_turns(calls, 5, "cpu", 0, deadline=0).values()} == {measure.LEAST_REPEATS}
+    assert {len(times) for times in timing.take_turns(calls, 5, "cpu", 0, deadline=0).values()} == {timing.LEAST_REPEATS}
 
 
 @pytest.mark.parametrize("variant", [v for v in variants_of("cpu") if v.name != COMPILED], ids=str)

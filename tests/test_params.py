@@ -20,10 +20,14 @@ BAD = {
     "heads": ("backbone: {hidden_size: 96, heads: 6, kv_heads: 4}", "backbone: heads 6 is not divisible by kv_heads 4"),
     "hidden": ("backbone: {hidden_size: 100, heads: 3}", "backbone: hidden_size 100 is not divisible by heads 3"),
     "Matryoshka above hidden": (
-        "backbone: {hidden_size: 64, heads: 4, kv_heads: 2}\nsupervised: {matryoshka_dims: [32, 128]}\nevaluation: {dims: [8]}",
+        "backbone: {hidden_size: 64, heads: 4, kv_heads: 2}\nsupervised: {matryoshka_dims: [32, 128]}\nefficiency: {dims: [8]}",
         "supervised.matryoshka_dims: 128 is above backbone.hidden_size 64",
     ),
-    "dim of the curve above hidden": ("evaluation: {dims: [4096]}", "evaluation.dims: 4096 is above backbone.hidden_size 3584"),
+    "dim of the curve above hidden": ("efficiency: {dims: [4096]}", "efficiency.dims: 4096 is above backbone.hidden_size 3584"),
+    "a size with fewer entries than the tokenizer": (
+        "efficiency: {sizes: {small: {vocab_size: 500}}}",
+        "efficiency.sizes.small.vocab_size: 500 is below tokenizer.vocab_size 150000: raise it",
+    ),
     "length above context": ("backbone: {context_length: 64}", "max_length: 128 is above backbone.context_length 64"),
     "more negatives than candidates": ("mine: {candidates: 3}", "supervised.hard_negatives: 7 is above mine.candidates 3"),
     "re-mining never": ("supervised: {dhnm: {rule: remined}}", "supervised.dhnm: remine_interval: give the steps between two searches"),

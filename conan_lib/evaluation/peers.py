@@ -87,7 +87,8 @@ def wordllama(threads: int = 1) -> Encoder:
     logging.root.setLevel(level)  # the package turns on everybody's messages
     model = package.WordLlama.load(cache_dir=Path(package.__file__).parent, disable_download=True)
     meta = model_meta(
-        "dleemiller/wordllama", release, parameters=int(model.embedding.size), dim=int(model.embedding.shape[1]), max_tokens=None,
+        "dleemiller/wordllama", release, parameters=int(model.embedding.size),
+        embedding_parameters=int(model.embedding.size), dim=int(model.embedding.shape[1]), max_tokens=None,
         languages=["en"], licence="mit", framework=["NumPy"], training_code="https://github.com/dleemiller/WordLlama", training_data=True,
         reference="https://github.com/dleemiller/WordLlama",
     )  # fmt: skip

@@ -41,6 +41,11 @@ def resampled_means(values: Sequence[float], resamples: int, seed: int, clusters
     return np.concatenate([draw @ sums / (draw @ sizes) for draw in _draws(len(sums), resamples, seed)])
 
 
+def interval_of(means: np.ndarray) -> tuple[float, float]:
+    """95 % percentile interval of what `resampled_means` gave, or of a difference or quotient of such rows; nan is left out."""
+    return _bounds(means)
+
+
 def paired_difference(
     a: Sequence[float], b: Sequence[float], resamples: int, seed: int, clusters: Sequence | None = None
 ) -> dict[str, float]:

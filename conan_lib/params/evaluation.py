@@ -1,10 +1,11 @@
-"""Parameters of the evaluation: tasks, peers, how well languages mix, and probes of what the paper says a vector cannot tell."""
+"""Parameters of the evaluation: tasks, peers, speed and small vectors, how well languages mix, and probes of what a vector cannot tell."""
 
 from typing import Literal
 
 from pydantic import Field
 
 from conan_lib.params.base import Section
+from conan_lib.params.model import BackboneParams
 
 
 class TasksParams(Section):
@@ -43,10 +44,30 @@ class EvaluationParams(Section):
 
     batch_size: int = Field(128, ge=1)
     """Texts that are encoded at once."""
+
+
+class SizeParams(BackboneParams):
+    """A backbone of ours with random weights, to be timed. The defaults are the paper's: 1,499,205,120 parameters."""
+
+    vocab_size: int = Field(150_000, ge=300)
+    """Entries of the vocabulary."""
+
+
+class EfficiencyParams(Section):
+    """Smaller vectors, and speed beside the peers: the paper's Table 5."""
+
     dims: tuple[int, ...] = (16, 32, 64, 128)
-    """Truncations of the vector for the Matryoshka curve."""
-    speed_texts: int = Field(512, ge=8)
-    """Texts that encoding speed is measured on."""
+    """Channels kept of the vector, each in every precision."""
+    batch_size: int = Field(128, ge=1)
+    """Texts that our models encode at once."""
+    texts: int = Field(512, ge=8)
+    """Texts of one timed call, at most."""
+    call_seconds: float = Field(0.5, gt=0)
+    """A call that would take much longer takes fewer texts, spread evenly over all of them."""
+    repeats: int = Field(5, ge=1)
+    """Rounds; in each of them every system is called once."""
+    sizes: dict[str, SizeParams] = {}
+    """Backbones of ours of other sizes, by name. Random weights do: the time does not depend on their values."""
 
 
 class MixingParams(Section):

@@ -64,6 +64,12 @@ def without_clr(params: Params) -> Params:
     return params.model_copy(update={"supervised": params.supervised.model_copy(update={"mix": mix})})
 
 
+def without_mrl(params: Params) -> Params:
+    """The same run with the loss on the whole vector alone, no prefix of it trained (claim C8)."""
+    section = params.supervised.model_copy(update={"matryoshka_dims": (params.backbone.hidden_size,)})
+    return params.model_copy(update={"supervised": section})
+
+
 def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file."""
     if not path.is_file():

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from conan_lib.params.base import Section
 from conan_lib.params.data import DataParams, TranslateParams
-from conan_lib.params.evaluation import EvaluationParams, MixingParams, PeersParams, ProbesParams, TasksParams
+from conan_lib.params.evaluation import EfficiencyParams, EvaluationParams, MixingParams, PeersParams, ProbesParams, TasksParams
 from conan_lib.params.mkqa import MkqaParams
 from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.params.training import MineParams, PretrainParams, SftParams, SupervisedParams, TeacherParams, WeakParams
@@ -44,6 +44,7 @@ class Params(Section):
     tasks: TasksParams = TasksParams()
     peers: PeersParams = PeersParams()
     evaluation: EvaluationParams = EvaluationParams()
+    efficiency: EfficiencyParams = EfficiencyParams()
     mkqa: MkqaParams = MkqaParams()
     mixing: MixingParams = MixingParams()
     probes: ProbesParams = ProbesParams()
@@ -53,9 +54,15 @@ class Params(Section):
     @model_validator(mode="after")
     def _sections_fit(self):
         hidden, context = self.backbone.hidden_size, self.backbone.context_length
-        for place, dims in {"supervised.matryoshka_dims": self.supervised.matryoshka_dims, "evaluation.dims": self.evaluation.dims}.items():
+        for place, dims in {"supervised.matryoshka_dims": self.supervised.matryoshka_dims, "efficiency.dims": self.efficiency.dims}.items():
             if max(dims, default=0) > hidden:
                 raise ValueError(f"{place}: {max(dims)} is above backbone.hidden_size {hidden}: drop it or widen the backbone")
+        for name, size in self.efficiency.sizes.items():
+            needs = {"vocab_size": ("tokenizer.vocab_size", self.tokenizer.vocab_size),
+                     "context_length": ("tasks.max_length", self.tasks.max_length)}  # fmt: skip
+            for field, (place, least) in needs.items():
+                if getattr(size, field) < least:
+                    raise ValueError(f"efficiency.sizes.{name}.{field}: {getattr(size, field)} is below {place} {least}: raise it")
         for name in ("pretrain", "sft", "weak", "supervised", "tasks", "mixing", "probes"):
             if getattr(self, name).max_length > context:
                 raise ValueError(f"{name}.max_length: {getattr(self, name).max_length} is above backbone.context_length {context}")

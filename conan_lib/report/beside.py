@@ -16,6 +16,7 @@ from conan_lib.report.paper import (
     TRAINING_GAP,
     PaperTable,
 )
+from conan_lib.report.practical import MINUTES_TEXTS, minutes_of
 from conan_lib.report.run import Run
 from conan_lib.report.tables import MAIN_METRIC
 
@@ -112,8 +113,8 @@ def _ablation(run: Run) -> Table:
 
 
 def _practical(run: Run) -> tuple[list, tuple[str, ...]]:
-    rows = [row for row in run.file("evaluate", "speed.json") or [] if row["model"] == "supervised"]
-    if not rows:
-        return [run.unfinished("evaluate") or "not timed"] * 4, ()
-    row = rows[0]
-    return [round(row["parameters"] / 1e6, 2), row["dim"], f"{row['texts_per_second']:.0f} texts/s", "yes"], (run.key("evaluate"),)
+    row = next((row for row in run.file("efficiency", "speed.json") or [] if row["model"] == "supervised"), None)
+    if row is None:
+        return [run.unfinished("efficiency") or "not timed"] * 4, ()
+    minutes = f"{minutes_of(row):.2f} for {MINUTES_TEXTS:,} of our texts"
+    return [round(row["parameters"] / 1e6, 2), row["dim"], minutes, "yes" if row["mrl"] else "no"], (run.key("efficiency"),)

@@ -16,7 +16,6 @@ from conan_lib.report.tables import (
     MAIN_METRIC,
     MEAN,
     crosslingual_table,
-    dims_table,
     environment_table,
     score_table,
     stages_table,
@@ -113,8 +112,11 @@ def _prompts(run: Run) -> dict[str, str]:
 
 def _dims(run: Run) -> list[dict]:
     """A row for each task: its recall by the number of dims kept."""
-    table = dims_table(run.stages["evaluate"]) if run.file("evaluate", "dims.json") else pd.DataFrame({"model": []})
-    return table[table["model"] == MODEL].drop(columns="model").to_dict("records")
+    table: dict[str, dict] = {}
+    for row in run.file("efficiency", "quality.json") or []:
+        if (row["model"], row["precision"]) == (MODEL, "float32"):
+            table.setdefault(row["task"], {"task": row["task"]})[f"{row['dim']} dims"] = row["value"]
+    return list(table.values())
 
 
 def _peers(run: Run) -> list[dict]:

@@ -127,7 +127,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Small dims keep quality (MRL)",
         "Matryoshka training lets a prefix of the vector serve in its place.",
         "Table 5 lists MRL as supported; dims 256 to 3584 are trained; no score by dim is published.",
-        "Score at each of evaluation.dims over the score at full width, by task.",
+        "R@10 at each of efficiency.dims over R@10 at full width, by task; the same trained without MRL (params/ablations/no_mrl.yaml).",
         f"Reproduced if a quarter of the width keeps 90 % of the score and more than an arm without MRL keeps. {SEEDS}",
         findings.small_dims_keep_quality,
     ),

@@ -196,6 +196,7 @@ def pipeline() -> Figure:
         "supervised": (5, 1, "hard negatives,\nCLR, MRL, 06"),
         "evaluate": (6, 1, "mteb tasks,\n07"),
         "mkqa": (7, 1, "passages with\nan answer, 07"),
+        "efficiency": (8, 1, "speed, small\nvectors, 07"),
         "teacher": (3.42, 0, "filters pairs,\n05"),
         "mine": (4.5, 0, "ranks hard\nnegatives, 06"),
         "mix": (5.58, 0, "with and without\nCLR, UMAP, 08"),
@@ -212,9 +213,9 @@ def pipeline() -> Figure:
         ("peers", "evaluate"),
     ]
     with style():
-        figure = Figure(figsize=(12.9, 2.9), layout="none")
+        figure = Figure(figsize=(13.3, 2.9), layout="none")
         axis = figure.add_axes((0, 0, 1, 1))
-        axis.set(xlim=(-0.5, 8.1), ylim=(-0.42, 1.9))
+        axis.set(xlim=(-0.5, 8.5), ylim=(-0.42, 1.9))
         axis.set_axis_off()
         for name, (x, y, note) in boxes.items():
             colour = PALETTE[0] if name in ("pretrain", "sft", "weak", "supervised") else PALETTE[2] if y else PALETTE[1]

@@ -1,4 +1,4 @@
-"""Figures of the evaluation (checkpoints, languages, Matryoshka, speed) and of how languages mix (UMAP, R@1)."""
+"""Figures of the evaluation (checkpoints, languages) and of how languages mix (UMAP, R@1)."""
 
 from collections.abc import Callable
 
@@ -73,45 +73,6 @@ def languages(stage: Stage, peers: Stage | None = None, metric: str = "recall_at
         return figure
 
 
-def matryoshka(stage: Stage) -> Figure:
-    """Recall at 10 of truncated vectors, one panel for each task."""
-    rows = series(stage, "dims.json")
-    if not rows:
-        raise UserError(f"{stage.path / 'dims.json'}: no rows; truncations are measured on the embedded tasks only")
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    with style():
-        figure = Figure(figsize=(3.6 * len(tasks) + 1.2, 3.0))
-        for axis, task in zip(figure.subplots(1, len(tasks), squeeze=False).flat, tasks, strict=True):
-            for number, model in enumerate(dict.fromkeys(row["model"] for row in rows)):
-                own = [(row["dim"], row["value"]) for row in rows if row["model"] == model and row["task"] == task]
-                axis.plot(*zip(*own, strict=True), marker=MARKERS[number], color=PALETTE[number], label=model)
-            dims = sorted({row["dim"] for row in rows})
-            axis.set_xscale("log", base=2)
-            axis.set_xticks(dims, dims)
-            axis.minorticks_off()
-            axis.set(xlabel="dimensions kept", ylabel=METRICS[rows[0]["metric"]], ylim=(0, None), title=task)
-        axis.legend(loc="lower right")
-        return figure
-
-
-def speed(stage: Stage) -> Figure:
-    """Texts per second of every model that was timed, on the same texts in the same run; parameters and width beside the name."""
-    rows = sorted(series(stage, "speed.json"), key=lambda row: row["texts_per_second"])
-    labels = [f"{row['model']}\n{_short(row['parameters'])} parameters, {row['dim']} dims" for row in rows]
-    with style():
-        figure = Figure(figsize=(6.8, 0.46 * len(rows) + 0.9))
-        axis = figure.subplots()
-        colours = [PALETTE[0] if row["model"] in CHECKPOINTS else PALETTE[1] for row in rows]
-        bars = axis.barh(labels, [row["texts_per_second"] for row in rows], color=colours, height=0.7)
-        axis.bar_label(bars, [f"{row['texts_per_second']:,.0f}" for row in rows], padding=3)
-        axis.set_xscale("log")
-        axis.set(xlabel=f"texts per second, {rows[0]['threads']} CPU threads (logarithmic)", title="encoding speed: ours and peers")
-        axis.tick_params(axis="y", labelsize=8)
-        axis.margins(x=0.15)
-        axis.grid(axis="y", visible=False)
-        return figure
-
-
 def umap(stage: Stage) -> Figure:
     """The same texts embedded without and with CLR, projected by UMAP, coloured by language; numbers of the vectors above each."""
     points, numbers = read(stage.path / "points.parquet"), series(stage, "mixing.json")
@@ -176,9 +137,3 @@ def _languages(stage: Stage, metric: str) -> int:
 
 def _pivot(stage: Stage) -> str:
     return stage.params.data.languages[0]
-
-
-def _short(number: int | None) -> str:
-    if number is None:
-        return "?"
-    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"

@@ -10,7 +10,9 @@ from typing import Literal
 
 from scipy.stats import spearmanr
 
+from conan_lib.report.figures import series
 from conan_lib.report.paper import PARAMETERS
+from conan_lib.report.practical import arm_without_mrl
 from conan_lib.report.run import Run
 from conan_lib.report.tables import MAIN_METRIC, MEAN
 
@@ -130,43 +132,56 @@ def negatives_stay_hard(run: Run) -> Finding:
 
 
 def small_dims_keep_quality(run: Run, share: float = 0.9) -> Finding:
-    """C8: mean score at a quarter of the width over the mean score at full width."""
-    rows = [row for row in run.file("evaluate", "dims.json") or [] if row["model"] == "supervised"]
+    """C8: share of the whole vector's R@10 that a quarter of it keeps, mean of the tasks; beside the arm without MRL where it was run."""
+    kept = _kept_by_a_quarter(run.file("efficiency", "quality.json") or [])
+    if kept is None:
+        return Finding("not run", run.unfinished("efficiency") or "quality.json has no truncation to a quarter of the width or less")
+    quarter, full, (ratio, interval) = kept
+    unit, key = f"of R@10 at {quarter} of {full} dims", run.key("efficiency")
+    note = f"{quarter} of {full} dims keep {ratio:.0%} of R@10, mean of the tasks; directional from {share:.0%}"
+    verdict: Verdict = "directional" if ratio >= share else "not testable at this scale"
+    arm = arm_without_mrl(run)
+    without = _kept_by_a_quarter(series(arm, "quality.json")) if arm is not None else None
+    if without is None:
+        note += "; no arm without MRL was trained (params/ablations/no_mrl.yaml); one seed"
+        return Finding(verdict, note, ratio, unit, interval, 1, (key,))
+    gain, (low, high) = difference_of((ratio, interval), without[2])
+    note += f"; without MRL {without[2][0]:.0%}, so training prefixes changes it by {gain:+.2f} [{low:+.2f}, {high:+.2f}]; one seed"
+    if low <= 0:
+        verdict = "not testable at this scale"
+    return Finding(verdict, note, ratio, unit, interval, 1, (key, f"{arm.artefact.stage}/{arm.key}"))
+
+
+def _kept_by_a_quarter(rows: list[dict]) -> tuple[int, int, tuple[float, Interval]] | None:
+    """(channels, of how many, share of R@10 kept with its interval) for the supervised model in float32, mean of the tasks."""
+    rows = [row for row in rows if (row["model"], row["precision"]) == ("supervised", "float32") and row["kept"] is not None]
     full = max((row["dim"] for row in rows), default=0)
-    by_task = {row["task"]: {} for row in rows}
-    for row in rows:
-        by_task[row["task"]][row["dim"]] = row["value"]
     quarter = max((row["dim"] for row in rows if row["dim"] <= full / 4), default=None)
     if quarter is None:
-        return Finding("not run", run.unfinished("evaluate") or "dims.json has no truncation to a quarter of the width or less")
-    ratios = [scores[quarter] / scores[full] for scores in by_task.values() if scores.get(full) and quarter in scores]
-    ratio = sum(ratios) / len(ratios)
-    verdict = "directional" if ratio >= share else "not testable at this scale"
-    note = (
-        f"{quarter} of {full} dims keep {ratio:.0%} of the score, mean of {len(ratios)} tasks ({min(ratios):.0%} to {max(ratios):.0%}); "
-        f"directional from {share:.0%}; no arm without MRL was trained; one seed"
-    )
-    return Finding(verdict, note, ratio, f"of the score at {quarter} of {full} dims", None, 1, (run.key("evaluate"),))
+        return None
+    shares = [{"value": row["kept"], "low": row["kept_low"], "high": row["kept_high"]} for row in rows if row["dim"] == quarter]
+    return quarter, full, mean_of(shares)
 
 
 def faster_than_larger(run: Run) -> Finding:
-    """C9: texts per second of our model over those of the fastest larger network on the same machine."""
-    rows = {row["model"]: row for name in ("evaluate", "peers") for row in run.file(name, "speed.json") or []}
+    """C9: texts per second of our model over those of the fastest larger network, in the same rounds on the same machine."""
+    rows = {row["model"]: row for row in run.file("efficiency", "speed.json") or []}
     ours = rows.pop("supervised", None)
     if ours is None:
-        return Finding("not run", run.unfinished("evaluate") or "speed.json has no row for supervised")
-    larger = {name: row for name, row in rows.items() if name not in STATIC and (row.get("parameters") or 0) > ours["parameters"]}
-    keys = (run.key("evaluate"),)
+        return Finding("not run", run.unfinished("efficiency") or "speed.json has no row for supervised")
+    peers = {name: row for name, row in rows.items() if row["kind"] == "peer" and name not in STATIC}
+    larger = {name: row for name, row in peers.items() if (row["parameters"] or 0) > ours["parameters"]}
+    keys = (run.key("efficiency"),)
+    rate = f"{ours['rate']:.0f} texts/s at {ours['parameters']:,} parameters"
     if not larger:
-        rate = f"{ours['texts_per_second']:.0f} texts/s at {ours['parameters']:,} parameters"
         return Finding("not testable at this scale", f"{rate}; no larger network was timed beside it", keys=keys)
-    name, peer = max(larger.items(), key=lambda item: item[1]["texts_per_second"])
-    ratio = ours["texts_per_second"] / peer["texts_per_second"]
+    name, peer = max(larger.items(), key=lambda item: item[1]["rate"])
+    ratio, slowest, fastest = (1 / peer[field] for field in ("ratio", "ratio_high", "ratio_low"))
     note = (
-        f"{ours['texts_per_second']:.0f} texts/s at {ours['parameters']:,} parameters against {peer['texts_per_second']:.0f} of {name} at "
-        f"{peer['parameters']:,}; different implementations on one CPU, far below the paper's sizes"
+        f"{rate} against {peer['rate']:.0f} of {name} at {peer['parameters']:,}, {slowest:.1f} to {fastest:.1f} times in {peer['repeats']} "
+        "rounds; different implementations on one machine, far below the paper's sizes"
     )
-    return Finding("directional" if ratio > 1 else "not testable at this scale", note, ratio, f"texts/s over {name}'s", None, 1, keys)
+    return Finding("directional" if slowest > 1 else "not testable at this scale", note, ratio, f"texts/s over {name}'s", None, 1, keys)
 
 
 def numbers_badly_told_apart(run: Run, bound: float = 0.3) -> Finding:

@@ -3,7 +3,7 @@
 Both templates print the same sections. A block whose stage has not finished is a Missing block with the reason.
 """
 
-from conan_lib.report import figures, figures_data, figures_eval, figures_lm, figures_mask, tables
+from conan_lib.report import figures, figures_data, figures_eval, figures_lm, figures_mask, practical, tables
 from conan_lib.report.ablation_blocks import ablation_section
 from conan_lib.report.beside import paper_blocks
 from conan_lib.report.blocks import Block, Figure, Missing, Points, Section, Table, Text, figure, table
@@ -25,7 +25,7 @@ def sections(run: Run) -> list[Section]:
         Section("evaluation", "Evaluation", tuple(_evaluation(run)), "07_eval"),
         Section("clr", "Cross-lingual retrieval training and UMAP", tuple(_clr(run)), "08_clr_umap"),
         Section("ablations", "Ablations: cells side by side, over seeds", tuple(ablation_section(run))),
-        Section("practical", "Practical: size, speed, small dims", tuple(_practical(run)), "07_eval"),
+        Section("practical", "Practical: size, speed, small dims", tuple(practical.blocks(run)), "07_eval"),
         Section("paper", "The paper's results beside ours", tuple(paper_blocks(run))),
         Section("contradictions", "Where the paper disagrees with itself", (_contradictions(),)),
         Section("limits", "Limits", tuple(_limits(run))),
@@ -164,15 +164,6 @@ def _clr(run: Run) -> list[Block]:
         figure(run, "r1_matrix", "Cross-lingual R@1 without and with CLR.", ("mix",), figures_eval.r1_matrix),
         table(run, "r1_with", "Cross-lingual R@1 with CLR, from the row's language to the column's.", ("mix",), tables.r1_table),
         table(run, "r1_without", "The same without CLR.", ("mix",), lambda stage: tables.r1_table(stage, "without CLR")),
-    ]
-
-
-def _practical(run: Run) -> list[Block]:
-    return [
-        figure(run, "speed", "Encoding speed.", ("evaluate",), figures_eval.speed),
-        table(run, "speed", "Encoding speed on the same texts and machine.", ("evaluate",), tables.speed_table, "not counted"),
-        figure(run, "matryoshka", "R@10 of truncated vectors.", ("evaluate",), figures_eval.matryoshka),
-        table(run, "dims", "Score at truncated dims (Matryoshka).", ("evaluate",), tables.dims_table),
     ]
 
 

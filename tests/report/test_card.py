@@ -73,7 +73,7 @@ def test_every_measured_value_is_in_a_result_file(report):
     text = (report / "model_card.md").read_text(encoding="utf-8")
     measured = re.findall(r"-?\d+\.\d{3}", text[text.index("## Measured") : text.index("## Limits")])
     known = set()
-    for stage, file in (("evaluate", "scores.json"), ("peers", "scores.json"), ("evaluate", "dims.json")):
+    for stage, file in (("evaluate", "scores.json"), ("peers", "scores.json"), ("efficiency", "quality.json")):
         for row in json.loads((open_stage(stage, FILE).path / file).read_text()):
             known |= {f"{row[name]:.3f}" for name in ("value", "low", "high") if row.get(name) is not None}
     assert len(measured) > 20 and set(measured) <= known
@@ -121,7 +121,7 @@ def set_licence(sources):
         ("evaluate", "scores.json", set_score, ["| wiki-titles | ndcg_at_10 | 0.123", "value: 0.123456"]),
         ("evaluate", "scores.json", set_interval, ["[0.432, 0.600]"]),
         ("evaluate", "scores.json", set_language, ["0.247 |", "value: 0.2468"]),
-        ("evaluate", "dims.json", set_dim, ["0.975"]),
+        ("efficiency", "quality.json", set_dim, ["0.975"]),
         ("peers", "scores.json", set_peer, ["| bm25 | 0.136"]),
         ("pretrain", "manifest.json", set_seconds, ["4,322 |", "seconds of computing in all"]),
         ("weak", "manifest.json", set_machine, ["Linux riscv64, 64 cores"]),

@@ -8,7 +8,7 @@ from handmade import rewrite
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.report.figures import series
-from conan_lib.report.figures_eval import CHECKPOINTS, checkpoints, languages, matryoshka, r1_matrix, speed, umap
+from conan_lib.report.figures_eval import CHECKPOINTS, checkpoints, languages, r1_matrix, umap
 from conan_lib.stages import GRAPH, open_stage
 
 TINY = "params/tiny.yaml"
@@ -47,21 +47,6 @@ def test_each_language_has_the_files_value(report):
     assert best == sorted(best, reverse=True)
 
 
-def test_matryoshka_is_one_panel_a_task(report):
-    stage = open_stage("evaluate", TINY)
-    rows = series(stage, "dims.json")
-    for axis in matryoshka(stage).axes:
-        for line in axis.lines:
-            own = [row for row in rows if row["task"] == axis.get_title(loc="left") and row["model"] == line.get_label()]
-            assert list(line.get_ydata()) == [row["value"] for row in own] and list(line.get_xdata()) == [row["dim"] for row in own]
-
-
-def test_speed_bars_are_sorted(report):
-    (axis,) = speed(open_stage("evaluate", TINY)).axes
-    widths = [bar.get_width() for bar in axis.patches]
-    assert widths == sorted(row["texts_per_second"] for row in series(open_stage("evaluate", TINY), "speed.json"))
-
-
 def test_umap_shows_every_point_and_names_the_texts(report):
     stage = open_stage("mix", TINY)
     figure = umap(stage)
@@ -83,9 +68,6 @@ def test_r1_matrix_cells_are_the_files(report):
 
 def test_no_rows_is_a_clear_error(fake_run):
     stage = open_stage("evaluate", fake_run(*GRAPH))
-    rewrite(stage, "dims.json", [])
     rewrite(stage, "scores.json", [])
-    with pytest.raises(UserError, match="no rows"):
-        matryoshka(stage)
     with pytest.raises(UserError, match="no cross-lingual"):
         checkpoints(stage)
