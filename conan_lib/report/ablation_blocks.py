@@ -123,11 +123,10 @@ def grid_blocks(run: Run, name: str) -> list[Block]:
     """One grid of this tier: its table and figures, or why there are none and the command that runs it."""
     if name in run.ablations:
         return _blocks(run, run.ablations[name])
-    why = next(
-        (why for file, why in run.broken_grids.items() if Path(file).stem == name),
-        f"no file below params/grids names tier {run.params.tier}",
-    )
-    return [Missing(f"Grid {name}", why)]
+    broken = next((file for file in run.broken_grids if Path(file).stem == name), None)
+    if broken:
+        return [Missing(f"Grid {broken}", run.broken_grids[broken])]
+    return [Missing(f"Grid {name}", f"no file below params/grids names tier {run.params.tier}")]
 
 
 def other_grids(run: Run, placed: tuple[str, ...]) -> list[Block]:
