@@ -36,6 +36,7 @@ BAD_CALLS = {
     "status of a missing file": ("status", "nothing.yaml"),
     "plan of a missing file": ("plan", "nothing.yaml"),
     "report of a missing file": ("report", "nothing.yaml"),
+    "comparison with an unknown tier": ("report", FILE, "nope"),
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from conan_lib.report.blocks import Section, Table
+from conan_lib.report.render import html_cell
 
 SHORT = 6
 """Characters of a key that the page shows; the whole of it is in the title, and in what a reader copies."""
@@ -56,6 +57,11 @@ class Citations:
             Markup('<a href="notebooks/{0}.html">notebook {1}</a>').format(name, name.partition("_")[0]) for name in self.notebooks(keys)
         ]
         return Markup('<span class="from">{}</span>').format(Markup(" ").join([shown, *links]))
+
+    def cell(self, text: str) -> Markup:
+        """A cell of a table: keys as links where it holds nothing else."""
+        words = text.split()
+        return self.html(words) if words and all(word in self._cells.values() for word in words) else html_cell(text)
 
     def markdown(self, keys: Iterable[str]) -> str:
         """The same for GitHub, keys in full."""

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from conan_lib.errors import UserError
-from conan_lib.report.blocks import Table, number
+from conan_lib.report.blocks import Section, Table, number
 from conan_lib.report.build import build_report
 from conan_lib.report.card import model_card
+from conan_lib.report.citations import Citations
 from conan_lib.report.claims import CLAIMS
 from conan_lib.report.headline import MEANINGS, PUBLISHED
 from conan_lib.report.notebooks import with_mathml
@@ -131,6 +132,15 @@ def test_a_key_is_short_whole_in_its_title_and_leads_to_its_row_and_notebook(rep
     assert link in html and f'<td id="key-{stage}-{value}">{key}</td>' in html
     assert f'{link} <a href="notebooks/07_eval.html">notebook 07</a>' in html
     assert f"`{key}`, [notebook 07](notebooks/07_eval.html)" in (report / "report.md").read_text()
+
+
+def test_a_cell_of_keys_links_them_and_any_other_is_text():
+    key = "score/0123456789abcdef"
+    table = Table("t", "c", pd.DataFrame({"artefact": [key]}), ("manifests",), anchors=("artefact",))
+    cite = Citations([Section("run", "Run", (table,))], ())
+    assert cite.cell(key) == f'<span class="from">{cite._key(key)}</span>' and 'href="#key-score-0123456789abcdef"' in cite.cell(key)
+    assert cite.cell("1.0 [0.9, 1.1]") == "1.0 <small>[0.9, 1.1]</small>" and cite.cell(f"{key} and more") == f"{key} and more"
+    assert "<summary>3 artefacts</summary>" in cite.html([key] * 3) and "details" not in cite.html([key] * 2)
 
 
 def test_differences_carry_their_sign():
