@@ -1,5 +1,6 @@
 """The command `conan-lib`: run, status, plan, train, translate, export, report. A user's mistake is one line on stderr and exit code 2."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -137,12 +138,22 @@ def export(
 
 
 @app.command()
-def report(file: File):
-    """Build reports/<tier>/ again from the finished stages."""
-    pipeline.load(file)  # a mistake in the file comes before a missing package
-    from conan_lib.report.build import build_report
+def report(
+    file: Annotated[str, typer.Argument(help="A parameter file, or the name of a tier.", show_default=False)],
+    other: Annotated[str | None, typer.Argument(help="Another one: compare the two runs.", show_default=False)] = None,
+):
+    """Build reports/<tier>/ again from the finished stages, or compare two runs in reports/compare/."""
+    first, second = pipeline.tier_file(file), other and pipeline.tier_file(other)
+    for path in filter(None, (first, second)):
+        pipeline.load(path)  # a mistake in a file comes before a missing package
+    if second is None:
+        from conan_lib.report.build import build_report
 
-    build_report(pipeline.resolve(file))
+        build_report(first)
+        return
+    from conan_lib.report.compare import compare
+
+    Console(highlight=False, soft_wrap=True).print(f"comparison: {os.path.relpath(compare(first, second))}/report.md")
 
 
 def main() -> None:

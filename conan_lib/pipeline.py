@@ -235,6 +235,12 @@ def resolve(params_file: str | Path) -> Path:
     return path if path.is_absolute() or path.is_file() or not (project_root() / path).is_file() else project_root() / path
 
 
+def tier_file(name: str | Path) -> Path:
+    """The parameter file of this path, or of this tier (params/<name>.yaml); an unknown name stays as it is, for `load` to refuse."""
+    path, tier = resolve(name), project_root() / "params" / f"{name}.yaml"
+    return tier if not path.is_file() and tier.is_file() else path
+
+
 def _execute(step: Step, params_file: str | Path, console: Console, manager: type) -> None:
     """Run one notebook in a kernel of this Python, its last line of output beside the clock."""
     import papermill

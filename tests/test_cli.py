@@ -38,6 +38,7 @@ BAD_CALLS = {
     "report of a missing file": ("report", "nothing.yaml"),
     "export of an unfinished run": ("export", FILE, "new"),
     "export to nowhere": ("export", FILE),
+    "comparison with an unknown tier": ("report", FILE, "nope"),
 }
 
 

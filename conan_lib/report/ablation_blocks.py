@@ -1,4 +1,4 @@
-"""Grids in the report: their tables and figures, the section that says which of them were run, and the files below ablations/."""
+"""Grids in the report: their tables and figures, which of their cells were run, and the files below ablations/."""
 
 import io
 from pathlib import Path
@@ -126,15 +126,20 @@ def negatives_over_steps(ablation: Ablation) -> Drawing:
         return drawing
 
 
-def ablation_section(run: Run) -> list[Block]:
-    """Every grid of this tier: its table and figures, or the command that runs it."""
-    blocks: list[Block] = [Text(HOW)]
-    if not run.ablations and not run.broken_grids:
-        blocks.append(Missing("Grids.", f"no file below params/grids names tier {run.params.tier}"))
-    blocks += [Missing(f"Grid {file}.", why) for file, why in run.broken_grids.items()]
-    for ablation in run.ablations.values():
-        blocks += _blocks(run, ablation)
-    return blocks
+def grid_blocks(run: Run, name: str) -> list[Block]:
+    """One grid of this tier: its table and figures, or why there are none and the command that runs it."""
+    if name in run.ablations:
+        return _blocks(run, run.ablations[name])
+    broken = next((file for file in run.broken_grids if Path(file).stem == name), None)
+    if broken:
+        return [Missing(f"Grid {broken}", run.broken_grids[broken])]
+    return [Missing(f"Grid {name}", f"no file below params/grids names tier {run.params.tier}")]
+
+
+def other_grids(run: Run, placed: tuple[str, ...]) -> list[Block]:
+    """The grids that stand in no section of their own, broken files included."""
+    names = [*run.ablations, *(Path(file).stem for file in run.broken_grids)]
+    return [block for name in names if name not in placed for block in grid_blocks(run, name)]
 
 
 def write_ablation(grid: Grid | Ablation) -> Path:

@@ -1,120 +1,153 @@
-"""The paper's tables with ours beside them: in a column or row of its own, because no set of ours is one of the paper's."""
+"""The paper's tables and ours beside them. Numbers of ours under another protocol stand in a table or column of their own, by name."""
+
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from conan_lib.report import mkqa
-from conan_lib.report.blocks import Block, Table, Text
-from conan_lib.report.findings import crosslingual
-from conan_lib.report.paper import (
-    ABLATION,
-    ALPHA,
-    CATEGORIES,
-    CMTEB,
-    FAMILIES,
-    MTEB_ENGLISH,
-    PRACTICAL,
-    TRAINING_GAP,
-    PaperTable,
-)
-from conan_lib.report.practical import MINUTES_TEXTS, minutes_of
+from conan_lib.report import paper
+from conan_lib.report.ablation import Ablation
+from conan_lib.report.ablation_blocks import METRIC_NAMES
+from conan_lib.report.blocks import Block, Missing, Table, table
+from conan_lib.report.paper import CATEGORIES, PaperTable
 from conan_lib.report.run import Run
-from conan_lib.report.tables import MAIN_METRIC
+from conan_lib.report.tables import MAIN_METRIC, MEAN, score_table
 
-OURS = "ours"
 UNPUBLISHED = "not published"
 FAMILY = {
     "ru": "Slavic", "pl": "Slavic", "uk": "Slavic", "de": "Germanic", "nl": "Germanic", "sv": "Germanic", "es": "Romance", "fr": "Romance",
     "it": "Romance", "pt": "Romance", "ro": "Romance", "zh": "Chinese", "ko": "Korean", "ar": "Arabic",
 }  # fmt: skip
 """Families of the paper's limitations; every other language is among "others"."""
+GRID_ROWS = {
+    "ablation": {row[0]: (row[0],) for row in paper.ABLATION.rows},
+    "training_gap": {f"LoRA, rank {r}": (f"LoRA r{r}", f"LoRA r{r} + SM") for r in (16, 32, 64)} | {"full": ("full", "full + SM")},
+    "alpha": dict(zip((row[0] for row in paper.ALPHA.rows), (("linear",), ("quadratic",), ("inverse quadratic",)), strict=True)),
+}
+"""Table of the paper -> its row -> the cells of our grid that stand beside it."""
 
 
-def paper_blocks(run: Run) -> list[Block]:
-    """Every table of the paper, ours beside it; a cell that we do not have says why."""
+def published(table: PaperTable) -> Table:
+    """A table of the paper alone."""
+    return _table(table, _frame(table), ("paper",), "the paper")
+
+
+def data(run: Run) -> list[Block]:
+    """What each stage was trained on: the paper's, then ours."""
+    return [published(paper.DATA), table(run, "data_ours", f"What each stage was trained on at {run.params.tier}.", ("data",),
+                                         lambda _: _data(run), origin="ours")]  # fmt: skip
+
+
+def mteb(run: Run) -> list[Block]:
+    """The paper's main tables; ours by the same categories over local tasks, never in one column with them."""
+    own = table(
+        run,
+        "categories",
+        "Mean main metric x 100 of our local tasks, by the paper's categories; a model that lacks a task of a category has no mean. "
+        "Other tasks than MTEB's, so read across and down, never against the paper's table.",
+        tuple(name for name in ("evaluate", "peers") if run.finished(name)) or ("evaluate",),
+        lambda *_: categories(run.scores),
+        "no local task",
+        origin="ours",
+    )
+    suite = f"needs a hub: `tasks.suite: {{}}` in a parameter file; this run has `tasks.suite: {run.params.tasks.suite}`"
     return [
-        Text(
-            "Our model and sets are orders of magnitude smaller than the paper's, and no set is shared: read these tables for shape, "
-            "never as a "
-            "race. Scores of ours are multiplied by 100 to read like the paper's."
-        ),
-        _with_row(run, MTEB_ENGLISH, _categories(run)),
-        _with_row(run, CMTEB, _absent(CMTEB, "not run: the suite needs a hub (tasks.suite)")),
-        *mkqa.blocks(run),
-        _families(run),
-        _ablation(run),
-        _with_column(
-            run, TRAINING_GAP, dict.fromkeys(("LoRA, rank 16", "LoRA, rank 32", "LoRA, rank 64"), "not trained: no LoRA arm"), "one arm"
-        ),
-        _with_column(run, ALPHA, {}, "not compared: one schedule was trained"),
-        _with_row(run, PRACTICAL, _practical(run)),
+        published(paper.MTEB_ENGLISH),
+        own,
+        published(paper.CMTEB),
+        Missing("Our model on MTEB (English, v2) itself", suite.format("MTEB(eng, v2)")),
+        Missing("Our model on CMTEB itself", suite.format("MTEB(cmn, v1)")),
     ]
+
+
+def from_grid(run: Run, table: PaperTable, grid: str) -> list[Block]:
+    """A table of the paper, and the cells of one of our grids in its rows: their own scores, in columns of their own.
+
+    Args:
+        grid: its name; rows follow GRID_ROWS.
+    """
+    ablation = run.ablations.get(grid)
+    if ablation is None:
+        return [
+            published(table),
+            Missing(f"Our side of it, grid {grid}", f"no readable params/grids/{grid}.yaml names tier {run.params.tier}"),
+        ]
+    frame, keys = _frame(table), ("paper", ablation.grid.file)
+    frame.columns = [frame.columns[0], *(f"the paper: {name}" for name in frame.columns[1:])]
+    several = len(next(iter(GRID_ROWS[table.id].values()))) > 1
+    for number, end in enumerate((", without soft mask", ", with soft mask") if several else ("",)):
+        cells = [GRID_ROWS[table.id][row][number] for row in frame.iloc[:, 0]]
+        for metric in (MEAN,) if several else ablation.grid.params.metrics[:2]:
+            frame[f"ours: {METRIC_NAMES[metric]}, x 100{end}"] = [_mean(ablation, cell, metric) for cell in cells]
+    note = f" Ours: the mean over seeds at this tier, with its 95 % interval; what is not run: `{ablation.grid.command}`."
+    return [_table(table, frame, keys, note=note)]
+
+
+def _mean(ablation: Ablation, cell: str, metric: str) -> str:
+    if cell not in ablation.grid.names:
+        return "no such cell in our grid"
+    one = ablation.mean(cell, metric)
+    return f"{100 * one.value:.1f} [{100 * one.low:.1f}, {100 * one.high:.1f}]" if one else "not run"
+
+
+def categories(rows: Iterable[dict]) -> pd.DataFrame:
+    """Model by category: mean main metric x 100 over the tasks of the category, where a model has them all."""
+    rows = [row for row in rows if row["metric"] == MAIN_METRIC.get(row["type"]) and row["subset"] in ("default", MEAN)]
+    tasks = {kind: {row["task"] for row in rows if row["type"] == kind} for kind in MAIN_METRIC}
+    heads = [*CATEGORIES, *(kind for kind in MAIN_METRIC if kind not in CATEGORIES)]
+    table = []
+    for model in score_table(rows).columns[3:]:
+        line = {"model": model}
+        for kind in heads:
+            own = [row["value"] for row in rows if (row["model"], row["type"]) == (model, kind) and row["value"] is not None]
+            wanted = len(tasks.get(kind, ()))
+            name = f"{kind} ({wanted} {'task' if wanted == 1 else 'tasks'})" if wanted else kind
+            line[name] = (
+                round(100 * sum(own) / wanted, 2) if own and len(own) == wanted else f"{len(own)} of {wanted} tasks" if wanted else None
+            )
+        table.append(line)
+    return pd.DataFrame(table)
+
+
+def recipe(run: Run) -> list[Block]:
+    """The published settings and ours: the same settings, so side by side."""
+    frame = _frame(paper.RECIPE)
+    frame[run.params.tier] = [_parameter(run, name) for name in frame["setting"]]
+    return [_table(paper.RECIPE, frame, ("paper", run.params_file))]
+
+
+def _parameter(run: Run, path: str) -> object:
+    value: object = run.params.model_dump(mode="json")
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return "not set" if value is None else value
+
+
+def _data(run: Run) -> pd.DataFrame:
+    rows, characters = run.results("data").get("rows") or {}, run.results("data").get("train_chars") or {}
+
+    def size(stage: str, read: Callable[[dict], str]) -> str:
+        why = run.unfinished(stage)
+        return why or read(run.results(stage))
+
+    def count(results: dict, name: str, unit: str) -> str:
+        return f"{results[name]:,} {unit}" if name in results else f"the stage did not record {name}"
+
+    parts = run.results("supervised").get("rows") or {}
+    lines = [
+        ("1 pretraining", "books, encyclopedia articles, news and scripture from packages", f"{sum(characters.values()):,} characters"),
+        ("2 instruction tuning", "instruction, input, output from packages", size("sft", lambda r: count(r, "records", "records"))),
+        ("3 weakly supervised", f"title-content pairs, the lowest {run.params.weak.drop_percentile:g} % of the teachers' scores dropped",
+         size("weak", lambda r: count(r, "pairs_kept", f"of {r.get('pairs', 0):,} pairs"))),
+        ("4 supervised", ", ".join(f"{task} {n:,}" for task, n in parts.items()) or f"records in the sets: {sum(rows.values()):,}",
+         size("supervised", lambda r: f"{sum(parts.values()):,} records" if parts else "the stage did not record its rows")),
+    ]  # fmt: skip
+    return pd.DataFrame(lines, columns=["stage", "data", "size"])
 
 
 def _frame(table: PaperTable) -> pd.DataFrame:
     return pd.DataFrame(table.rows, columns=list(table.columns), dtype=object)
 
 
-def _caption(table: PaperTable) -> str:
-    return f"{table.title} ({table.place})." + (f" {table.note}" if table.note else "")
-
-
-def _with_row(run: Run, table: PaperTable, own: tuple[list, tuple[str, ...]]) -> Table:
-    frame = _frame(table)
-    row, keys = own
-    frame.loc[len(frame)] = [f"{OURS}, {run.params.tier}", *row]
-    return Table(f"paper_{table.id}", _caption(table), frame, ("paper", *keys), UNPUBLISHED)
-
-
-def _with_column(run: Run, table: PaperTable, own: dict[str, object], other: str, name: str = OURS, keys: tuple[str, ...] = ()) -> Table:
-    frame = _frame(table)
-    frame[name] = [own.get(row, other) for row in frame.iloc[:, 0]]
-    return Table(f"paper_{table.id}", _caption(table), frame, ("paper", *keys), UNPUBLISHED)
-
-
-def _absent(table: PaperTable, why: str) -> tuple[list, tuple[str, ...]]:
-    return [why] * (len(table.columns) - 1), ()
-
-
-def _categories(run: Run) -> tuple[list, tuple[str, ...]]:
-    """Mean main metric of the supervised model's local tasks, by the paper's categories."""
-    why = run.unfinished("evaluate")
-    rows = [row for row in run.scores if row["model"] == "supervised" and row["metric"] == MAIN_METRIC.get(row["type"])]
-    means = []
-    for category in CATEGORIES:
-        values = [row["value"] for row in rows if row["type"] == category]
-        means.append(round(100 * sum(values) / len(values), 2) if values else why or "no local task")
-    return [*means, "not averaged: other tasks"], (run.key("evaluate"),)
-
-
-def _recalls(run: Run) -> dict[str, float]:
-    return {language: round(100 * row["value"], 1) for language, row in crosslingual(run, "supervised").items()}
-
-
-def _families(run: Run) -> Table:
-    by_family: dict[str, list[float]] = {}
-    for language, value in _recalls(run).items():
-        by_family.setdefault(FAMILY.get(language, "others"), []).append(value)
-    own = {family: round(sum(values) / len(values), 1) for family, values in by_family.items()}
-    other = run.unfinished("evaluate") or "no such language in this run"
-    return _with_column(run, FAMILIES, own, other, "ours: bible-clr R@10, another task", (run.key("evaluate"),))
-
-
-def _ablation(run: Run) -> Table:
-    """Our two arms in the paper's grid: with CLR and without, mean cross-lingual R@1."""
-    mixing = run.file("mix", "mixing.json") or {}
-    mask, rule = run.params.weak.soft_mask.attention == "soft", run.params.supervised.dhnm.rule == "v2"
-    arms = {
-        "with CLR": " + ".join([*["SM"] * mask, "CLR", *["DHNM"] * rule]),
-        "without CLR": " + ".join([*["SM"] * mask, *["DHNM"] * rule]),
-    }
-    own = {row or "none": round(100 * mixing[arm]["mean_r1"]["value"], 2) for arm, row in arms.items() if arm in mixing}
-    other = run.unfinished("mix") or "not trained in this tier"
-    return _with_column(run, ABLATION, own, other, "ours: mean cross-lingual R@1", (run.key("mix"),))
-
-
-def _practical(run: Run) -> tuple[list, tuple[str, ...]]:
-    row = next((row for row in run.file("efficiency", "speed.json") or [] if row["model"] == "supervised"), None)
-    if row is None:
-        return [run.unfinished("efficiency") or "not timed"] * 4, ()
-    minutes = f"{minutes_of(row):.2f} for {MINUTES_TEXTS:,} of our texts"
-    return [round(row["parameters"] / 1e6, 2), row["dim"], minutes, "yes" if row["mrl"] else "no"], (run.key("efficiency"),)
+def _table(table: PaperTable, frame: pd.DataFrame, keys: tuple[str, ...], origin: str = "", note: str = "") -> Table:
+    caption = f"{table.title} ({table.place})." + (f" {table.note}" if table.note else "") + note
+    return Table(f"paper_{table.id}", caption, frame, keys, UNPUBLISHED, origin=origin)

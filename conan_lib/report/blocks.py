@@ -4,12 +4,13 @@ import math
 import numbers
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import matplotlib.figure
 import pandas as pd
+from markupsafe import Markup
 
 from conan_lib.errors import UserError
 from conan_lib.report.figures import style
@@ -38,7 +39,15 @@ class Points:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with the artefacts that its numbers come from. `missing` is what an empty cell says."""
+    """A table with the artefacts that its numbers come from.
+
+    Attributes:
+        missing: what an empty cell says.
+        written: a CSV below the report's folder that holds it already.
+        origin: whose numbers these are where a section has the paper's and ours: "the paper" or "ours".
+        folded: closed on the page until a reader opens it.
+        anchors: columns of artefact keys; a key that is cited elsewhere leads to its cell there.
+    """
 
     id: str
     caption: str
@@ -47,6 +56,9 @@ class Table:
     missing: str = "not measured"
     kind: str = "table"
     written: str | None = None
+    origin: str = ""
+    folded: bool = False
+    anchors: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
@@ -68,8 +80,9 @@ class Table:
 
     @cached_property
     def numeric(self) -> list[bool]:
-        """Columns that are set flush right."""
-        return [all(NUMBER.fullmatch(cell) or cell == self.missing for cell in column) for column in zip(*self.cells, strict=True)]
+        """Columns that are set flush right: at least half of what is filled are numbers."""
+        filled = [[cell for cell in column if cell != self.missing] for column in zip(*self.cells, strict=True)]
+        return [bool(column) and 2 * sum(map(is_number, column)) >= len(column) for column in filled]
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,8 @@ class Figure:
     kind: str = "figure"
     written: str | None = None
     """A file below the report's folder that shows it already."""
+    page: Markup | None = None
+    """What index.html shows in the drawing's place."""
 
 
 @dataclass(frozen=True)
@@ -99,24 +114,54 @@ Block = Text | Points | Table | Figure | Missing
 
 @dataclass(frozen=True)
 class Section:
-    """One section; `notebook` names the executed notebook that it rests on."""
+    """One section.
+
+    Attributes:
+        notebook: the executed notebook that it rests on.
+        short: its name in the table of contents.
+        claims: ids of the claims that it bears on.
+        contradictions: points of CONTRADICTIONS that touch it.
+    """
 
     id: str
     title: str
     blocks: tuple[Block, ...]
     notebook: str | None = None
+    short: str = ""
+    claims: tuple[str, ...] = ()
+    contradictions: tuple[int, ...] = ()
 
 
 def table(
-    run: Run, id: str, caption: str, stages: tuple[str, ...], make: Callable[..., pd.DataFrame], missing: str = "not measured"
+    run: Run,
+    id: str,
+    caption: str,
+    stages: tuple[str, ...],
+    make: Callable[..., pd.DataFrame],
+    missing: str = "not measured",
+    **options: Any,
 ) -> Block:
-    """`make` of the stages' objects as a Table, or why there is none."""
-    return _block(run, caption, stages, make, lambda frame, keys: Table(id, caption, frame, keys, missing))
+    """`make` of the stages' objects as a Table, or why there is none. `options`: origin, folded, anchors."""
+    return _block(run, caption, stages, make, lambda frame, keys: Table(id, caption, frame, keys, missing, **options))
 
 
 def figure(run: Run, id: str, caption: str, stages: tuple[str, ...], draw: Callable[..., matplotlib.figure.Figure]) -> Block:
     """`draw` of the stages' objects as a Figure, or why there is none."""
     return _block(run, caption, stages, draw, lambda drawn, keys: Figure(id, caption, drawn, keys))
+
+
+def scored(run: Run, id: str, caption: str, make: Callable[[list[dict]], pd.DataFrame]) -> Block:
+    """A table of score rows from whichever of evaluate and peers has finished."""
+    done = tuple(name for name in ("evaluate", "peers") if run.finished(name))
+    block = table(run, id, caption, done or ("evaluate", "peers"), lambda *_: make(run.scores))
+    waiting = run.unfinished("evaluate", "peers")
+    return replace(block, caption=f"{caption} Incomplete: {waiting}.") if isinstance(block, Table) and waiting else block
+
+
+def evaluated(run: Run, id: str, caption: str, draw: Callable[..., matplotlib.figure.Figure]) -> Block:
+    """A figure of stage evaluate with the peers beside our checkpoints where they have finished."""
+    stages = ("evaluate", "peers") if run.finished("peers") else ("evaluate",)
+    return figure(run, id, caption, stages, draw)
 
 
 def _block(run: Run, what: str, stages: tuple[str, ...], make: Callable[..., Any], wrap: Callable[[Any, tuple[str, ...]], Block]) -> Block:
@@ -150,6 +195,11 @@ def number(value: Any, missing: str = "not measured", decimals: int | None = Non
     if decimals is None:
         decimals = 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
     return f"{value:.2g}" if 0 < abs(value) < 0.001 else f"{value:,.{decimals}f}"
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell's text is a number, with its unit or interval."""
+    return bool(NUMBER.fullmatch(cell))
 
 
 def _decimals(value: Any) -> int:

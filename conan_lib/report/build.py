@@ -19,9 +19,10 @@ from pathlib import Path
 from conan_lib.report.ablation_blocks import write_ablation
 from conan_lib.report.blocks import Figure, Section, Table
 from conan_lib.report.card import model_card
+from conan_lib.report.citations import Citations
 from conan_lib.report.claims import Claim, judge
 from conan_lib.report.findings import Finding
-from conan_lib.report.headline import bars, tiles
+from conan_lib.report.headline import MEANINGS, PUBLISHED, tiles, what
 from conan_lib.report.notebooks import export
 from conan_lib.report.paper import CONTRADICTIONS
 from conan_lib.report.render import inline, picture, template, write
@@ -56,7 +57,7 @@ def build_report(params_file: str | Path) -> Path:
         if any(ablation.finished.values()):
             write_ablation(ablation)
     written += [write(folder / "notebooks" / f"{copy.stem}.html", export(copy)) for copy in copies]
-    context = _context(run, judged, parts, {copy.stem for copy in copies})
+    context = _context(run, judged, parts, {copy.stem for copy in copies}) | {"cite": Citations(parts, copies)}
     context["figure_files"] = files
     captions = {block.id: block.caption for block in blocks if isinstance(block, Figure)}
     context["inlined"] = {id: inline(id, kind, content, captions[id]) for id, (kind, content) in pictures.items()}
@@ -101,10 +102,12 @@ def _context(run: Run, judged: list[tuple[Claim, Finding]], parts: list[Section]
         "stage_count": len(run.stages),
         "judged": judged,
         "contradictions": CONTRADICTIONS,
+        "claims": {claim.id: claim for claim, _ in judged},
+        "verdicts": {claim.id: finding.verdict for claim, finding in judged},
+        "published": PUBLISHED,
+        "meanings": MEANINGS,
+        "what": what(run),
         "tiles": tiles(run, [finding for _, finding in judged]),
-        "bars": bars(run),
-        "bars_missing": run.unfinished("evaluate", "peers"),
-        "pivot": run.pivot,
         "sections": parts,
         "notebooks": sorted(notebooks),
     }

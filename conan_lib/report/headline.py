@@ -4,7 +4,34 @@ from dataclasses import dataclass
 
 from conan_lib.report.findings import CROSSLINGUAL, Finding
 from conan_lib.report.run import Run
-from conan_lib.report.tables import MAIN_METRIC, MEAN, MODELS
+from conan_lib.report.tables import MAIN_METRIC, MEAN
+
+PUBLISHED = {
+    "C1": "Table 4: +0.35 to +1.28",
+    "C2": "UMAP figure, no number",
+    "C3": "Table 4: +2.72 multilingual",
+    "C4": "Table 4: +1.30, +2.37 English",
+    "C5": "Table 4: 65.17, best pair 64.45",
+    "C6": "Table 6: full +2.02, LoRA at most +0.57",
+    "C7": "Table 12: 61.73; 61.50, 61.43",
+    "C8": "no number",
+    "C9": "Table 5: 6.2 x a 7B model",
+    "C10": "no number",
+    "C11": "R@20: 75.5 Slavic, 65.2 Arabic",
+    "C12": "leaderboard: 1,499,205,120",
+    "C13": "no number",
+    "C14": "no number",
+}
+"""Claim -> the paper's figure in a few words; the whole of it is the claim's `paper`."""
+MEANINGS = {
+    "reproduced": "the rule holds with at least three seeds, its 95 % interval apart from zero (or the count is equal to the unit)",
+    "directional": "it points the paper's way, interval apart from zero, with fewer than three seeds",
+    "contradicted": "the interval lies on the other side of zero with at least three seeds",
+    "not testable at this scale": "measured, and the interval holds zero or the rule's arms are missing: no evidence either way",
+    "under-specified": "the paper does not say enough to test it",
+    "not run": "nothing was measured; the row says what would run it",
+}
+"""Verdict -> what it means, in the order of the first screen."""
 
 
 @dataclass(frozen=True)
@@ -13,68 +40,54 @@ class Tile:
 
     value: str
     label: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One model's mean cross-lingual R@10; value, low, high between 0 and 1."""
-
-    model: str
-    peer: bool
-    value: float
-    low: float | None
-    high: float | None
-    source: str
-    note: str
-
-
-PEERS = MODELS[-3:]
-
-
-def bars(run: Run) -> list[Bar]:
-    """Mean cross-lingual R@10 of every model that was measured, checkpoints first."""
-    metric = MAIN_METRIC["crosslingual"]
-    rows = {row["model"]: row for row in run.scores if (row["task"], row["metric"], row["subset"]) == (CROSSLINGUAL, metric, MEAN)}
-    found = [rows[model] for model in MODELS if model in rows and rows[model]["value"] is not None]
-    return [Bar(r["model"], r["model"] in PEERS, r["value"], r.get("low"), r.get("high"), r["key"], r.get("note") or "") for r in found]
+    sources: tuple[str, ...]
 
 
 def tiles(run: Run, findings: list[Finding]) -> list[Tile]:
     """The few numbers that say how the run went; what is missing says why."""
-    return [_recall(run), _bits(run), _seconds(run), _verdicts(findings)]
+    return [_verdicts(findings), _recall(run), _bits(run), _seconds(run)]
+
+
+def what(run: Run) -> str:
+    """What was trained, in half a sentence."""
+    count = run.results("pretrain").get("parameters")
+    size = f"{count:,} parameters" if count else f"{run.params.backbone.layers} layers of width {run.params.backbone.hidden_size}"
+    return f"{size} trained from random weights on {len(run.params.data.languages)} languages"
 
 
 def _recall(run: Run) -> Tile:
-    own = {bar.model: bar for bar in bars(run)}
+    metric = MAIN_METRIC["crosslingual"]
+    own = {row["model"]: row for row in run.scores if (row["task"], row["metric"], row["subset"]) == (CROSSLINGUAL, metric, MEAN)}
     data = run.params.data
     label = f"mean cross-lingual R@10, {len(data.languages) - 1} languages to {run.pivot}, {data.eval_candidates:,} candidates"
-    if "supervised" not in own:
-        return Tile("not run", label, run.unfinished("evaluate") or f"{run.key('evaluate')} has no such score")
-    start = f"{own['random'].value:.2f} to " if "random" in own else ""
-    return Tile(f"{start}{own['supervised'].value:.2f}", f"{label}; random weights to stage 4", own["supervised"].source)
+    if "supervised" not in own or own["supervised"]["value"] is None:
+        why = run.unfinished("evaluate") or f"{run.key('evaluate')} has no such score"
+        return Tile("not run", f"{label}; {why}", (run.key("evaluate"),))
+    start = f"{own['random']['value']:.2f} to " if own.get("random", {}).get("value") is not None else ""
+    return Tile(f"{start}{own['supervised']['value']:.2f}", f"{label}; random weights to stage 4", (own["supervised"]["key"],))
 
 
 def _bits(run: Run) -> Tile:
-    bits = run.results("pretrain").get("bits_per_byte") or {}
+    bits, keys = run.results("pretrain").get("bits_per_byte") or {}, (run.key("pretrain"),)
     if not bits:
-        return Tile(
-            "not run", "bits per byte of held-out text", run.unfinished("pretrain") or f"{run.key('pretrain')} has no bits_per_byte"
-        )
+        why = run.unfinished("pretrain") or f"{run.key('pretrain')} has no bits_per_byte"
+        return Tile("not run", f"bits per byte of held-out text; {why}", keys)
     falls = sum(row["after"] < row["before"] for row in bits.values())
     before, after = (sum(row[when] for row in bits.values()) / len(bits) for when in ("before", "after"))
-    label = f"bits per byte of held-out text, mean over languages; falls in {falls} of {len(bits)}"
-    return Tile(f"{before:.2f} to {after:.2f}", label, run.key("pretrain"))
+    return Tile(
+        f"{before:.2f} to {after:.2f}", f"bits per byte of held-out text, mean over languages; falls in {falls} of {len(bits)}", keys
+    )
 
 
 def _seconds(run: Run) -> Tile:
     seconds = sum(manifest["seconds"] for manifest in run.manifests.values())
     label = f"of computing, {len(run.manifests)} of {len(run.stages)} stages finished"
-    return Tile(f"{seconds / 60:.1f} min", label, "manifests of all stages") if seconds else Tile("0 min", label, "no manifest yet")
+    return Tile(f"{seconds / 60:.1f} min", label, ("manifests",))
 
 
 def _verdicts(findings: list[Finding]) -> Tile:
-    tested = [finding for finding in findings if finding.verdict != "not run"]
-    counts = {verdict: sum(f.verdict == verdict for f in tested) for verdict in dict.fromkeys(f.verdict for f in tested)}
-    label = "claims looked at: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    return Tile(f"{len(tested)} of {len(findings)}", label, "claims.json")
+    counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in MEANINGS}
+    holds = counts.pop("reproduced"), counts.pop("directional")
+    rest = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count or verdict == "contradicted")
+    label = f"claims point the paper's way: {holds[0]} reproduced, {holds[1]} directional; {rest}"
+    return Tile(f"{sum(holds)} of {len(findings)}", label, ("claims.json",))

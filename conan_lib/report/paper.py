@@ -117,7 +117,38 @@ FAMILIES = PaperTable(
     (("Slavic", 75.5), ("Germanic", 74.6), ("Romance", 73.9), ("Chinese", 70.4), ("others", 67.7), ("Korean", 67.5), ("Arabic", 65.2)),
 )  # fmt: skip
 
-TABLES = (MTEB_ENGLISH, CMTEB, MKQA, ABLATION, TRAINING_GAP, ALPHA, PRACTICAL, FAMILIES)
+SIZES = PaperTable(
+    "sizes", "Sizes of the model", "architecture", ("size", "the paper"),
+    (
+        ("layers", 8), ("hidden size", 3584), ("attention heads", 32), ("KV heads", 8), ("FFN size", 8192), ("context, tokens", 32768),
+        ("vocabulary", 150000), ("pooling", None), ("RoPE base", None),
+    ),
+)  # fmt: skip
+
+DATA = PaperTable(
+    "data", "Training data", "training data, Table 11", ("stage", "data", "size"),
+    (
+        ("1 pretraining", "general text, news, questions and answers, web; filtered as InternLM2's", "about 3T tokens"),
+        ("2 instruction tuning", "query-positive pairs as instruction, input, output", "about 600M pairs"),
+        ("3 weakly supervised", "title-content pairs, teacher's score at least 0.4: news 620M, social 690M, instructions 200M, knowledge "
+         "base 106M, web 70M, academic 50M, community QA 30M", "1,766M pairs"),
+        ("4 supervised", "STS 1.8M, CLR 3.0M, retrieval 3.0M, classification 2.8M; overlaps with test sets removed", "10.6M records"),
+    ),
+)  # fmt: skip
+
+RECIPE = PaperTable(
+    "recipe", "Training recipe", "training details", ("setting", "the paper"),
+    (
+        ("pretrain.learning_rate", 1e-4), ("pretrain.warmup_ratio", 0.05), ("pretrain.weight_decay", 1e-3), ("pretrain.batch_size", 256),
+        ("sft.learning_rate", 2e-5), ("sft.warmup_ratio", 0.02), ("sft.weight_decay", 1e-3), ("sft.batch_size", 64),
+        ("weak.learning_rate", 1e-4), ("weak.batch_size", 64), ("weak.temperature", None), ("weak.pooling", None),
+        ("supervised.hard_negatives", 7), ("supervised.task_batch_size.retrieval", 4), ("supervised.task_batch_size.sts", 32),
+        ("supervised.matryoshka_dims", (256, 512, 1024, 1536, 2048, 3072, 3584)),
+        ("supervised.temperature", None),
+    ),
+)  # fmt: skip
+
+TABLES = (MTEB_ENGLISH, CMTEB, MKQA, ABLATION, TRAINING_GAP, ALPHA, PRACTICAL, FAMILIES, SIZES, DATA, RECIPE)
 
 PARAMETERS = 1_499_205_120
 """Parameters of the released model, from the public leaderboard."""

@@ -9,7 +9,7 @@ import matplotlib.figure
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from conan_lib.report.blocks import number
+from conan_lib.report.blocks import is_number, number
 from conan_lib.report.figures import INK, PAPER, style
 
 LARGEST_SVG = 200_000
@@ -22,6 +22,7 @@ def template(name: str, html: bool) -> object:
         loader=PackageLoader("conan_lib.report"), autoescape=html, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"md": markdown_cell, "cell": html_cell, "number": number, "prose": prose, "sentence": sentence}
+    environment.filters |= {"effect": effect, "signed": signed, "slug": slug, "is_number": is_number}
     return environment.get_template(name)
 
 
@@ -69,6 +70,21 @@ def html_cell(text: str) -> Markup:
 def prose(text: str) -> Markup:
     """Plain text with `code` in backticks as HTML."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def effect(value: float, interval: tuple[float, float] | None) -> str:
+    """An effect: with its sign where it is a difference, which is where it has an interval."""
+    return signed(value) if interval else number(value)
+
+
+def signed(value: float) -> str:
+    """A difference with its sign; three decimals, more where they would all be zero."""
+    return f"{value:+.3f}" if value == 0 or abs(value) >= 0.0005 else f"{value:+.1g}"
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def sentence(text: str) -> str:

@@ -28,9 +28,10 @@ class Run:
         Raises:
             UserError: a mistake in the parameter file.
         """
-        path = Path(params_file)
-        params = load_params(path if path.is_file() or path.is_absolute() else project_root() / path)
-        return cls(params, str(params_file), {name: open_stage(name, params) for name in GRAPH})
+        path, root = Path(params_file), project_root()
+        params = load_params(path if path.is_file() or path.is_absolute() else root / path)
+        shown = path.relative_to(root) if path.is_absolute() and path.is_relative_to(root) else path
+        return cls(params, str(shown), {name: open_stage(name, params) for name in GRAPH})
 
     def finished(self, *names: str) -> bool:
         return all(self.stages[name].finished for name in names)

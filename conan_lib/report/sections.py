@@ -1,114 +1,83 @@
-"""The report's sections: which tables and figures stand where, and what a reader should know about each.
+"""The report's sections: one for each figure and table of the paper with ours beside it, then what was trained, then the run.
 
-Both templates print the same sections. A block whose stage has not finished is a Missing block with the reason.
+Both templates print the same sections, all of them in every report. A block whose stage has not finished says so.
 """
 
-from conan_lib.report import figures, figures_data, figures_eval, figures_lm, figures_mask, practical, tables
-from conan_lib.report.ablation_blocks import ablation_section
-from conan_lib.report.beside import paper_blocks
-from conan_lib.report.blocks import Block, Figure, Missing, Points, Section, Table, Text, figure, table
+from conan_lib.report import architecture, beside, figures, figures_data, figures_eval, figures_mask, mkqa, paper, practical, tables
+from conan_lib.report.ablation_blocks import HOW, grid_blocks, other_grids
+from conan_lib.report.blocks import Block, Points, Section, Table, Text, figure, scored, table
 from conan_lib.report.paper import CONTRADICTIONS
 from conan_lib.report.probes import probe_blocks
 from conan_lib.report.run import Run
+from conan_lib.report.scatter import umap_block
+from conan_lib.report.sections_training import run_section, training_sections
+
+GRIDS = ("masks", "data", "negatives", "sm_clr_dhnm", "lora", "alpha")
+"""Grids that stand in a section of their own; any other one follows the ablation."""
 
 
 def sections(run: Run) -> list[Section]:
-    """Every section of the report, in order; all of them stand in every report, finished or not."""
+    """Every section of the report, in order."""
     return [
-        Section("learned", "What it learned", tuple(_learned(run)), "07_eval"),
-        Section("data", "Data", tuple(_data(run)), "01_data"),
-        Section("tokenizer", "Tokenizer", tuple(_tokenizer(run)), "02_tokenizer"),
-        Section("pretrain", "Stage 1: pretraining", tuple(_pretrain(run)), "03_pretrain"),
-        Section("sft", "Stage 2: instruction tuning", tuple(_sft(run)), "04_sft"),
-        Section("weak", "Stage 3: weakly supervised, soft mask", tuple(_weak(run)), "05_weak"),
-        Section("supervised", "Stage 4: supervised, hard negatives", tuple(_supervised(run)), "06_supervised"),
-        Section("evaluation", "Evaluation", tuple(_evaluation(run)), "07_eval"),
-        Section("clr", "Cross-lingual retrieval training and UMAP", tuple(_clr(run)), "08_clr_umap"),
-        Section("ablations", "Ablations: cells side by side, over seeds", tuple(ablation_section(run))),
-        Section("practical", "Practical: size, speed, small dims", tuple(practical.blocks(run)), "07_eval"),
-        Section("paper", "The paper's results beside ours", tuple(paper_blocks(run))),
-        Section("contradictions", "Where the paper disagrees with itself", (_contradictions(),)),
-        Section("limits", "Limits", tuple(_limits(run))),
-        Section("run", "This run: budget, parameters, environment", tuple(_run(run))),
-    ]
-
-
-def _learned(run: Run) -> list[Block]:
-    candidates, languages = run.params.data.eval_candidates, len(run.params.data.languages) - 1
-    return [
-        Text(
-            f"Held-out cross-lingual retrieval: a verse in one of {languages} languages must find its {run.pivot} translation among "
-            f"{candidates:,} verses of books that no stage trained on. R@10 is the share of queries whose translation is among the ten "
-            "nearest."
+        Section(
+            "architecture", "Architecture: sizes and parameter audit", tuple(architecture.blocks(run)), None, "Architecture", ("C12",), (4,)
         ),
-        _evaluated(run, "checkpoints", "Cross-lingual R@10 of each checkpoint; lines: peers.", figures_eval.checkpoints),
-        _evaluated(run, "languages", "Cross-lingual R@10 by language of the query.", figures_eval.languages),
-        _scores(
-            run, "crosslingual", "Cross-lingual R@10 by query language, mean with its 95 % bootstrap interval.", tables.crosslingual_table
-        ),
-        table(
-            run,
-            "differences",
-            "Each checkpoint against the one before it on the same queries, paired.",
-            ("evaluate",),
-            tables.differences_table,
-        ),
-        table(run, "bits_per_byte", "Held-out bits per byte by language, before and after pretraining.", ("pretrain",), tables.bits_table),
+        Section("data", "Data", tuple(_data(run)), "01_data", "Data", ("C13",), (7,)),
+        Section("mask", "Soft mask", tuple(_mask(run)), "05_weak", "Soft mask", ("C1",), (1, 8)),
+        Section("filter", "Filter of weak pairs", tuple(_filter(run)), "05_weak", "Pair filter", ("C13", "C14")),
+        Section("clr", "Cross-lingual retrieval and UMAP", tuple(_clr(run)), "08_clr_umap", "CLR, UMAP", ("C2", "C3"), (3, 7)),
+        Section("dhnm", "Dynamic hard negatives", tuple(_dhnm(run)), "06_supervised", "DHNM", ("C4",), (1,)),
+        Section("mteb", "MTEB-style table", tuple(_evaluation(run)), "07_eval", "MTEB", (), (5, 6)),
+        Section("mkqa", "MKQA and retrieval by language", tuple(_mkqa(run)), "07_eval", "MKQA", ("C3",), (2,)),
+        Section("ablation", "Ablation of the three parts", tuple(_ablation(run)), None, "Ablation", ("C1", "C3", "C4", "C5"), (1, 3)),
+        Section("gap", "Training gap: LoRA and full fine-tuning", tuple(_gap(run)), None, "Training gap", ("C6",), (1,)),
+        Section("alpha", "Schedules of alpha", tuple(_alpha(run)), "05_weak", "Alpha", ("C7",), (8,)),
+        Section("practical", "Practical: size, speed, small dims", tuple(_practical(run)), "07_eval", "Practical", ("C8", "C9"), (4,)),
+        Section("limits", "Limits, the paper's and ours", tuple(_limits(run)), "07_eval", "Limits", ("C10", "C11")),
+        *training_sections(run),
+        Section("contradictions", "Where the paper disagrees with itself", (_contradictions(),), None, "Contradictions"),
+        run_section(run),
     ]
 
 
 def _data(run: Run) -> list[Block]:
     return [
         Text("Real text out of packages: repaired, identified by language, filtered, deduplicated, decontaminated, split by document."),
+        *beside.data(run),
         figure(run, "funnel", "Text that each step of cleaning left.", ("data",), figures_data.funnel),
         figure(run, "kept_text", "Training text by source and language.", ("data",), figures_data.kept_text),
         table(run, "funnel", "What each step of cleaning left, all sources together.", ("data",), tables.funnel_table),
-        table(run, "kept_text", "Characters kept by source and language.", ("data",), tables.kept_text_table),
-        table(run, "sets", "Sets that training and evaluation read.", ("data",), tables.sets_table),
-        table(run, "sources", "Every source with its edition and licence.", ("data",), tables.sources_table, "not stated by the source"),
-    ]
-
-
-def _tokenizer(run: Run) -> list[Block]:
-    return [
-        figure(run, "fertility", "Tokens per word and bytes per token by language.", ("tokenizer",), figures_lm.fertility),
+        table(run, "kept_text", "Characters kept by source and language.", ("data",), tables.kept_text_table, folded=True),
+        table(run, "sets", "Sets that training and evaluation read.", ("data",), tables.sets_table, folded=True),
         table(
             run,
-            "fertility",
-            "Tokens per word and bytes per token by language.",
-            ("tokenizer",),
-            tables.fertility_table,
-            "no words to count",
+            "sources",
+            "Every source with its edition and licence.",
+            ("data",),
+            tables.sources_table,
+            "not stated by the source",
+            folded=True,
         ),
     ]
 
 
-def _pretrain(run: Run) -> list[Block]:
-    return [
-        Text("A Llama from random weights, next-token loss on packed documents that do not attend to each other."),
-        figure(run, "packing", "Packed documents do not attend to each other.", ("pretrain",), figures_lm.packed_block),
-        figure(run, "pretrain_loss", "Loss and learning rate.", ("pretrain",), figures_lm.training_loss),
-        figure(run, "pretrain_bits", "Held-out bits per byte, before and after.", ("pretrain",), figures_lm.bits_per_byte),
-        _results(run, "pretrain"),
-    ]
-
-
-def _sft(run: Run) -> list[Block]:
-    return [
-        Text("Instruction, input, output; the loss counts the output alone."),
-        figure(run, "sft_loss", "Loss and learning rate.", ("sft",), figures_lm.training_loss),
-        table(run, "sft_bits", "Held-out bits per byte by language, before and after.", ("sft",), tables.bits_table),
-        table(run, "generations", "Greedy outputs of held-out records.", ("sft",), tables.generations_table, "empty"),
-        _results(run, "sft"),
-    ]
-
-
-def _weak(run: Run) -> list[Block]:
+def _mask(run: Run) -> list[Block]:
     return [
         Text(
-            "Title-content pairs, filtered by a teacher; InfoNCE with in-batch negatives while the mask opens from causal to "
-            "bidirectional. "
-            "One run with one schedule: it shows the mask's mechanics, and cannot tell its merit."
+            "The mask opens from causal to bidirectional while stage 3 trains: row i sees its past with weight 1 and its future with "
+            "min(alpha l/i, 1). The paper has a figure of it and no number. This run takes the reading "
+            f"`{run.params.weak.soft_mask.reading}` with the ratio `{run.params.weak.soft_mask.ratio}`."
+        ),
+        figure(run, "mask", "The soft mask M at several steps.", ("weak",), figures_mask.mask_heatmaps),
+        *grid_blocks(run, "masks"),
+    ]
+
+
+def _filter(run: Run) -> list[Block]:
+    return [
+        Text(
+            "The paper drops title-content pairs that gte-Qwen2-7B-instruct scores below 0.4 and keeps 1,766M. Our teachers' scores are on "
+            f"another scale, so the lowest {run.params.weak.drop_percentile:g} % are dropped instead."
         ),
         figure(
             run,
@@ -117,59 +86,86 @@ def _weak(run: Run) -> list[Block]:
             ("teacher", "weak"),
             lambda _, weak: figures_data.teacher_scores(weak),
         ),
-        figure(run, "mask", "The soft mask M at several steps.", ("weak",), figures_mask.mask_heatmaps),
-        figure(run, "alpha", "Schedules of alpha, and how open the mask is.", ("weak",), figures_mask.alpha_schedules),
-        figure(
-            run,
-            "weak_loss",
-            "InfoNCE loss (thin: each row, thick: running mean) and alpha over steps.",
-            ("weak",),
-            figures.contrastive_loss,
-        ),
-        _results(run, "teacher"),
-        table(run, "weak_losses", "First and last loss.", ("weak",), tables.loss_table),
-        _results(run, "weak"),
-    ]
-
-
-def _supervised(run: Run) -> list[Block]:
-    return [
-        Text("Bidirectional; task-homogeneous batches, Matryoshka dims, hard negatives that are swapped once they have become easy."),
-        figure(run, "supervised_loss", "Loss by task (thin: each row, thick: running mean).", ("supervised",), figures.contrastive_loss),
-        figure(run, "negatives", "Dynamic hard negatives: mean score of those in use, and swaps.", ("supervised",), figures.negatives),
-        table(run, "supervised_losses", "First and last loss by task.", ("supervised",), tables.loss_table),
-        _results(run, "mine"),
-        _results(run, "supervised"),
-    ]
-
-
-def _evaluation(run: Run) -> list[Block]:
-    return [
-        Text(
-            "Every checkpoint and every peer on the same local tasks through mteb. A bracket is the 95 % bootstrap interval over "
-            "queries or texts; "
-            "it does not cover the choice of seed. Causal checkpoints (random, pretrained, sft) are pooled by the mean of their token "
-            "states."
-        ),
-        _scores(run, "scores", "Main metric of every task.", tables.score_table),
-        _scores(run, "score_notes", "What the evaluation notes about its cells.", tables.notes_table),
+        table(run, "teacher_results", "Numbers that stage teacher committed.", ("teacher",), tables.results_table),
+        *grid_blocks(run, "data"),
     ]
 
 
 def _clr(run: Run) -> list[Block]:
     return [
-        Text("The same run twice, with and without cross-lingual retrieval in the mix; texts that neither has seen. Judge by the numbers."),
-        figure(run, "umap", "The same texts embedded without and with CLR, projected by UMAP.", ("mix",), figures_eval.umap),
+        Text(
+            "The paper shows a UMAP of review embeddings in several languages, apart without CLR and merged with it, and no number. Ours: "
+            "the same run twice, with and without cross-lingual retrieval in the mix; texts that neither has seen. Judge by the numbers."
+        ),
+        umap_block(run),
         table(run, "mixing", "How well the languages share one space.", ("mix",), tables.mixing_table, "not paired"),
         figure(run, "r1_matrix", "Cross-lingual R@1 without and with CLR.", ("mix",), figures_eval.r1_matrix),
-        table(run, "r1_with", "Cross-lingual R@1 with CLR, from the row's language to the column's.", ("mix",), tables.r1_table),
-        table(run, "r1_without", "The same without CLR.", ("mix",), lambda stage: tables.r1_table(stage, "without CLR")),
+        table(
+            run, "r1_with", "Cross-lingual R@1 with CLR, from the row's language to the column's.", ("mix",), tables.r1_table, folded=True
+        ),
+        table(run, "r1_without", "The same without CLR.", ("mix",), lambda stage: tables.r1_table(stage, "without CLR"), folded=True),
+    ]
+
+
+def _dhnm(run: Run) -> list[Block]:
+    return [
+        Text(
+            "The paper's figure: the score of hard negatives over steps stays up where easy ones are swapped, and falls where they are "
+            "static. It prints a curve and no number; its gains in retrieval are in the ablation."
+        ),
+        figure(run, "negatives", "Dynamic hard negatives: mean score of those in use, and swaps.", ("supervised",), figures.negatives),
+        *grid_blocks(run, "negatives"),
+    ]
+
+
+def _evaluation(run: Run) -> list[Block]:
+    return [
+        *beside.mteb(run),
+        Text(
+            "Every checkpoint and every peer on the same local tasks through mteb. A bracket is the 95 % bootstrap interval over queries "
+            "or texts; it does not cover the choice of seed. Causal checkpoints (random, pretrained, sft) are pooled by the mean of their "
+            "token states."
+        ),
+        scored(run, "scores", "Main metric of every task.", tables.score_table),
+        scored(run, "score_notes", "What the evaluation notes about its cells.", tables.notes_table),
+    ]
+
+
+def _mkqa(run: Run) -> list[Block]:
+    return mkqa.blocks(run)
+
+
+def _ablation(run: Run) -> list[Block]:
+    return [
+        Text(HOW),
+        *beside.from_grid(run, paper.ABLATION, "sm_clr_dhnm"),
+        *grid_blocks(run, "sm_clr_dhnm"),
+        *other_grids(run, GRIDS),
+    ]
+
+
+def _gap(run: Run) -> list[Block]:
+    return [*beside.from_grid(run, paper.TRAINING_GAP, "lora"), *grid_blocks(run, "lora")]
+
+
+def _alpha(run: Run) -> list[Block]:
+    return [
+        *beside.from_grid(run, paper.ALPHA, "alpha"),
+        figure(run, "alpha", "Schedules of alpha, and how open the mask is.", ("weak",), figures_mask.alpha_schedules),
+        *grid_blocks(run, "alpha"),
+    ]
+
+
+def _practical(run: Run) -> list[Block]:
+    return [
+        beside.published(paper.PRACTICAL),
+        *practical.blocks(run),
     ]
 
 
 def _contradictions() -> Table:
     frame = tables.pd.DataFrame(CONTRADICTIONS.items(), columns=["point", "what disagrees"])
-    return Table("contradictions", "Set these beside any comparison; claims refer to them by number.", frame, ("paper",))
+    return Table("contradictions", "Set these beside any comparison; claims and sections refer to them by number.", frame, ("paper",))
 
 
 def _limits(run: Run) -> list[Block]:
@@ -188,39 +184,12 @@ def _limits(run: Run) -> list[Block]:
         "parameters.",
         "Temperatures, pooling, RoPE base and the schedule's decay are not published: they are readings, each a parameter.",
     ]
-    return [Points(tuple(lines)), *probe_blocks(run)]
-
-
-def _run(run: Run) -> list[Block]:
-    environment = tables.environment_table(run.manifests.values())
-    parameters = tables.pd.concat([tables.parameters_table(run.stages[name]) for name in run.stages]).drop_duplicates("parameter")
-    keys = tuple(run.key(name) for name in run.manifests)
     return [
-        Figure("pipeline", "The stages, and what feeds them.", figures.pipeline(), ("conan_lib.stages",)),
-        figure(run, "budget", "Wall-clock seconds by stage.", (), lambda: figures.budget(run.stages)),
-        Table("stages", "Stages, artefacts, seconds, seeds.", tables.stages_table(run.stages), ("manifests",), "not recorded"),
-        Table("environment", "Where the stages ran; several values where they differ.", environment, keys)
-        if len(environment)
-        else Missing("Environment.", "no stage has finished"),
-        Table("parameters", f"Parameters as run, from {run.params_file}.", parameters, (run.params_file,), "none"),
+        Text(
+            'The paper names two limits: languages far from English score lower, and quantities are only tokens ("3 fairy tales" and "5 '
+            'fairy tales" get a low similarity although close in meaning).'
+        ),
+        *probe_blocks(run),
+        Text("Limits of this run:"),
+        Points(tuple(lines)),
     ]
-
-
-def _scores(run: Run, id: str, caption: str, make) -> Block:
-    """A table of score rows from whichever of evaluate and peers has finished."""
-    done = tuple(name for name in ("evaluate", "peers") if run.finished(name))
-    block = table(run, id, caption, done or ("evaluate", "peers"), lambda *_: make(run.scores))
-    waiting = run.unfinished("evaluate", "peers")
-    if isinstance(block, Table) and waiting:
-        return Table(id, f"{caption} Incomplete: {waiting}.", block.frame, block.sources)
-    return block
-
-
-def _evaluated(run: Run, id: str, caption: str, draw) -> Block:
-    """A figure of stage evaluate with the peers beside our checkpoints where they have finished."""
-    stages = ("evaluate", "peers") if run.finished("peers") else ("evaluate",)
-    return figure(run, id, caption, stages, draw)
-
-
-def _results(run: Run, name: str) -> Block:
-    return table(run, f"{name}_results", f"Numbers that stage {name} committed.", (name,), tables.results_table)

@@ -19,10 +19,10 @@ def finished(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("finished")
     lay_out(root)
-    for name in ("05_weak", "07_eval"):
-        executed_notebook(root / "artefacts" / "notebooks" / "tiny" / f"{name}.ipynb")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        for name, stages in (("05_weak", ("teacher", "weak")), ("07_eval", ("peers", "evaluate"))):
+            executed_notebook(root / "artefacts" / "notebooks" / "tiny" / f"{name}.ipynb", *stages)
         build_report(finish())
     return root
 

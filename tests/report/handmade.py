@@ -41,13 +41,13 @@ def lay_out(root: Path) -> None:
     shutil.copy(TINY, root / "params" / "tiny.yaml")
 
 
-def finish(*names: str) -> str:
+def finish(*names: str, file: str = "params/tiny.yaml") -> str:
     """Write the artefacts of some stages (all by default) below the working directory; returns the parameter file's path."""
     for name in names or GRAPH:
-        stage = open_stage(name, "params/tiny.yaml")
+        stage = open_stage(name, file)
         with stage.work() as work:
             work.commit(WRITERS[name](stage))
-    return "params/tiny.yaml"
+    return file
 
 
 def rewrite(stage: Stage, name: str, value) -> None:
@@ -255,11 +255,13 @@ WRITERS = {
 }
 
 
-def executed_notebook(path: Path) -> None:
-    """A small executed notebook: an equation, code with a dollar sign, an output."""
+def executed_notebook(path: Path, *stages: str) -> None:
+    """A small executed notebook with its record of `stages`: an equation, code with a dollar sign, an output."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cells = [
         nbformat.v4.new_markdown_cell("# Weak\n\nThe mask $M_{ij} = \\min(\\alpha l / i, 1)$ and\n\n$$\\alpha(t) = \\frac{t}{\\tau}$$"),
         nbformat.v4.new_code_cell("print('$5 and $6')", outputs=[nbformat.v4.new_output("stream", text="$5 and $6\n")]),
     ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    keys = {name: open_stage(name, "params/tiny.yaml").key for name in stages}
+    path.with_suffix(".json").write_text(json.dumps({"notebook": "0", "keys": keys}))

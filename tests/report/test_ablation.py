@@ -145,7 +145,7 @@ def test_a_broken_grid_breaks_no_report(ours, tmp_path):
     ours("alpha", {})
     (tmp_path / "params/grids/masks.yaml").write_text("name: masks\n")
     text = (build_report("params/tiny.yaml") / "report.md").read_text()
-    assert "Grid params/grids/masks.yaml. title: Field required" in text and str(tmp_path) not in text
+    assert "Grid params/grids/masks.yaml: title: Field required" in text and str(tmp_path) not in text
 
 
 MASKS = {"weight + l/i": 0.4, "weight + i/l": 0.1, "logit + l/i": 0.1, "logit + i/l": 0.1, "abrupt": 0.3, "causal": 0.2}

@@ -12,10 +12,15 @@ import pandas as pd
 import pytest
 
 from conan_lib.errors import UserError
-from conan_lib.report.blocks import Table, number
+from conan_lib.report.blocks import Section, Table, number
 from conan_lib.report.build import build_report
+from conan_lib.report.citations import Citations
+from conan_lib.report.claims import CLAIMS
+from conan_lib.report.headline import MEANINGS, PUBLISHED
 from conan_lib.report.notebooks import with_mathml
-from conan_lib.report.render import inline, picture
+from conan_lib.report.paper import CMTEB, MTEB_ENGLISH, PRACTICAL
+from conan_lib.report.render import inline, picture, signed, slug
+from conan_lib.report.run import Run
 from conan_lib.stages import GRAPH, open_stage
 
 
@@ -54,7 +59,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def test_page_is_self_contained_and_links_resolve(report):
     page = Page((report / "index.html").read_text())
-    assert "script" not in page.tags and len(page.ids) == len(set(page.ids))
+    assert len(page.ids) == len(set(page.ids))
     for reference in page.references:
         if reference.startswith("#"):
             assert reference[1:] in page.ids
@@ -66,7 +71,8 @@ def test_page_is_self_contained_and_links_resolve(report):
 def test_markdown_links_resolve_and_show_every_figure(report):
     text = (report / "report.md").read_text()
     links = re.findall(r"\]\(([^)]+)\)", text)
-    assert links and all((report / link).is_file() for link in links)
+    headings = {slug(line.lstrip("# ")) for line in text.splitlines() if line.startswith("#")}
+    assert links and all(link[1:] in headings if link.startswith("#") else (report / link).is_file() for link in links)
     assert {link for link in links if link.startswith("figures/")} == {f"figures/{path.name}" for path in (report / "figures").iterdir()}
     assert {link for link in links if link.startswith("tables/")} == {f"tables/{path.name}" for path in (report / "tables").iterdir()}
 
@@ -77,7 +83,7 @@ def test_every_number_of_the_ledger_names_an_artefact_that_exists(report, finish
     for row in rows:
         assert row["effect"] is None or row["keys"]
         assert all((finished / "artefacts" / key / "manifest.json").is_file() for key in row["keys"] if key != "conan_lib.backbone")
-        assert (report / "report.md").read_text().count(f"| {row['id']} | {row['name']} |") == 1
+        assert (report / "report.md").read_text().count(f"| {row['id']} | [{row['name']}](#") == 1
 
 
 def test_no_cell_is_blank(report):
@@ -91,6 +97,53 @@ def test_headline_shows_the_run(report):
     html = (report / "index.html").read_text()
     assert "0.02 to 0.59" in html and "falls in 9 of 9" in html and "30 queries a language" in html
     assert html.index("Did the paper hold up?") < html.index('<section id="claims">') < html.index('<section id="data">')
+
+
+def test_the_first_screen_is_the_ledger_and_its_legend(report):
+    html = (report / "index.html").read_text()
+    first = html[html.index("<main") : html.index("<nav")]
+    assert set(PUBLISHED) == {claim.id for claim in CLAIMS} and html.count('class="card tile"') == 4
+    assert all(f'<a href="#{claim.id}">{claim.name}</a>' in first and f'id="{claim.id}"' in html for claim in CLAIMS)
+    assert all(f">{verdict}</span></dt>" in first for verdict in MEANINGS)
+
+
+def test_one_section_for_each_figure_and_table_of_the_paper(report):
+    order = ["architecture", "data", "mask", "filter", "clr", "dhnm", "mteb", "mkqa", "ablation", "gap", "alpha", "practical", "limits"]
+    html = (report / "index.html").read_text()
+    found = re.findall(r'<section id="(\w+)">', html)
+    assert found[: len(order) + 1] == ["claims", *order]
+    assert len(re.findall(r"<h2>", html)) == len(found) + 1 and "1,499,205,120" in html[html.index('id="architecture"') :]
+    mask = html[html.index('<section id="mask">') : html.index('<section id="filter">')]
+    assert "The paper disagrees with itself (8)" in mask and 'href="#C1"' in mask
+
+
+@pytest.mark.parametrize("table", [MTEB_ENGLISH, CMTEB, PRACTICAL], ids=lambda table: table.id)
+def test_the_papers_numbers_share_no_column_with_ours(report, table):
+    rows = list(csv.reader((report / "tables" / f"paper_{table.id}.csv").open()))
+    assert rows[0] == list(table.columns)
+    assert [[cell or None for cell in row] for row in rows[1:]] == [[None if c is None else str(c) for c in row] for row in table.rows]
+
+
+def test_a_key_is_short_whole_in_its_title_and_leads_to_its_row_and_notebook(report):
+    html, key = (report / "index.html").read_text(), Run.open("params/tiny.yaml").key("evaluate")
+    stage, value = key.split("/")
+    link = f'<a class="key" href="#key-{stage}-{value}" title="{key}">{stage}/{value[:6]}<span class="rest">{value[6:]}</span></a>'
+    assert link in html and f'<td id="key-{stage}-{value}">{key}</td>' in html
+    assert f'{link} <a href="notebooks/07_eval.html">notebook 07</a>' in html
+    assert f"`{key}`, [notebook 07](notebooks/07_eval.html)" in (report / "report.md").read_text()
+
+
+def test_a_cell_of_keys_links_them_and_any_other_is_text():
+    key = "score/0123456789abcdef"
+    table = Table("t", "c", pd.DataFrame({"artefact": [key]}), ("manifests",), anchors=("artefact",))
+    cite = Citations([Section("run", "Run", (table,))], ())
+    assert cite.cell(key) == f'<span class="from">{cite._key(key)}</span>' and 'href="#key-score-0123456789abcdef"' in cite.cell(key)
+    assert cite.cell("1.0 [0.9, 1.1]") == "1.0 <small>[0.9, 1.1]</small>" and cite.cell(f"{key} and more") == f"{key} and more"
+    assert "<summary>3 artefacts</summary>" in cite.html([key] * 3) and "details" not in cite.html([key] * 2)
+
+
+def test_differences_carry_their_sign():
+    assert [signed(v) for v in (0.7054, -0.0091, 0.00031, 0.0)] == ["+0.705", "-0.009", "+0.0003", "+0.000"]
 
 
 def test_same_artefacts_same_bytes_and_stale_files_go(report):

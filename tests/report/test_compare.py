@@ -1,0 +1,97 @@
+"""Pins: a comparison of two runs shows both sides' verdicts, scores and different parameters; a difference is paired, and equals the mean
+over the shared queries, only where both answered the same set; what is unfinished is said, and a run that has nothing is one clear line;
+the same artefacts give the same bytes."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from handmade import finish, rewrite
+
+from conan_lib.errors import UserError
+from conan_lib.report.compare import compare
+from conan_lib.stages import GRAPH, open_stage
+from tests.report.test_report_build import Page, snapshot
+
+OTHER = "params/other.yaml"
+VALUES = {"params/tiny.yaml": 0.25, OTHER: 0.5}
+
+
+def items(file: str) -> np.ndarray:
+    return np.random.default_rng(0).random(60) * VALUES[file]
+
+
+@pytest.fixture
+def two(fake_run, tmp_path):
+    """Two finished runs on the same data that differ in supervised.seed; single values of one task by one model."""
+    (tmp_path / OTHER).write_text("base: tiny.yaml\ntier: other\nsupervised: {seed: 1}\n")
+    for file in VALUES:
+        finish(*(name for name in GRAPH if not open_stage(name, file).finished), file=file)
+        one = {"ids": list(range(60)), "clusters": None, "ndcg_at_10": items(file).tolist()}
+        path = open_stage("evaluate", file).path / "items" / "supervised" / "wiki-titles" / "default.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(one))
+    return tuple(VALUES)
+
+
+def rows(folder, name="scores") -> list[dict]:
+    return list(csv.DictReader((folder / "tables" / f"{name}.csv").open()))
+
+
+def test_a_difference_is_the_mean_over_the_same_queries(two, tmp_path):
+    folder = compare(*two)
+    assert folder == tmp_path / "reports/compare/tiny-other"
+    by_cell = {(row["model"], row["task"]): row for row in rows(folder)}
+    paired = by_cell["supervised", "wiki-titles"]
+    assert paired["other minus tiny"].startswith(f"{np.mean(items(OTHER) - items('params/tiny.yaml')):+.3f} [+0.")
+    assert paired["paired over"] == "60 queries"
+    assert by_cell["weak", "wiki-titles"]["paired over"] == "not paired: no values of single queries in both"
+    assert by_cell["bm25", "bible-clr"]["other minus tiny"] == "+0.000"
+
+
+def test_other_sets_are_not_paired(two, tmp_path):
+    (tmp_path / OTHER).write_text("base: tiny.yaml\ntier: other\ndata: {eval_texts: 100}\n")
+    finish(*(name for name in GRAPH if not open_stage(name, OTHER).finished), file=OTHER)
+    found = {row["paired over"] for row in rows(compare(*two)) if row["task"] == "wiki-titles"}
+    assert found == {"not paired: the runs' sets differ"}
+
+
+def test_verdicts_and_different_parameters(two):
+    folder = compare(*two)
+    assert [(row["parameter"], row["tiny"], row["other"]) for row in rows(folder, "parameters")] == [("supervised.seed", "0", "1")]
+    claims = rows(folder, "claims")
+    assert len(claims) == 14 and claims[11]["tiny: verdict"] == claims[11]["other: verdict"] == "reproduced"
+    page, text = Page((folder / "index.html").read_text()), (folder / "report.md").read_text()
+    assert all(reference[1:] in page.ids if reference[0] == "#" else reference.startswith("data:") or (folder / reference).is_file()
+               for reference in page.references)  # fmt: skip
+    assert "supervised.seed" in text and "+0.705" not in text and not [c for c in snapshot(folder).values() if b"/tmp/" in c]
+
+
+def test_same_artefacts_same_bytes(two):
+    before = snapshot(compare(*two))
+    assert snapshot(compare(*two)) == before
+
+
+def test_an_unfinished_run_says_so(fake_run, tmp_path):
+    (tmp_path / OTHER).write_text("base: tiny.yaml\ntier: other\npretrain: {seed: 5}\n")
+    fake_run("data", "tokenizer", "pretrain")
+    text = (compare("params/tiny.yaml", OTHER) / "report.md").read_text()
+    assert "other: pretrain, sft" in text and "Scores of both runs" in text
+
+
+def test_a_run_without_results_or_compared_with_itself_is_one_line(fake_run, tmp_path):
+    (tmp_path / OTHER).write_text("base: tiny.yaml\ntier: other\ndata: {eval_texts: 100}\n")
+    (tmp_path / "params/twin.yaml").write_text("base: tiny.yaml\ntier: twin\n")
+    fake_run("data")
+    for other, why in ((OTHER, "no stage of other has finished"), ("params/tiny.yaml", "twice"), ("params/twin.yaml", "are the same run")):
+        with pytest.raises(UserError, match=why):
+            compare("params/tiny.yaml", other)
+    assert not (tmp_path / "reports").exists()
+
+
+def test_rewritten_scores_change_the_table(two):
+    stage = open_stage("evaluate", OTHER)
+    scores = json.loads((stage.path / "scores.json").read_text())
+    rewrite(stage, "scores.json", [row for row in scores if row["task"] != "lee50"])
+    assert {row["other"] for row in rows(compare(*two)) if row["task"] == "lee50"} >= {"no such task in this run"}
