@@ -20,7 +20,8 @@ LAYERS = [
     {"report"},
     {"kernels"},
     {"pipeline"},
-    {"grid"},
+    {"grid", "carry"},
+    {"job"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

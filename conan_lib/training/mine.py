@@ -142,8 +142,8 @@ def _search(
     for start in range(0, len(queries), SEARCHED_AT_ONCE):
         block = queries[start : start + SEARCHED_AT_ONCE]
         scores = vectors[[place[query["text"]] for query in block]] @ index.T
-        for number, query in enumerate(block):
-            scores[number, [column for text in query["excluded"] for column in columns.get(text, ())]] = -torch.inf
+        pairs = [(row, column) for row, query in enumerate(block) for text in query["excluded"] for column in columns.get(text, ())]
+        scores[tuple(torch.tensor(pairs, dtype=torch.long).view(-1, 2).T)] = -torch.inf
         best = scores.topk(depth, dim=1)
         values, places = best.values[:, skipped:].cpu().numpy(), best.indices[:, skipped:].cpu().numpy()
         valid, rows = np.isfinite(values), slice(start, start + len(block))
