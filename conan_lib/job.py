@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conan_lib.cells import open_grid
-from conan_lib.errors import UserError
+from conan_lib.errors import Stopped, UserError
 from conan_lib.grid import Clock, Worker
 from conan_lib.params.job import JobParams, load_job
 from conan_lib.pipeline import RunError
@@ -90,6 +90,7 @@ def run_job(path: str | Path, minutes: float | None = None, dry_run: bool = Fals
     Raises:
         UserError: a mistake in a file, or a given stage that is not here: found before anything runs.
         RunError: stages failed; the others went on.
+        Stopped: the minutes are used up and stages are left.
     """
     deadline = None if minutes is None else time.time() + 60 * minutes
     console = console or Console(highlight=False, soft_wrap=True, file=sys.stdout)
@@ -107,6 +108,8 @@ def run_job(path: str | Path, minutes: float | None = None, dry_run: bool = Fals
     show(job, clock, console)
     if failures:
         raise RunError(f"{len(failures)} stages failed: {'; '.join(failures.values())}")
+    if job.todo and not dry_run:
+        raise Stopped(f"the time is up with {len(job.todo)} of {len(job.tasks)} stages left")
     return job
 
 
@@ -191,9 +194,9 @@ class _Pool:
             self.console.print(_tail(log), f"(all of it: {os.path.relpath(log)})", sep="\n", markup=False)
 
     def _say(self, what: str, task: Task, more: str) -> None:
-        self.console.print(
-            f"{time.strftime('%H:%M:%S')} {what:8} {task.stage.name:18} {task.stage.key}  {task.title}  {more}", markup=False
-        )
+        stage, now = task.stage, time.strftime("%H:%M:%S")
+        self.console.print(f"{now} {what:8} {stage.name:18} {stage.key}  {task.title}  {more}", markup=False)
+        self.console.file.flush()  # a call that is killed from outside has said what it did
 
 
 def _log(job: Job, stage: Stage) -> Path:
