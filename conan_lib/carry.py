@@ -40,7 +40,7 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
         stages: finished ones; each artefact is packed once.
         folder: where the parts go.
         part_mib: largest part, in MiB.
-        weights: the models' folders alone, their weights rounded to bf16; otherwise all but the models and the pools of negatives.
+        weights: the models' weights alone, rounded to bf16; otherwise all but these and the pools of negatives.
 
     Returns:
         The index: parts with size (bytes) and sha256, the artefacts in it, files, bytes before packing.
@@ -109,13 +109,11 @@ def unpack(folder: Path, artefacts: Path) -> dict[str, str]:
 
 
 def _names(path: Path, weights: bool) -> list[str]:
-    """Files of an artefact below its folder, the manifest last."""
-    models = {file.parent for file in path.rglob("*.safetensors")}
+    """Files of an artefact below its folder: the weights alone, or all else with the manifest last."""
     found = []
     for file in sorted(path.rglob("*")):
-        inside = any(model in file.parents for model in models)
         hidden = any(part.startswith(".") or part in LEFT_OUT for part in file.relative_to(path).parts)
-        if file.is_file() and not hidden and file.name != MANIFEST and inside == weights:
+        if file.is_file() and not hidden and file.name != MANIFEST and (file.suffix == ".safetensors") == weights:
             found.append(str(file.relative_to(path)))
     return found if weights else [*found, MANIFEST]
 

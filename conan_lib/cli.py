@@ -116,7 +116,9 @@ def pack(
     file: Annotated[Path, typer.Argument(help="A parameter file or a job file.", show_default=False)],
     folder: Annotated[Path, typer.Argument(help="Where the parts go.", show_default=False)],
     stages: Annotated[str, typer.Option(help="Of a parameter file: which stages, with commas.")] = "data,tokenizer,teacher",
-    weights: Annotated[bool, typer.Option("--weights", help="The models alone, rounded to bf16, instead of everything else.")] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="The models' weights alone, rounded to bf16, instead of everything else.")
+    ] = False,
     part: Annotated[float, typer.Option(help="Largest part in MiB.")] = 15,
 ):
     """Put finished stages into a few files to carry to another machine; of a job file, all that the job has finished (docs/gpu.md)."""
