@@ -6,6 +6,7 @@ failed stage costs only what is made from it.
 import io
 import multiprocessing
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -14,12 +15,16 @@ from safetensors.torch import load_file
 from conan_lib import job as jobs
 from conan_lib.errors import Stopped, UserError
 from conan_lib.job import open_job, run_job
+from conan_lib.params import load_params
 from conan_lib.pipeline import RunError, compute
-from conan_lib.stages import open_stage
+from conan_lib.stages import GRAPH, open_stage
+from conan_lib.training.contrastive import supervised_tasks
+from conan_lib.training.mine import PAIR_TASKS
 from tests.small_grid import GRID, commit, write_grid
 from tests.small_pairs import finish_inputs, pair_params
 
 pytestmark = pytest.mark.usefixtures("one_environment")
+ROOT = Path(__file__).parents[1]
 FILE = "params/jobs/small.yaml"
 JOB = """
 name: small
@@ -171,3 +176,32 @@ def test_stopped_and_resumed_training_ends_with_the_same_weights(tmp_path):
         assert last.finished and last.key == whole.key
         if stage != "mine":
             assert all((weights(whole)[name] == weights(last)[name]).all() for name in weights(whole))
+
+
+def test_our_jobs_open_and_share_what_is_prepared_and_pretrained(monkeypatch):
+    """One parcel of text and, save for the grid about pretraining, one language model; the machine at home has the same keys."""
+    monkeypatch.chdir(ROOT)
+    for path in sorted((ROOT / "params/jobs").glob("*.yaml")):
+        job = open_job(path)
+        assert job.params.name == path.stem and sorted(stage.name for stage in job.given) == ["data", "teacher", "tokenizer"]
+    science = open_job("params/jobs/h100.yaml")
+    assert {stage.path for stage in science.given} == {stage.path for stage in open_job("params/jobs/h100-rate.yaml").given}
+    assert [task.title.partition(":")[0] for task in science.tasks if task.stage.name == "sft"] == ["h100", *["data"] * 9]
+    home, there = (load_params(ROOT / name) for name in ("params/ablations/h100_home.yaml", "params/h100.yaml"))
+    assert [open_stage(name, home).key for name in GRAPH] == [open_stage(name, there).key for name in GRAPH] and home.tier == there.tier
+
+
+def test_few_pools_are_a_seeded_choice(tmp_path):
+    """`supervised.pools` limits passages of CLR and queries of retrieval, each with all of its rows; None changes nothing, nor the key."""
+    params = {name: pair_params(tmp_path / "artefacts", supervised=over) for name, over in
+              {"all": {}, "few": {"pools": 6}, "again": {"pools": 6}, "other": {"pools": 6, "seed": 1}}.items()}  # fmt: skip
+    finish_inputs(params["all"])
+    found = {name: {task.name: task.rows for task in supervised_tasks(open_stage("supervised", one), {})} for name, one in params.items()}
+    groups = {
+        name: {task: {row["group"] for row in rows} for task, rows in tasks.items() if task in PAIR_TASKS} for name, tasks in found.items()
+    }
+    assert {task: len(few) for task, few in groups["few"].items()} == {"retrieval": 6, "clr": 6}
+    assert groups["few"] == groups["again"] != groups["other"]
+    assert found["few"]["clr"] == [row for row in found["all"]["clr"] if row["group"] in groups["few"]["clr"]]
+    assert found["few"]["sts"] == found["all"]["sts"]
+    assert "pools" not in open_stage("supervised", params["all"]).artefact.parameters["supervised"]

@@ -131,7 +131,8 @@ def _search(
     their cosines (Q, K), NaN for none."""
     texts = list(dict.fromkeys([*passages, *(query["text"] for query in queries)]))
     place = {text: number for number, text in enumerate(texts)}
-    vectors = model.encode(texts, batch_size=128, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=progress)
+    size = 512 if torch.cuda.is_available() else 128
+    vectors = model.encode(texts, batch_size=size, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=progress)
     index = vectors[[place[text] for text in passages]]
     columns = defaultdict(list)
     for column, text in enumerate(passages):
