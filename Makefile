@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: reproduce test test-fast lab check benchmark data clean
+.PHONY: reproduce test test-fast gpu-test lab check benchmark wheels data clean
 
 reproduce: $(READY)  ## the whole paper at the tiny tier: 01..08, then reports/tiny/
 	$(BIN)/conan-lib run params/tiny.yaml
@@ -16,6 +16,9 @@ test: $(READY)  ## every test, the slow ones included
 
 test-fast: $(READY)  ## the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
+
+gpu-test:  ## the tests that need CUDA, with the Python that is there
+	$(PYTHON) -m pytest -m gpu tests/attention
 
 lab: $(READY)  ## the notebooks in Jupyter Lab
 	$(BIN)/jupyter lab --notebook-dir=notebooks
@@ -27,6 +30,16 @@ check: $(READY)  ## format, lint, layers, thin notebooks
 
 benchmark: $(READY)  ## the soft mask beside stock attention, CPU or CUDA, into benchmarks/results/<device>/
 	$(BIN)/python -m benchmarks.attention
+
+# What a machine with torch, transformers, sentence-transformers, peft, pandas, pyarrow and scikit-learn lacks: docs/gpu.md.
+CARRIED := pydantic pydantic-core annotated-types typing-inspection datasets dill multiprocess umap-learn pynndescent mteb pytrec-eval-terrier polars \
+           polars-runtime-32
+WHEEL_PYTHON ?= 3.12
+wheels: $(READY)  ## wheels/, to carry to a GPU machine without a network: mteb's polars apart, it is most of the weight
+	$(PIP) download --quiet --no-deps --only-binary=:all: --python-version $(WHEEL_PYTHON) --implementation cp \
+	  $(foreach n,28 27 24 17,--platform manylinux_2_$(n)_x86_64) --platform manylinux2014_x86_64 -d wheels \
+	  $(foreach p,$(CARRIED),"$$(grep -i '^$(p)==' requirements.lock)")
+	mkdir -p wheels/polars && mv wheels/polars_runtime* wheels/polars/
 
 data: $(VENV)/.data  ## the packages that carry the embedded text
 

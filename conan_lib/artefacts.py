@@ -31,6 +31,15 @@ MANIFEST = "manifest.json"
 RECORDED_PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "accelerate", "datasets", "mteb", "numpy")
 
 
+IDENTITY = ("stage", "version", "parameters", "inputs")
+
+
+def key_of(identity: dict) -> str:
+    """16 hexadecimal digits that name a content: the hash of its stage, version, parameters and inputs, and of nothing else."""
+    text = json.dumps({name: identity[name] for name in IDENTITY}, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Artefact:
     """One stage's result. `parameters` are the sections that the key hashes; `inputs` are the artefacts that it is made from."""
@@ -44,8 +53,7 @@ class Artefact:
     @cached_property
     def key(self) -> str:
         """16 hexadecimal digits that name this content."""
-        text = json.dumps(self.identity, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return key_of(self.identity)
 
     @property
     def identity(self) -> dict:
@@ -219,7 +227,7 @@ def _version(name: str) -> str | None:
 
 
 def _revision() -> str | None:
-    """The git revision of the source, with + where tracked files differ from it; None outside a checkout."""
+    """The git revision of the source, with + where tracked files differ from it. Outside a checkout what CONAN_REVISION says, or None."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -230,4 +238,4 @@ def _revision() -> str | None:
             "+" if git("status", "--porcelain", "--untracked-files=no", "--", str(here)) else ""
         )
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get("CONAN_REVISION")

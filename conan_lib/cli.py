@@ -1,4 +1,7 @@
-"""The command `conan-lib`: run, status, plan, train, translate, export, report. A user's mistake is one line on stderr and exit code 2."""
+"""The command `conan-lib`: run, status, plan, train, job, pack, unpack, translate, export, report.
+
+A user's mistake is one line on stderr and exit code 2.
+"""
 
 import os
 import sys
@@ -11,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from conan_lib import pipeline
-from conan_lib.errors import UserError
+from conan_lib.errors import Stopped, UserError
 from conan_lib.params import Params
 from conan_lib.params.data import TranslateParams
+from conan_lib.stages import open_stage, project_root
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Conan-Embedding-v2, reproduced from a parameter file."
@@ -86,10 +90,67 @@ def plan(file: File):
 
 
 @app.command()
-def train(stage: Annotated[str, typer.Argument(help="A stage, for example pretrain.", show_default=False)], file: File):
+def train(
+    stage: Annotated[str, typer.Argument(help="A stage, for example pretrain.", show_default=False)],
+    file: File,
+    minutes: Annotated[float | None, typer.Option(help="Save a checkpoint and stop after this time; one process alone.")] = None,
+):
     """Compute one stage in this process, without Jupyter; also under `accelerate launch` or a batch system."""
-    done = pipeline.train(stage, file)
+    done = pipeline.train(stage, file, minutes)
     Console(highlight=False, soft_wrap=True).print(f"{done.name} {done.key}: {done.status}, {done.path}")
+
+
+@app.command()
+def job(
+    file: Annotated[Path, typer.Argument(help="A job file, for example params/jobs/h100.yaml.", show_default=False)],
+    minutes: Annotated[float | None, typer.Option(help="Stop in order after this time; the same command goes on.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is done and left, and an estimate of the time.")] = False,
+):
+    """Run stages and grids in the order of their worth, several at once, for as long as there is time (docs/gpu.md)."""
+    from conan_lib.job import run_job
+
+    run_job(file, minutes, dry_run)
+
+
+@app.command()
+def pack(
+    file: Annotated[Path, typer.Argument(help="A parameter file or a job file.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Where the parts go.", show_default=False)],
+    stages: Annotated[str, typer.Option(help="Of a parameter file: which stages, with commas.")] = "data,tokenizer,teacher",
+    weights: Annotated[
+        bool, typer.Option("--weights", help="The models' weights alone, rounded to bf16, instead of everything else.")
+    ] = False,
+    part: Annotated[float, typer.Option(help="Largest part in MiB.")] = 15,
+):
+    """Put finished stages into a few files to carry to another machine; of a job file, all that the job has finished (docs/gpu.md)."""
+    from conan_lib.carry import pack as pack_stages
+    from conan_lib.job import open_job, results_of
+
+    file = pipeline.resolve(file)
+    if file.parent.name == "jobs":
+        chosen = results_of(open_job(file))
+    else:
+        params = pipeline.load(file)
+        chosen = [open_stage(name.strip(), params) for name in stages.split(",")]
+    index = pack_stages(chosen, folder, part, weights)
+    size = sum(one["size"] for one in index["parts"])
+    Console(highlight=False, soft_wrap=True).print(
+        f"{folder}: {len(index['artefacts'])} artefacts, {index['files']} files, {index['bytes'] / 2**20:.1f} MiB in "
+        f"{len(index['parts'])} parts of {size / 2**20:.1f} MiB"
+    )
+
+
+@app.command()
+def unpack(
+    folder: Annotated[Path, typer.Argument(help="The parts, as pack wrote them.", show_default=False)],
+    artefacts: Annotated[Path | None, typer.Option(help="Where results live; by default the project's artefacts/.")] = None,
+):
+    """Take artefacts from another machine over: what was finished there is finished here."""
+    from conan_lib.carry import unpack as unpack_parcel
+
+    console = Console(highlight=False, soft_wrap=True)
+    for name, state in unpack_parcel(folder, artefacts or project_root() / "artefacts").items():
+        console.print(f"{name}  {state}")
 
 
 @app.command()
@@ -157,7 +218,7 @@ def report(
 
 
 def main() -> None:
-    """Entry point: 0 done, 1 a stage failed, 2 a user's mistake, 130 interrupted (run again to go on)."""
+    """Entry point: 0 done, 1 a stage failed, 2 a user's mistake, 3 time was up, 130 interrupted; run it again to go on after 3 and 130."""
     try:
         code = app(standalone_mode=False)
         if code == 130:
@@ -166,6 +227,8 @@ def main() -> None:
         code = _say(str(error), 2)
     except _UsageError as error:
         code = _say(f"{error.format_message()} (see conan-lib --help)", 2)
+    except Stopped as stopped:
+        code = _say(f"{stopped}; run it again to go on", 3)
     except pipeline.RunError as error:
         code = _say(str(error), 1)
     except ModuleNotFoundError as error:

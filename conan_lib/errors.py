@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises: a single line that names the place and the mend."""
+"""The exceptions that the command line knows: a user's mistake, and a stage that stopped because its time was up."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     The message is one line: what is wrong, where (field, file or record), and what to do. The command line prints it without a traceback
     and exits with code 2.
     """
+
+
+class Stopped(Exception):
+    """Training reached runtime.deadline: its checkpoint is complete, and the same command goes on from it."""

@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from conan_lib.cells import TARGET, Cell, Grid, open_grid
+from conan_lib.errors import Stopped
 from conan_lib.params import Params
 from conan_lib.pipeline import RunError, check_lora, check_sources, compute, kernel_environment
 from conan_lib.stages import Stage, open_stage, project_root
@@ -62,7 +63,7 @@ def run_grid(
     """
     console = console or Console(highlight=False, soft_wrap=True, file=sys.stdout)
     grid = open_grid(path, seeds)
-    todo, clock = jobs(grid.cells), Clock(grid)
+    todo, clock = jobs(grid.cells), Clock(stage for cell in grid.cells for stage in cell.stages.values())
     if dry_run:
         show(grid, todo, clock, console)
         return grid
@@ -157,12 +158,11 @@ class Clock:
     The like stage is the one of the same name with the most equal parameters; its seconds are scaled by the ratio of the steps.
     """
 
-    def __init__(self, grid: Grid):
+    def __init__(self, stages: Iterable[Stage]):
         self._known: dict[str, list[tuple[dict, float]]] = {}
-        root = project_root() / grid.cells[0].params.runtime.artefacts
-        for name in {stage.artefact.stage for cell in grid.cells for stage in cell.stages.values()}:
-            for path in sorted((root / name).glob("*/manifest.json")):
-                self._remember(name, json.loads(path.read_text(encoding="utf-8")))
+        for folder in {stage.path.parent for stage in stages}:
+            for path in sorted(folder.glob("*/manifest.json")):
+                self._remember(folder.name, json.loads(path.read_text(encoding="utf-8")))
 
     def add(self, stage: Stage) -> None:
         """Take a stage into account that has finished since."""
@@ -206,11 +206,15 @@ def in_this_process(stage: Stage, log: Path) -> str | None:
     with open(log, "a", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
         try:
             compute(stage)
+        except Stopped as stopped:
+            return str(stopped)
         except Exception as error:  # whatever it is, the other cells go on
             traceback.print_exc()
             return " ".join(f"{type(error).__name__}: {error}".split())
         finally:
             gc.collect()  # a trainer and its model refer to each other
+            if "torch" in sys.modules:
+                sys.modules["torch"].cuda.empty_cache()  # others may share the GPU
     return None
 
 
@@ -226,7 +230,7 @@ def _worker(params: Params):
 
     def call(stage: Stage, log: Path) -> str | None:
         nonlocal worker
-        worker = worker if worker is not None and worker.alive else _Worker(params)
+        worker = worker if worker is not None and worker.alive else Worker(params)
         return worker.call(stage, log)
 
     try:
@@ -236,10 +240,12 @@ def _worker(params: Params):
             worker.stop()
 
 
-class _Worker:
+class Worker:
+    """A process that computes stages, one after the other."""
+
     def __init__(self, params: Params):
         context = multiprocessing.get_context("spawn")
-        self._here, there = context.Pipe()
+        self.answers, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(there,))
         before = dict(os.environ)
         os.environ.update(kernel_environment(params))
@@ -256,10 +262,20 @@ class _Worker:
         return self._process.is_alive()
 
     def call(self, stage: Stage, log: Path) -> str | None:
+        """Compute a stage and wait for it."""
+        self.send(stage, log)
+        return self.answer()
+
+    def send(self, stage: Stage, log: Path) -> None:
+        """Begin a stage; `answers` becomes readable when it ends."""
         self._busy = True
+        with suppress(OSError):  # a dead worker says so in `answer`
+            self.answers.send((stage.name, stage.params, log))
+
+    def answer(self) -> str | None:
+        """What an Execute returns, once the stage ends or the worker dies."""
         try:
-            self._here.send((stage.name, stage.params, log))
-            answer = self._here.recv()
+            answer = self.answers.recv()
             self._busy = False
             return answer
         except (EOFError, OSError):
@@ -268,7 +284,7 @@ class _Worker:
 
     def stop(self) -> None:
         """Let an idle worker end by itself, so that it cleans up; stop one at work."""
-        self._here.close()
+        self.answers.close()
         if not self._busy:
             self._process.join(30)
         self._process.terminate()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -307,13 +308,23 @@ def _report(steps: list[Step], params: Params, params_file: str | Path, console:
     console.print(f"report: {os.path.relpath(page)}")
 
 
-def train(name: str, params_file: str | Path) -> Stage:
+def train(name: str, params_file: str | Path, minutes: float | None = None) -> Stage:
     """Compute one stage in this process: what a terminal, `accelerate launch` or a batch system calls.
 
+    Args:
+        minutes: training saves a checkpoint and stops after this time; None: it runs to its end.
+
     Raises:
-        UserError: no such stage, a mistake in the parameters, or an input that has not finished.
+        UserError: no such stage, a mistake in the parameters, an input that has not finished, or a limit under a launcher.
+        Stopped: the time was up.
     """
-    return compute(open_stage(name, load(params_file)))
+    params = load(params_file)
+    if minutes is not None:
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise UserError("--minutes: processes of one launch would not stop at the same step; let the launcher end them, they resume")
+        runtime = params.runtime.model_copy(update={"deadline": time.time() + 60 * minutes})
+        params = params.model_copy(update={"runtime": runtime})
+    return compute(open_stage(name, params))
 
 
 def compute(stage: Stage) -> Stage:
@@ -331,7 +342,9 @@ def kernel_environment(params: Params) -> dict[str, str]:
     return {
         **os.environ,
         "OMP_NUM_THREADS": str(params.runtime.threads),
-        "TOKENIZERS_PARALLELISM": "false",
+        # on two cores threads of their own cost more than they save; on many, tokenizing alone would take longer than a GPU's step
+        "TOKENIZERS_PARALLELISM": "true" if params.runtime.threads > 2 else "false",
+        "RAYON_NUM_THREADS": str(params.runtime.threads),
         "MALLOC_MMAP_MAX_": "0",
         "MALLOC_TRIM_THRESHOLD_": "100000000000",
         "MALLOC_TOP_PAD_": "500000000",

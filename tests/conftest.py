@@ -4,7 +4,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from conan_lib import artefacts, cli
@@ -24,6 +23,8 @@ for name in {stages!r}:
 
 def write_notebook(path: Path, *cells: str) -> None:
     """A notebook with a parameters cell and then `cells`."""
+    import nbformat  # a machine that only trains lacks it, and runs the tests of its GPU
+
     parameters = nbformat.v4.new_code_cell('params_file = "params/tiny.yaml"', metadata={"tags": ["parameters"]})
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[parameters, *map(nbformat.v4.new_code_cell, cells)], metadata=kernel), path)
@@ -52,6 +53,7 @@ def one_environment(monkeypatch):
 @pytest.fixture
 def kernels(monkeypatch) -> list[str]:
     """Notebooks are executed in this process instead of a kernel; yields the names of those that were."""
+    import nbformat
     import papermill
 
     started = []

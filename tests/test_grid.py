@@ -175,7 +175,7 @@ def test_time_is_that_of_the_most_like_stage_by_its_steps(small, project):
         project, GRID.replace("{weak: {soft_mask: {attention: causal}}}", "{weak: {max_steps: 500, soft_mask: {attention: causal}}}")
     )
     grid = open_grid(FILE, (1,))
-    clock = Clock(grid)
+    clock = Clock(stage for cell in grid.cells for stage in cell.stages.values())
     assert [clock.seconds(cell.stages["weak"]) for cell in grid.cells] == [100, 20]
     assert clock.left([cell.stages["weak"] for cell in grid.cells]) == "2 min 00 s"
 

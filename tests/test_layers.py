@@ -21,8 +21,10 @@ LAYERS = [
     {"export"},
     {"kernels"},
     {"pipeline"},
-    {"grid"},
+    {"grid", "carry"},
+    {"job"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TENSORS_ONLY = {"losses", "mining"}

@@ -1,4 +1,7 @@
-"""A grid file: one base, cells that each override a handful of its keys, and what is compared with what."""
+"""A grid file: one base, cells that each override a handful of its keys, and what is compared with what.
+
+A grid may be `like` another one: it has that file's keys save those that it gives itself, so two tiers share their cells.
+"""
 
 from itertools import product
 from pathlib import Path
@@ -84,10 +87,14 @@ def load_grid(path: str | Path) -> GridParams:
     """Read a grid file.
 
     Raises:
-        UserError: the file is missing, is not YAML, or a key is unknown, mistyped or impossible; one line names each.
+        UserError: the file or the one that it is like is missing, is not YAML, or a key is unknown, mistyped or impossible; one line names
+            each.
     """
+    raw = read_yaml(Path(path))
+    if other := raw.pop("like", None):
+        raw = merge(read_yaml(Path(path).parent / other), raw)
     try:
-        return GridParams.model_validate(read_yaml(Path(path)))
+        return GridParams.model_validate(raw)
     except ValidationError as error:
         raise UserError(f"{path}: " + "; ".join(mistake(e, GridParams) for e in error.errors())) from None
 

@@ -150,6 +150,9 @@ class SupervisedParams(ContrastiveParams):
     """Anchors in a batch of each task (paper: retrieval and CLR 4, STS 32)."""
     hard_negatives: int = Field(7, ge=0)
     """Hard negatives for each anchor of retrieval and CLR. Paper: 7."""
+    pools: int | None = Field(None, ge=1)
+    """Pools of hard negatives (queries of retrieval, passages of CLR) that train, a seeded choice for each of the two tasks. A swap acts at
+    its anchor's next visit, so a short run that compares rules of replacement needs few pools. None: all of them."""
     clr_queries: int = Field(1, ge=1)
     """Query languages that share one passage in a CLR batch; the passage and its negatives are encoded once for all of them. 1: every
     anchor brings its own. A reading: translated queries inherit the hard negatives of the query they were translated from."""

@@ -22,6 +22,8 @@ class Runtime(Section):
     """Optimiser steps between checkpoints."""
     workers: int = Field(0, ge=0)
     """Processes that build batches ahead, for each training process. 0: the training process builds them."""
+    deadline: float | None = Field(None, gt=0)
+    """Unix time at which training saves a checkpoint and stops, to go on when it is called again. Commands set it from --minutes."""
     artefacts: str = "artefacts"
     """Folder of the content-addressed results, relative to the working directory's project root."""
     reports: str = "reports"

@@ -71,7 +71,7 @@ class Run:
     @cached_property
     def _grids(self) -> dict[str, Grid | str]:
         root, found = project_root(), {}
-        for path in sorted((root / "params" / "grids").glob("*.yaml")):
+        for path in sorted((root / "params" / "grids").rglob("*.yaml")):
             file = str(path.relative_to(root))
             try:
                 found[file] = open_grid(path)

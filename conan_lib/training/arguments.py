@@ -26,7 +26,8 @@ def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) ->
         "seed": section.seed,
         "data_seed": section.seed,
         "bf16": section.precision == "bf16",
-        "use_cpu": runtime.device == "cpu",
+        # bf16 on a CPU is refused unless the CPU is asked for
+        "use_cpu": runtime.device == "cpu" or not torch.accelerator.is_available(),
         "save_steps": runtime.save_steps,
         "save_total_limit": 2,
         "logging_steps": max(1, section.max_steps // 10),

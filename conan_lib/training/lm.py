@@ -117,12 +117,14 @@ def finetune(stage: Stage) -> Stage:
 
 
 def prepare(runtime: Runtime) -> None:
-    """Set torch's CPU threads and check the device.
+    """Set torch's CPU threads, let fp32 matrix products on a GPU (mining is in fp32) round their inputs to TF32, and check the device.
 
     Raises:
         UserError: runtime.device is cuda and there is none.
     """
     torch.set_num_threads(runtime.threads)
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
     if runtime.device == "cuda" and not torch.cuda.is_available():
         raise UserError("runtime.device: cuda, but torch finds no GPU: use cpu or auto")
 
@@ -291,7 +293,7 @@ def fit(model: CausalLM, data: Dataset | list, collate, section: Optimisation, s
     arguments.per_device_train_batch_size = section.batch_size // devices
     trainer = LmTrainer(model=model, args=arguments, train_dataset=data, data_collator=collate)
     trainer.embedding_rate = section.embedding_rate
-    recorder = Recorder(lambda: trainer.seen)
+    recorder = Recorder(lambda: trainer.seen, deadline=stage.runtime.deadline)
     trainer.add_callback(recorder)
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:

@@ -131,7 +131,8 @@ def _search(
     their cosines (Q, K), NaN for none."""
     texts = list(dict.fromkeys([*passages, *(query["text"] for query in queries)]))
     place = {text: number for number, text in enumerate(texts)}
-    vectors = model.encode(texts, batch_size=128, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=progress)
+    size = 512 if torch.cuda.is_available() else 128
+    vectors = model.encode(texts, batch_size=size, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=progress)
     index = vectors[[place[text] for text in passages]]
     columns = defaultdict(list)
     for column, text in enumerate(passages):
@@ -142,8 +143,8 @@ def _search(
     for start in range(0, len(queries), SEARCHED_AT_ONCE):
         block = queries[start : start + SEARCHED_AT_ONCE]
         scores = vectors[[place[query["text"]] for query in block]] @ index.T
-        for number, query in enumerate(block):
-            scores[number, [column for text in query["excluded"] for column in columns.get(text, ())]] = -torch.inf
+        pairs = [(row, column) for row, query in enumerate(block) for text in query["excluded"] for column in columns.get(text, ())]
+        scores[tuple(torch.tensor(pairs, dtype=torch.long).view(-1, 2).T)] = -torch.inf
         best = scores.topk(depth, dim=1)
         values, places = best.values[:, skipped:].cpu().numpy(), best.indices[:, skipped:].cpu().numpy()
         valid, rows = np.isfinite(values), slice(start, start + len(block))

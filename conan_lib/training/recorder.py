@@ -1,15 +1,18 @@
 """What a run remembers beside its weights: a row for each step, and the state of what is not a module (the negatives' pool).
 
 The Trainer writes its own checkpoint first and calls `on_save` last, so the recorder's file, written atomically, is what makes a
-checkpoint complete: a run that was killed while saving starts again from the one before.
+checkpoint complete: a run that was killed while saving starts again from the one before. So it also is what may stop a run in time.
 """
 
 import os
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from transformers import TrainerCallback
+
+from conan_lib.errors import Stopped
 
 STATE = "recorder.pt"
 
@@ -25,10 +28,11 @@ class Recorder(TrainerCallback):
     Args:
         observe: returns what to record after a step, without `step`, `learning_rate` and `alpha`, which are added.
         others: objects with state_dict and load_state_dict.
+        deadline: Unix time from which on the run saves at the end of its step and raises Stopped.
     """
 
-    def __init__(self, observe, others: dict[str, Stateful] | None = None):
-        self.observe, self.others = observe, others or {}
+    def __init__(self, observe, others: dict[str, Stateful] | None = None, deadline: float | None = None):
+        self.observe, self.others, self.deadline = observe, others or {}, deadline
         self.rows: list[dict[str, Any]] = []
         self._rate = 0.0
 
@@ -37,6 +41,10 @@ class Recorder(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_):
         self.rows.append({"step": state.global_step, "learning_rate": self._rate, **self.observe()})
+        control.should_save |= self._late(state)
+
+    def _late(self, state) -> bool:
+        return self.deadline is not None and time.time() >= self.deadline and state.global_step < state.max_steps
 
     def on_save(self, args, state, control, **_):
         if not state.is_world_process_zero:
@@ -45,6 +53,8 @@ class Recorder(TrainerCallback):
         temporary = folder / f".{STATE}.{os.getpid()}"
         torch.save({"rows": self.rows, "others": {name: other.state_dict() for name, other in self.others.items()}}, temporary)
         os.replace(temporary, folder / STATE)
+        if self._late(state):
+            raise Stopped(f"stopped at step {state.global_step:,} of {state.max_steps:,}")
 
     def resume(self, checkpoint: Path) -> None:
         """Go back to the moment of a complete checkpoint."""

@@ -1,0 +1,214 @@
+"""Artefacts in a few files that travel: what a machine without a network trains on goes there, what it made comes back.
+
+A parcel is a folder with part-00, part-01, ... of a size that can be carried, and index.json with their checksums. Joined, the parts are a
+tar of artefact folders. Text is packed as one xz stream over uncompressed tables: verses that stand in six tables are stored once, which
+takes a third of the room of the tables themselves. A key hashes what a result depends on and no machine, so it stays what it was.
+"""
+
+import hashlib
+import io
+import json
+import lzma
+import os
+import shutil
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import repeat
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+
+from conan_lib.artefacts import IDENTITY, MANIFEST, key_of, write_json
+from conan_lib.data.records import read_table, write_table
+from conan_lib.errors import UserError
+from conan_lib.stages import Stage
+
+INDEX = "index.json"
+WINDOW = 512 * 2**20
+"""Bytes over which xz finds repeated text, at most; packing takes about ten times as much memory, unpacking once."""
+LEFT_OUT = ("checkpoints", "pools.npz")
+TABLE = ".arrow"
+"""Ends the name of a table that is packed uncompressed and becomes Parquet again."""
+
+
+def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: bool = False) -> dict:
+    """Write finished stages as a parcel; a parcel that was there before is replaced.
+
+    Args:
+        stages: finished ones; each artefact is packed once.
+        folder: where the parts go.
+        part_mib: largest part, in MiB.
+        weights: the models' weights alone, rounded to bf16; otherwise all but these and the pools of negatives.
+
+    Returns:
+        The index: parts with size (bytes) and sha256, the artefacts in it, files, bytes before packing.
+
+    Raises:
+        UserError: no stage is given, or one has not finished.
+    """
+    artefacts = {stage.path: f"{stage.artefact.stage}/{stage.key}" for stage in stages}
+    if unfinished := [name for path, name in artefacts.items() if not (path / MANIFEST).is_file()] or not artefacts:
+        raise UserError(f"pack: {', '.join(unfinished) if artefacts else 'nothing'} has finished: there is nothing to carry yet")
+    files = [(path / name, f"{place}/{name}") for path, place in artefacts.items() for name in _names(path, weights)]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)
+    parts, total = _Parts(folder, int(part_mib * 2**20)), 0
+    size = sum(4 * path.stat().st_size for path, _ in files)
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": min(WINDOW, max(2**20, size))}]
+    with ExitStack() as open_files:
+        stream = open_files.enter_context(parts)
+        if not weights:
+            stream = open_files.enter_context(lzma.LZMAFile(stream, "w", filters=filters))
+        archive = open_files.enter_context(tarfile.open(fileobj=stream, mode="w|"))
+        for path, name in files:
+            name, content = _packed(path, name)
+            member = tarfile.TarInfo(name)
+            member.size, total = len(content), total + len(content)
+            archive.addfile(member, io.BytesIO(content))
+    for old in set(folder.glob("part-*")) - {folder / part["name"] for part in parts.written}:
+        old.unlink()
+    index = {"parts": parts.written, "codec": "none" if weights else "xz", "artefacts": list(artefacts.values()),
+             "files": len(files), "bytes": total}  # fmt: skip
+    write_json(folder / INDEX, index)
+    return index
+
+
+def unpack(folder: Path, artefacts: Path) -> dict[str, str]:
+    """Put a parcel's artefacts below `artefacts`; killed and called again it goes on.
+
+    Every file is written atomically and a manifest last, so that an artefact is finished only when it is whole. Of an artefact that is
+    finished already, only files that it lacks are written.
+
+    Returns:
+        Artefact -> "new", or "here" where it had finished before.
+
+    Raises:
+        UserError: the index or a part is missing or damaged, or a manifest does not fit its key.
+    """
+    index = _checked(folder)
+    state = {name: "here" if (artefacts / name / MANIFEST).is_file() else "new" for name in index["artefacts"]}
+    with ExitStack() as open_files:
+        stream = open_files.enter_context(_Joined([folder / part["name"] for part in index["parts"]]))
+        if index["codec"] == "xz":
+            stream = open_files.enter_context(lzma.LZMAFile(stream))
+        for member in (archive := open_files.enter_context(tarfile.open(fileobj=stream, mode="r|"))):
+            stage, key, name = member.name.split("/", 2)
+            target = artefacts / stage / key / name.removesuffix(TABLE)
+            if state.get(f"{stage}/{key}") is None or not target.resolve().is_relative_to(artefacts.resolve()):
+                raise UserError(f"{folder}: {member.name} is of no artefact that {INDEX} names: pack again")
+            if target.is_file() and state[f"{stage}/{key}"] == "here":
+                continue
+            content = archive.extractfile(member).read()
+            if name == MANIFEST:
+                _check_manifest(content, stage, key)
+                shutil.rmtree(target.parent / "checkpoints", ignore_errors=True)  # of an attempt on this machine
+            _write(target, content, table=name.endswith(TABLE))
+    return state
+
+
+def _names(path: Path, weights: bool) -> list[str]:
+    """Files of an artefact below its folder: the weights alone, or all else with the manifest last."""
+    found = []
+    for file in sorted(path.rglob("*")):
+        hidden = any(part.startswith(".") or part in LEFT_OUT for part in file.relative_to(path).parts)
+        if file.is_file() and not hidden and file.name != MANIFEST and (file.suffix == ".safetensors") == weights:
+            found.append(str(file.relative_to(path)))
+    return found if weights else [*found, MANIFEST]
+
+
+def _packed(path: Path, name: str) -> tuple[str, bytes]:
+    """Name and content in the archive: a table without its compression, weights in bf16, all else as it is."""
+    if path.suffix == ".parquet":
+        table, sink = read_table(path), io.BytesIO()
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        return name + TABLE, sink.getvalue()
+    if path.suffix == ".safetensors":
+        import torch
+        from safetensors.torch import load_file, save
+
+        rounded = {key: value.to(torch.bfloat16) for key, value in load_file(path).items()}
+        return name, save(rounded, {"format": "pt", "rounded": "bf16"})
+    return name, path.read_bytes()
+
+
+def _write(target: Path, content: bytes, table: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if table:
+        write_table(target, pa.ipc.open_file(content).read_all())
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, target)
+
+
+def _check_manifest(content: bytes, stage: str, key: str) -> None:
+    manifest = json.loads(content)
+    if manifest["stage"] != stage or key_of({name: manifest[name] for name in IDENTITY}) != key:
+        raise UserError(f"{stage}/{key}: its manifest has another key: the parcel was changed after it was packed")
+
+
+def _checked(folder: Path) -> dict:
+    """The index, once every part has been compared with its checksum."""
+    if not (folder / INDEX).is_file():
+        raise UserError(f"{folder}: no {INDEX}: this is no parcel, or packing it was interrupted; pack again")
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    for part in index["parts"]:
+        path = folder / part["name"]
+        if not path.is_file():
+            raise UserError(f"{path}: missing: {len(index['parts'])} parts belong to this parcel; carry it again")
+        with open(path, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != part["sha256"]:
+                raise UserError(f"{path}: damaged (its checksum is not that of {INDEX}): carry it again")
+    return index
+
+
+class _Parts(io.RawIOBase):
+    """A file to write to that becomes parts of at most `size` bytes."""
+
+    def __init__(self, folder: Path, size: int):
+        self.folder, self.size = folder, size
+        self.written: list[dict] = []
+        self._buffer = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        self._buffer += data
+        while len(self._buffer) >= self.size:
+            self._flush(self.size)
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed and self._buffer:
+            self._flush(len(self._buffer))
+        super().close()
+
+    def _flush(self, size: int) -> None:
+        content = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        name = f"part-{len(self.written):02}"
+        _write(self.folder / name, content, table=False)
+        self.written.append({"name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+
+
+class _Joined(io.RawIOBase):
+    """Parts read as one file."""
+
+    def __init__(self, paths: list[Path]):
+        self._files: Iterator[IO[bytes]] = map(Path.open, paths, repeat("rb"))
+        self._file = next(self._files, None)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while self._file is not None:
+            if count := self._file.readinto(buffer):
+                return count
+            self._file.close()
+            self._file = next(self._files, None)
+        return 0

@@ -1,0 +1,61 @@
+"""A job file: runs and grids in the order of their worth, for a machine that is there for a while."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from conan_lib.errors import UserError
+from conan_lib.params.base import Section
+from conan_lib.params.load import mistake, read_yaml
+
+StageName = Literal["data", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine", "supervised", "supervised_no_clr", "peers",
+                    "evaluate", "mix", "score"]  # fmt: skip
+
+
+class StepParams(Section):
+    """One thing to compute: stages of a parameter file, or the cells of a grid."""
+
+    run: str | None = None
+    """Parameter file, relative to the job file."""
+    stages: tuple[StageName, ...] = ()
+    """What the run is to reach, most wanted first; what these need comes with them."""
+    grid: str | None = None
+    """Grid file, relative to the job file."""
+    seeds: tuple[int, ...] | None = None
+    """In the place of the grid's."""
+
+    @model_validator(mode="after")
+    def _run_or_grid(self):
+        if (self.run is None) == (self.grid is None):
+            raise ValueError("give either run or grid")
+        if bool(self.stages) != bool(self.run) or (self.run and self.seeds):
+            raise ValueError("stages belong to run, and run needs them; seeds belong to grid")
+        return self
+
+
+class JobParams(Section):
+    """What a job file says."""
+
+    name: str = Field(pattern=r"^[a-z0-9_-]+$")
+    """Names the logs: artefacts/jobs/<name>."""
+    given: tuple[StageName, ...] = ("data", "tokenizer", "teacher")
+    """Stages that were computed elsewhere and carried here (conan-lib unpack); the job never computes them."""
+    workers: int = Field(1, ge=1)
+    """Stages at once, each in a process of its own. They share the GPU and its memory; scoring is mostly CPU work."""
+    grace: float = Field(20, ge=0)
+    """Seconds after the deadline for a step and a checkpoint to end; what still works then is killed, and resumed by the next call."""
+    steps: tuple[StepParams, ...] = Field(min_length=1)
+    """In the order of worth: a worker takes the first stage whose inputs are there."""
+
+
+def load_job(path: str | Path) -> JobParams:
+    """Read a job file.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or a key is unknown, mistyped or impossible; one line names each.
+    """
+    try:
+        return JobParams.model_validate(read_yaml(Path(path)))
+    except ValidationError as error:
+        raise UserError(f"{path}: " + "; ".join(mistake(e, JobParams) for e in error.errors())) from None

@@ -1,0 +1,143 @@
+"""A parcel holds what was packed: unpacked elsewhere its artefacts have the same keys, tables and files and count as finished. Parts are no
+larger than asked. Unpacking may be killed and repeated, touches nothing that is finished, and refuses what is damaged. Weights travel
+alone, rounded to bf16."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conan_lib import carry
+from conan_lib.artefacts import MANIFEST
+from conan_lib.carry import INDEX, pack, unpack
+from conan_lib.errors import UserError
+from conan_lib.stages import open_stage
+from tests.small_pairs import finish_inputs, pair_params
+
+pytestmark = pytest.mark.usefixtures("one_environment")
+NAMES = ("data", "tokenizer", "teacher", "pretrain", "sft")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    params = pair_params(tmp_path_factory.mktemp("here") / "artefacts")
+    finish_inputs(params)
+    stages = [open_stage(name, params) for name in NAMES]
+    (stages[-1].path / "checkpoints").mkdir()
+    (stages[-1].path / "checkpoints/big").write_text("left behind")
+    (stages[-1].path / "pools.npz").write_text("mined again where it is needed")
+    return stages
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")}
+
+
+def elsewhere(stage, root):
+    """The same stage on another machine."""
+    runtime = stage.params.runtime.model_copy(update={"artefacts": str(root)})
+    return open_stage(stage.name, stage.params.model_copy(update={"runtime": runtime}))
+
+
+def test_artefacts_arrive_whole_and_finished(finished, tmp_path):
+    index = pack(finished, tmp_path / "parcel", part_mib=0.008)
+    sizes = [(tmp_path / "parcel" / part["name"]).stat().st_size for part in index["parts"]]
+    assert len(sizes) > 1 and max(sizes) <= 0.008 * 2**20 and files(tmp_path / "parcel") == {INDEX, *(p["name"] for p in index["parts"])}
+    state = unpack(tmp_path / "parcel", tmp_path / "there")
+    assert set(state.values()) == {"new"}
+    for stage in finished:
+        there = elsewhere(stage, tmp_path / "there")
+        assert there.key == stage.key and there.finished and there.artefact.manifest == stage.artefact.manifest
+        here = {name for name in files(stage.path) if not name.startswith("checkpoints/") and not name.endswith((".npz", ".safetensors"))}
+        assert files(there.path) == here
+        for name in here:
+            if name.endswith(".parquet"):
+                assert pq.read_table(there.path / name).equals(pq.read_table(stage.path / name), check_metadata=True)
+            else:
+                assert (there.path / name).read_bytes() == (stage.path / name).read_bytes()
+
+
+def test_one_stream_is_smaller_than_the_tables(finished, tmp_path):
+    """Verses stand in several tables; here the passages stand in corpus, retrieval, clr and weak."""
+    data = finished[0]
+    size = sum(part["size"] for part in pack([data], tmp_path / "parcel")["parts"])
+    assert size < sum(path.stat().st_size for path in data.path.rglob("*.parquet")) / 2
+
+
+def test_killed_unpacking_leaves_nothing_finished_and_goes_on(finished, tmp_path, monkeypatch):
+    pack(finished, tmp_path / "parcel")
+    real, written = carry._write, []
+
+    def dying(target, content, table):
+        written.append(target)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        real(target, content, table)
+
+    monkeypatch.setattr(carry, "_write", dying)
+    with pytest.raises(KeyboardInterrupt):
+        unpack(tmp_path / "parcel", tmp_path / "there")
+    assert not list((tmp_path / "there").rglob(MANIFEST))
+    monkeypatch.setattr(carry, "_write", real)
+    unpack(tmp_path / "parcel", tmp_path / "there")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("*") if path.is_file()}
+    assert set(unpack(tmp_path / "parcel", tmp_path / "there").values()) == {"here"}
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("*") if path.is_file()} == before
+
+
+def test_weights_follow_on_their_own_in_bf16(finished, tmp_path):
+    sft = finished[-1]
+    pack([sft], tmp_path / "results")
+    index = pack([sft], tmp_path / "weights", part_mib=0.008, weights=True)
+    unpack(tmp_path / "results", tmp_path / "there")
+    there = elsewhere(sft, tmp_path / "there")
+    assert there.finished and files(sft.path / "model") - files(there.path / "model") == {"model.safetensors"}
+    unpack(tmp_path / "weights", tmp_path / "there")
+    assert files(there.path / "model") == files(sft.path / "model") and len(index["parts"]) > 1
+    exact, rounded = load_file(sft.path / "model/model.safetensors"), load_file(there.path / "model/model.safetensors")
+    assert exact.keys() == rounded.keys()
+    assert all(torch.equal(rounded[name], exact[name].to(torch.bfloat16)) for name in exact)
+
+
+def test_a_damaged_parcel_is_refused(finished, tmp_path):
+    folder = tmp_path / "parcel"
+    pack(finished, folder, part_mib=0.008)
+    part = folder / "part-01"
+    content = part.read_bytes()
+    part.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match=r"part-01: damaged"):
+        unpack(folder, tmp_path / "there")
+    part.unlink()
+    with pytest.raises(UserError, match=r"part-01: missing: \d+ parts belong to this parcel"):
+        unpack(folder, tmp_path / "there")
+    (folder / INDEX).unlink()
+    with pytest.raises(UserError, match=r"no index.json"):
+        unpack(folder, tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_manifest_under_another_key_is_refused(finished, tmp_path, monkeypatch):
+    real = carry._packed
+
+    def forged(path, name):
+        name, content = real(path, name)
+        if name.endswith(MANIFEST) and name.startswith("teacher"):
+            content = json.dumps(json.loads(content) | {"version": 99}).encode()
+        return name, content
+
+    monkeypatch.setattr(carry, "_packed", forged)
+    pack(finished, tmp_path / "parcel")
+    with pytest.raises(UserError, match=r"teacher/[0-9a-f]{16}: its manifest has another key"):
+        unpack(tmp_path / "parcel", tmp_path / "there")
+    assert not elsewhere(finished[2], tmp_path / "there").finished
+
+
+def test_what_has_not_finished_is_not_packed(finished, tmp_path):
+    weak = open_stage("weak", finished[0].params)
+    with pytest.raises(UserError, match=rf"pack: weak/{weak.key} has finished"):
+        pack([*finished, weak], tmp_path / "parcel")
+    with pytest.raises(UserError, match="pack: nothing has finished"):
+        pack([], tmp_path / "parcel")
+    assert not (tmp_path / "parcel").exists()
