@@ -47,6 +47,7 @@ FUNCTIONS: dict[str, str] = {
     "evaluate": "conan_lib.evaluation.run:evaluate",
     "mix": "conan_lib.evaluation.mixing:mix",
     "score": "conan_lib.evaluation.checkpoint:score_checkpoint",
+    "outside": "conan_lib.evaluation.outside:evaluate_outside",
 }
 """Stage -> the one call that computes it; imported when it is needed, so that a machine which only trains can do without the rest."""
 

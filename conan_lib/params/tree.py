@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from conan_lib.params.base import Section
 from conan_lib.params.data import DataParams, TranslateParams
-from conan_lib.params.evaluation import EvaluationParams, MixingParams, PeersParams, TasksParams
+from conan_lib.params.evaluation import EvaluationParams, MixingParams, OutsideParams, PeersParams, TasksParams
 from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.params.training import MineParams, PretrainParams, SftParams, SupervisedParams, TeacherParams, WeakParams
 
@@ -44,6 +44,7 @@ class Params(Section):
     peers: PeersParams = PeersParams()
     evaluation: EvaluationParams = EvaluationParams()
     mixing: MixingParams = MixingParams()
+    outside: OutsideParams = OutsideParams()
     translate: TranslateParams = TranslateParams()
     runtime: Runtime = Runtime()
 

