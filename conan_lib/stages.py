@@ -40,8 +40,12 @@ GRAPH: dict[str, Spec] = {
     "probes": Spec(1, ("probes",), ("data", "pretrain", "sft", "weak", "supervised")),
     "mix": Spec(1, ("mixing",), ("data", "supervised", "supervised_no_clr")),
 }
-BESIDE: dict[str, Spec] = {"score": Spec(1, ("tasks",), ("data", "supervised"))}
-"""Nodes that no notebook runs: a grid scores the last checkpoint of each of its cells alone."""
+BESIDE: dict[str, Spec] = {
+    "score": Spec(1, ("tasks",), ("data", "supervised")),
+    "outside": Spec(1, ("tasks", "outside"), ("data", "pretrain", "sft", "weak", "supervised")),
+}
+"""Nodes that no notebook runs: a grid scores the last checkpoint of each of its cells alone; sets from outside need an archive that is not
+there everywhere."""
 SPECS = GRAPH | BESIDE
 VARIANTS = {"supervised_no_clr": "supervised"}
 """Nodes that are another node's stage under changed parameters: they share its folder and its code."""

@@ -114,16 +114,20 @@ def test_the_data_is_checked_before_anything_starts(project, kernels, monkeypatc
     assert kernels == [] and not (project / "artefacts").exists()
 
 
-@pytest.mark.parametrize("text", ["data: {source: hub}", "tasks: {suite: MKQA}"])
+@pytest.mark.parametrize("text", ["data: {source: hub}", "tasks: {suite: MKQARetrieval}"])
 def test_a_hub_without_a_network_is_found_before_anything_starts(project, kernels, monkeypatch, text):
-    import huggingface_hub
+    from conan_lib.data import hub
 
     def refuse():
         raise OSError("no route\nto host")
 
-    monkeypatch.setattr(huggingface_hub, "get_session", refuse)
+    for switch in hub.SWITCHES:
+        monkeypatch.delenv(switch, raising=False)
+    monkeypatch.setattr(hub, "get_session", refuse)
     (project / FILE).write_text(f"tier: small\n{text}\n")
-    with pytest.raises(UserError, match=r"the hub is not reachable \(no route to host\): connect, or set"):
+    with pytest.raises(
+        UserError, match=r"(data.source: hub|tasks.suite: MKQARetrieval), but http.* cannot be reached \(OSError\): connect, or use"
+    ):
         run(FILE)
     assert kernels == [] and not (project / "artefacts").exists()
 

@@ -11,6 +11,8 @@ from functools import partial
 from itertools import islice
 from typing import Literal
 
+from huggingface_hub import constants, errors, get_session
+
 from conan_lib.data.embedded import Document, Source
 from conan_lib.errors import UserError
 from conan_lib.params.data import DataParams
@@ -55,6 +57,9 @@ HUB_SETS = (
 """Sets whose hub ids we know. Named by the paper and not here: HotpotQA, PubMedQA, DuReader, FEVER, T2Ranking, CMedQAv2, CCI, Mr.TyDi,
 MIRACL, STS sets and the Chinese classification sets; each is one more row once its id and fields have been read."""
 SWITCHES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+HUB_ERRORS = (OSError, errors.HTTPError)
+"""What the hub's clients raise where they get no answer: HfHubHTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError and `datasets`'
+ConnectionError and DatasetNotFoundError are OSErrors; HTTPError is the base of whatever the transport of the installed version raises."""
 
 
 def hub_sources(params: DataParams) -> list[Source]:
@@ -63,7 +68,13 @@ def hub_sources(params: DataParams) -> list[Source]:
     Raises:
         UserError: the hub is out of reach or switched off, or the package datasets is missing.
     """
-    _reach()
+    reach("data.source: hub", "use data.source: embedded")
+    try:
+        import datasets  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"data.source: hub needs the package {error.name}: pip install {error.name}, or use data.source: embedded"
+        ) from None
     rows = 2 * (params.max_documents + 2 * params.eval_texts)
     return [_source(found, rows) for found in HUB_SETS]
 
@@ -74,25 +85,23 @@ def _source(found: HubSet, rows: int) -> Source:
     return Source(found.name, "datasets", found.languages, partial(_read, found, rows), role, edition=edition, note=f"hub; {found.stage}")
 
 
-def _reach() -> None:
-    """One request with a short limit: the hub's own client retries for minutes."""
+def reach(wanted: str, otherwise: str) -> None:
+    """One request with a short limit: the clients of the hub retry for minutes.
+
+    Args:
+        wanted: the parameter that asks for the hub, "data.source: hub".
+        otherwise: what to do without it, "use data.source: embedded".
+
+    Raises:
+        UserError: the hub is switched off or cannot be reached.
+    """
     offline = next((name for name in SWITCHES if os.environ.get(name, "").lower() in ("1", "true", "yes", "on")), "")
     if offline:
-        raise UserError(f"data.source: hub, but {offline} is set: unset it, or use data.source: embedded")
+        raise UserError(f"{wanted}, but {offline} is set: unset it, or {otherwise}")
     try:
-        import datasets  # noqa: F401
-        import requests
-        from huggingface_hub import constants
-    except ImportError as error:
-        raise UserError(
-            f"data.source: hub needs the package {error.name}: pip install {error.name}, or use data.source: embedded"
-        ) from None
-    try:
-        requests.head(constants.ENDPOINT, timeout=5).raise_for_status()
-    except requests.RequestException as error:
-        raise UserError(
-            f"data.source: hub, but {constants.ENDPOINT} cannot be reached ({type(error).__name__}): connect, or use data.source: embedded"
-        ) from None
+        get_session().head(constants.ENDPOINT, timeout=5).raise_for_status()
+    except HUB_ERRORS as error:
+        raise UserError(f"{wanted}, but {constants.ENDPOINT} cannot be reached ({type(error).__name__}): connect, or {otherwise}") from None
 
 
 def _read(found: HubSet, rows: int, lang: str, seed: int) -> Iterator[Document]:
@@ -105,7 +114,7 @@ def _read(found: HubSet, rows: int, lang: str, seed: int) -> Iterator[Document]:
         )
         for number, row in enumerate(islice(stream, rows)):
             yield document(found, row, lang, number)
-    except (OSError, ValueError) as error:
+    except (*HUB_ERRORS, ValueError) as error:
         raise UserError(f"hub set {found.path} ({found.config.format(lang=lang)}): {' '.join(str(error).split())[:200]}") from None
 
 

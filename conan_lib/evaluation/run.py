@@ -7,8 +7,8 @@ import torch
 
 from conan_lib.artefacts import write_json
 from conan_lib.evaluation.encoder import Encoder, own_encoder
-from conan_lib.evaluation.scores import MEAN, compare, score
-from conan_lib.evaluation.tasks import load_suite, load_tasks
+from conan_lib.evaluation.scores import MEAN, compare, provenance, score
+from conan_lib.evaluation.tasks import open_tasks
 from conan_lib.stages import Stage
 
 MODELS = {
@@ -37,8 +37,8 @@ def evaluate(stage: Stage) -> Stage:
             return stage
         torch.set_num_threads(stage.runtime.threads)
         data = stage.inputs["data"].path
-        tasks = load_tasks(data, stage.tasks) if stage.tasks.suite == "embedded" else load_suite(stage.tasks.suite)
-        encoders = {name: _encoder(stage, name) for name in MODELS}
+        tasks = open_tasks(data, stage.tasks)
+        encoders = {name: checkpoint_encoder(stage, name, stage.evaluation.batch_size) for name in MODELS}
         rows = [row for encoder in encoders.values() for row in score(encoder, tasks, stage.path, stage.tasks, stage.evaluation.batch_size)]
         write_json(stage.path / "scores.json", rows)
         crosslingual = [task for task in tasks if task.kind == "crosslingual"]
@@ -47,13 +47,15 @@ def evaluate(stage: Stage) -> Stage:
     return stage
 
 
-def _encoder(stage: Stage, name: str) -> Encoder:
+def checkpoint_encoder(stage: Stage, name: str, batch_size: int) -> Encoder:
+    """One of MODELS, from a stage that has it and the data among its inputs and a section `tasks`."""
     source, folder = MODELS[name]
     artefact = stage.inputs[source]
     sources = json.loads((stage.inputs["data"].path / "sources.json").read_text(encoding="utf-8"))
     return own_encoder(
-        name, artefact.path / folder, artefact.key, stage.tasks.max_length, stage.evaluation.batch_size, stage.runtime.device, sources
-    )
+        name, artefact.path / folder, artefact.key, stage.tasks.max_length, batch_size, stage.runtime.device, sources,
+        prompts=stage.tasks.prompts, released=artefact.artefact.manifest["finished_at"][:10],
+    )  # fmt: skip
 
 
 def _differences(stage: Stage, tasks: list) -> list[dict]:
@@ -74,6 +76,7 @@ def _results(stage: Stage, rows: list[dict]) -> dict:
     return {
         "suite": stage.tasks.suite,
         "split": stage.tasks.split,
+        "models": provenance(stage.path),
         "scores": main,
         "crosslingual": {
             row["model"]: {key: row[key] for key in ("value", "low", "high", "n")}

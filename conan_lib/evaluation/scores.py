@@ -12,6 +12,9 @@ import mteb
 from sklearn.exceptions import UndefinedMetricWarning
 from tqdm.auto import tqdm
 
+from conan_lib.artefacts import write_json
+from conan_lib.data.hub import HUB_ERRORS
+from conan_lib.errors import UserError
 from conan_lib.evaluation.statistics import bootstrap_interval, paired_difference, spearman_interval
 from conan_lib.evaluation.tasks import METRICS, language_of
 from conan_lib.params.evaluation import TasksParams
@@ -31,6 +34,9 @@ def score(model, tasks: Iterable, folder: Path, params: TasksParams, batch_size:
         folder: the stage's folder.
         note: said in every row.
 
+    Raises:
+        UserError: a data set of a suite does not come from the hub.
+
     Returns:
         Rows {model, task, type, subset, metric, value, n, low, high, note}; low and high are null where mteb has no value of single items.
     """
@@ -40,19 +46,42 @@ def score(model, tasks: Iterable, folder: Path, params: TasksParams, batch_size:
     for task in tasks:
         if task.kind is not None:
             task.items = folder / "items" / name
-        with _quiet():
-            results = mteb.evaluate(
-                model,
-                task,
-                cache=cache,
-                overwrite_strategy="only-missing",
-                encode_kwargs={"batch_size": batch_size, "show_progress_bar": False},
-                show_progress_bar=False,
-                co2_tracker=False,
-            )
+        try:
+            with _quiet():
+                results = mteb.evaluate(
+                    model,
+                    task,
+                    cache=cache,
+                    overwrite_strategy="only-missing",
+                    encode_kwargs={"batch_size": batch_size, "show_progress_bar": False},
+                    show_progress_bar=False,
+                    co2_tracker=False,
+                )
+        except HUB_ERRORS as error:
+            if task.kind is not None:
+                raise
+            raise UserError(
+                f"tasks.suite: {task.metadata.name}: the hub gave no {task.metadata.dataset['path']} ({type(error).__name__}): "
+                "connect and run it again (finished tasks are kept), or set tasks.suite to embedded"
+            ) from None
         for result in results.task_results:
             rows += _rows(name, task, result, params, note)
+    _record(model.mteb_model_meta, folder, params)
     return rows
+
+
+def provenance(folder: Path) -> dict[str, dict]:
+    """What each scored model was and read, for the manifest: revision, prompts, max length, dtype, and the seed of the tasks' samples."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "models").glob("*.json"))}
+
+
+def _record(meta, folder: Path, params: TasksParams) -> None:
+    """One file for each model, from what mteb writes beside its results; a field that a model does not have (BM25: dtype) is null."""
+    kwargs = dict(meta.experiment_kwargs or {})
+    known = {name: kwargs.pop(name, None) for name in ("prompts", "max_length", "dtype")}
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    row = {"name": meta.name, "revision": meta.revision, "seed": params.seed, **known, **kwargs}
+    write_json(folder / "models" / f"{meta.name.split('/')[-1]}.json", row)
 
 
 def skipped(model: str, task, reason: str) -> dict:

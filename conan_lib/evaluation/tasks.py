@@ -7,13 +7,17 @@ mteb's. Beside the scores it writes the value of every query or text (`items`), 
 import json
 from pathlib import Path
 
+import mteb
 import numpy as np
 from datasets import Dataset, DatasetDict
+from huggingface_hub import snapshot_download
 from mteb._set_seed import _set_seed
 from mteb.abstasks import AbsTaskClassification, AbsTaskClustering, AbsTaskRetrieval, AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
+from mteb.types import PromptType
 
 from conan_lib.artefacts import write_json
+from conan_lib.data.hub import HUB_ERRORS, SWITCHES
 from conan_lib.data.records import read, read_table
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import iso_code
@@ -68,27 +72,57 @@ def load_tasks(folder: Path, params: TasksParams, queries_per_language: int | No
     return tasks
 
 
-def load_suite(suite: str) -> list:
-    """The paper's suites through mteb; their data sets come from the hub.
+def open_tasks(folder: Path, params: TasksParams, queries_per_language: int | None = None) -> list:
+    """What `tasks.suite` names: the local tasks of the data artefact `folder`, or one of the paper's suites from the hub.
 
     Raises:
-        UserError: the hub cannot be reached and the first data set is not in its local cache.
+        UserError: see load_tasks and load_suite; or a prompt is for no task.
     """
-    import mteb
-    from huggingface_hub import snapshot_download
+    tasks = load_tasks(folder, params, queries_per_language) if params.suite == "embedded" else load_suite(params.suite)
+    check_prompts(params.prompts or {}, tasks)
+    return tasks
 
-    tasks = list(mteb.get_tasks(tasks=["MKQARetrieval"]) if suite == "MKQA" else mteb.get_benchmark(suite).tasks)
-    dataset = tasks[0].metadata.dataset
-    try:
-        snapshot_download(dataset["path"], revision=dataset["revision"], repo_type="dataset", allow_patterns="README.md", etag_timeout=5)
-    except Exception as error:
-        raise UserError(
-            f"tasks.suite: {suite} needs the Hugging Face hub, which gave no {dataset['path']} ({type(error).__name__}): "
-            "connect to it, or set tasks.suite to embedded"
-        ) from None
+
+def suite_tasks(suite: str) -> list:
+    """The tasks of one of the paper's suites, by its name in mteb; nothing is downloaded."""
+    tasks = list(mteb.get_tasks(tasks=[suite]) if suite == "MKQARetrieval" else mteb.get_benchmark(suite).tasks)
     for task in tasks:
         task.kind, task.items = None, None
     return tasks
+
+
+def load_suite(suite: str) -> list:
+    """`suite_tasks`, once the hub has answered for the first data set.
+
+    Raises:
+        UserError: the hub cannot be reached, or is switched off, and the first data set is not in its local cache.
+    """
+    tasks = suite_tasks(suite)
+    dataset = tasks[0].metadata.dataset
+    try:
+        snapshot_download(dataset["path"], revision=dataset["revision"], repo_type="dataset", allow_patterns="README.md", etag_timeout=5)
+    except HUB_ERRORS as error:
+        raise UserError(
+            f"tasks.suite: {suite} needs the Hugging Face hub, which gave no {dataset['path']} ({type(error).__name__}): "
+            f"connect to it (and unset {' and '.join(SWITCHES)}), or set tasks.suite to embedded"
+        ) from None
+    return tasks
+
+
+def check_prompts(prompts: dict[str, str], tasks: list) -> None:
+    """Every prompt must be for something: mteb would pass over a misspelt key in silence.
+
+    Raises:
+        UserError: a key is not one of mteb's for these tasks.
+    """
+    sides = [side.value for side in PromptType]
+    known = {name for task in tasks for name in (task.metadata.name, task.metadata.type)}
+    for key in prompts:
+        name, _, side = key.rpartition("-")
+        if key not in known and key not in sides and not (name in known and side in sides):
+            raise UserError(
+                f"tasks.prompts: {key} is no task, no type of task and not one of {', '.join(sides)}: known: {', '.join(sorted(known))}"
+            )
 
 
 class LocalTask:
@@ -148,7 +182,7 @@ class Retrieval(LocalTask, AbsTaskRetrieval):
 
     def _split(self, queries: Dataset, relevant: dict, top_ranked: dict | None = None, corpus: Dataset | None = None) -> dict:
         corpus = corpus if corpus is not None else self._table("corpus", ["id", "text"])
-        keep = set(queries["id"])
+        keep = set(queries["id"][:])
         return {
             "queries": queries,
             "corpus": corpus,
@@ -183,12 +217,14 @@ class CrossLingual(Retrieval):
         keep = self._chosen(relevant)
         corpus = self._table("corpus", ["id", "text"])
         rows = {subset: [] for subset in self.hf_subsets}
-        for number, (query, language) in enumerate(zip(queries["id"], queries["lang"], strict=True)):
-            subset = next((s for s in rows if language_of(s) == language), None)
-            if subset is not None and query in relevant and keep.intersection(relevant[query]):
-                rows[subset].append(number)
+        subsets = {language_of(subset): subset for subset in rows}
+        for number, (query, language) in enumerate(zip(queries["id"][:], queries["lang"][:], strict=True)):
+            if language in subsets and query in relevant and keep.intersection(relevant[query]):
+                rows[subsets[language]].append(number)
         queries = queries.remove_columns("lang")
-        self.dataset = {s: {self.split: self._split(queries.select(n), relevant, corpus=corpus)} for s, n in rows.items()}
+        table = queries.data.table  # Dataset.select would leave a view, which is read row by row each time
+        chosen = {subset: Dataset(table.take(n)) for subset, n in rows.items()}
+        self.dataset = {s: {self.split: self._split(q, relevant, corpus=corpus)} for s, q in chosen.items()}
         self.data_loaded = True
 
     def _chosen(self, relevant: dict) -> set[str]:
@@ -223,8 +259,12 @@ class Classification(LocalTask, AbsTaskClassification):
         if self.data_loaded:
             return
         train, test = (self._table(name, ["text", "label"]) for name in ("train", "test"))
-        numbers = {label: number for number, label in enumerate(sorted(set(train["label"]) | set(test["label"]), key=str))}
-        numbered = [Dataset.from_dict({"text": d["text"], "label": [numbers[label] for label in d["label"]]}) for d in (train, test)]
+        labels = [d["label"][:] for d in (train, test)]
+        numbers = {label: number for number, label in enumerate(sorted(set(labels[0]) | set(labels[1]), key=str))}
+        numbered = [
+            Dataset.from_dict({"text": d["text"][:], "label": [numbers[label] for label in own]})
+            for d, own in zip((train, test), labels, strict=True)
+        ]
         self.dataset = DatasetDict({"train": numbered[0], self.split: numbered[1]})
         self.data_loaded = True
 
@@ -236,7 +276,7 @@ class Classification(LocalTask, AbsTaskClassification):
         return scores
 
     def _calculate_scores(self, y_test, y_pred):
-        y_test = np.asarray(list(y_test))  # a lazy column, which each of a dozen metrics would read row by row
+        y_test = np.asarray(y_test[:])  # a lazy column, which each of a dozen metrics would read row by row
         self._correct.append(y_test == y_pred)
         return super()._calculate_scores(y_test, y_pred)
 
@@ -275,8 +315,9 @@ class STS(LocalTask, AbsTaskSTS):
 
     def _evaluate_subset(self, model, data_split, *, hf_subset, **kwargs):
         result = super()._evaluate_subset(model, data_split, hf_subset=hf_subset, **kwargs)
-        texts = {text: number for number, text in enumerate(dict.fromkeys([*data_split["sentence1"], *data_split["sentence2"]]))}
-        pairs = [[texts[a], texts[b]] for a, b in zip(data_split["sentence1"], data_split["sentence2"], strict=True)]
+        left, right = data_split["sentence1"][:], data_split["sentence2"][:]
+        texts = {text: number for number, text in enumerate(dict.fromkeys([*left, *right]))}
+        pairs = [[texts[a], texts[b]] for a, b in zip(left, right, strict=True)]
         self._keep(hf_subset, pairs, gold=data_split["score"], cosine=self._cosine)
         return result
 

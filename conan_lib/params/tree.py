@@ -6,7 +6,15 @@ from pydantic import Field, model_validator
 
 from conan_lib.params.base import Section
 from conan_lib.params.data import DataParams, TranslateParams
-from conan_lib.params.evaluation import EfficiencyParams, EvaluationParams, MixingParams, PeersParams, ProbesParams, TasksParams
+from conan_lib.params.evaluation import (
+    EfficiencyParams,
+    EvaluationParams,
+    MixingParams,
+    OutsideParams,
+    PeersParams,
+    ProbesParams,
+    TasksParams,
+)
 from conan_lib.params.mkqa import MkqaParams
 from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.params.training import MineParams, PretrainParams, SftParams, SupervisedParams, TeacherParams, WeakParams
@@ -50,6 +58,7 @@ class Params(Section):
     mkqa: MkqaParams = MkqaParams()
     mixing: MixingParams = MixingParams()
     probes: ProbesParams = ProbesParams()
+    outside: OutsideParams = OutsideParams()
     translate: TranslateParams = TranslateParams()
     runtime: Runtime = Runtime()
 

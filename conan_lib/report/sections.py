@@ -3,7 +3,19 @@
 Both templates print the same sections, all of them in every report. A block whose stage has not finished says so.
 """
 
-from conan_lib.report import architecture, beside, figures, figures_data, figures_eval, figures_mask, mkqa, paper, practical, tables
+from conan_lib.report import (
+    architecture,
+    beside,
+    figures,
+    figures_data,
+    figures_eval,
+    figures_mask,
+    mkqa,
+    outside,
+    paper,
+    practical,
+    tables,
+)
 from conan_lib.report.ablation_blocks import HOW, grid_blocks, other_grids
 from conan_lib.report.blocks import Block, Points, Section, Table, Text, figure, scored, table
 from conan_lib.report.paper import CONTRADICTIONS
@@ -33,6 +45,7 @@ def sections(run: Run) -> list[Section]:
         Section("gap", "Training gap: LoRA and full fine-tuning", tuple(_gap(run)), None, "Training gap", ("C6",), (1,)),
         Section("alpha", "Schedules of alpha", tuple(_alpha(run)), "05_weak", "Alpha", ("C7",), (8,)),
         Section("practical", "Practical: size, speed, small dims", tuple(_practical(run)), "07_eval", "Practical", ("C8", "C9"), (4,)),
+        Section("outside", "Out of domain", tuple(outside.blocks(run)), None, "Out of domain"),
         Section("limits", "Limits, the paper's and ours", tuple(_limits(run)), "07_eval", "Limits", ("C10", "C11")),
         *training_sections(run),
         Section("contradictions", "Where the paper disagrees with itself", (_contradictions(),), None, "Contradictions"),

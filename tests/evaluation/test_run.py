@@ -9,7 +9,7 @@ import pytest
 from conan_lib.errors import UserError
 from conan_lib.evaluation import scores
 from conan_lib.evaluation.encoder import load_sentence_transformer
-from conan_lib.evaluation.run import MODELS, evaluate
+from conan_lib.evaluation.run import MODELS, checkpoint_encoder, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,23 @@ def test_mteb_reads_its_own_result_files(stage):
 
     results = mteb.ResultCache(stage.path / "mteb").load_results(load_experiments="match_name")
     assert {r.model_name.split("/")[1].split(" ")[0] for r in results.model_results} == set(MODELS)
+
+
+def test_every_result_says_how_it_was_made(stage, params):
+    models = stage.results["models"]
+    assert set(models) == set(MODELS)
+    for name, said in models.items():
+        assert said["revision"] == stage.inputs[MODELS[name][0]].key and said["max_length"] == params.tasks.max_length
+        assert said["dtype"] == "float32" and said["seed"] == params.tasks.seed and said["prompts"] is None
+
+
+def test_no_field_of_our_models_openness_is_empty(stage):
+    meta = checkpoint_encoder(stage, "supervised", 8).mteb_model_meta
+    assert all(meta.openness.values()) and meta.openness_score == 6, meta.openness
+    fields = ("revision", "release_date", "languages", "n_parameters", "n_embedding_parameters", "memory_usage_mb", "max_tokens",
+              "embed_dim", "license", "open_weights", "public_training_code", "public_training_data", "framework", "similarity_fn_name",
+              "use_instructions", "training_datasets", "citation", "reference")  # fmt: skip
+    assert not [field for field in fields if getattr(meta, field) is None]
 
 
 def test_a_stopped_run_goes_on_without_computing_again(ready, params, monkeypatch):
@@ -96,9 +113,7 @@ def test_missing_model_is_one_clear_line(tmp_path):
 
 
 def _encoder(stage):
-    from conan_lib.evaluation.run import _encoder
-
-    return _encoder(stage, "random")
+    return checkpoint_encoder(stage, "random", 32)
 
 
 def _tasks(stage):

@@ -1,18 +1,21 @@
 """Invariants: tasks are mteb's own classes on our files; cross-lingual subsets share one corpus and cut the same passages; scores equal an
-independent computation; bad files are one clear line; a suite without a hub says so."""
+independent computation; bad files are one clear line; the paper's suites resolve by name and run by the same code; prompts reach the
+encoder; a suite without a hub says so."""
 
+import copy
 import json
 import shutil
 
 import mteb
 import numpy as np
 import pytest
+from datasets import Dataset, DatasetDict
 
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import Encoder, iso_code, model_meta
-from conan_lib.evaluation.scores import read_items, score
-from conan_lib.evaluation.tasks import METRICS, language_of, load_suite, load_tasks
+from conan_lib.evaluation.scores import provenance, read_items, score
+from conan_lib.evaluation.tasks import METRICS, check_prompts, language_of, load_suite, load_tasks, open_tasks, suite_tasks
 from conan_lib.params.evaluation import TasksParams
 
 PARAMS = TasksParams(bootstrap=20, experiments=2)
@@ -134,7 +137,18 @@ def test_bad_files_are_one_clear_line(data_folder, tmp_path, change, message):
         by_name(tmp_path)["lee"].load_data()
 
 
-@pytest.mark.parametrize("suite", ["MTEB(eng, v2)", "MTEB(eng, v1)", "MTEB(cmn, v1)", "MKQA"])
+SUITES = {"MTEB(eng, v2)": 41, "MTEB(eng, v1)": 56, "MTEB(cmn, v1)": 31, "MKQARetrieval": 1}
+"""Tasks of each suite in mteb; the Chinese one has 35 in the paper, of which mteb's has 31."""
+
+
+@pytest.mark.parametrize(("suite", "count"), SUITES.items())
+def test_the_papers_suites_resolve_by_name_without_a_network(suite, count):
+    tasks = suite_tasks(suite)
+    assert len({task.metadata.name for task in tasks}) == len(tasks) == count
+    assert all(task.kind is None and task.metadata.dataset["revision"] for task in tasks)
+
+
+@pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_without_a_hub_is_one_clear_line(suite, monkeypatch):
     """Everything but the download is real: the name resolves in mteb, its first data set is asked for."""
     asked = []
@@ -143,7 +157,94 @@ def test_a_suite_without_a_hub_is_one_clear_line(suite, monkeypatch):
         asked.append((repository, kwargs["revision"]))
         raise ConnectionError
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    with pytest.raises(UserError, match="needs the Hugging Face hub"):
-        load_suite(suite)
+    monkeypatch.setattr("conan_lib.evaluation.tasks.snapshot_download", offline)
+    with pytest.raises(UserError, match="needs the Hugging Face hub") as raised:
+        open_tasks(None, TasksParams(suite=suite))
+    assert suite in str(raised.value) and asked[0][0] in str(raised.value) and "\n" not in str(raised.value)
     assert len(asked) == 1 and "/" in asked[0][0] and asked[0][1]
+
+
+def test_the_switched_off_hub_is_one_clear_line(monkeypatch, tmp_path):
+    """The real client, told to stay offline, with an empty cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        UserError, match=r"^tasks.suite: MTEB\(eng, v2\) needs the Hugging Face hub, which gave no mteb/.* unset HF_HUB_OFFLINE"
+    ):
+        load_suite("MTEB(eng, v2)")
+
+
+def named(suite: str, name: str):
+    """A copy: mteb gives everybody the same object."""
+    return copy.copy(next(task for task in suite_tasks(suite) if task.metadata.name == name))
+
+
+def banking(rows: int = 24):
+    """A task of the paper's English suite, as if the hub had sent a few rows."""
+    task = named("MTEB(eng, v2)", "Banking77Classification")
+    texts = {"text": [f"{'card' if i % 2 else 'transfer'} {i}" for i in range(rows)], "label": [i % 2 for i in range(rows)]}
+    task.dataset, task.data_loaded = DatasetDict({"train": Dataset.from_dict(texts), "test": Dataset.from_dict(texts)}), True
+    return task
+
+
+def prompted(prompts):
+    """A bag of words that notes what it is given."""
+    seen: list[str] = []
+
+    def encode(texts, is_query):
+        seen.extend(texts)
+        return words(texts)
+
+    experiment = {"max_length": 32, "dtype": "float32", "prompts": prompts}
+    meta = model_meta("test/prompted", "r1", parameters=1, dim=64, max_tokens=32, languages=["en"], licence="mit", framework=["NumPy"],
+                      experiment=experiment)  # fmt: skip
+    return Encoder(encode, meta, prompts=prompts), seen
+
+
+def test_a_task_of_a_suite_runs_with_its_prompt_and_says_how_in_mtebs_files(tmp_path):
+    prompts = {"Classification": "Classify the intent: "}
+    encoder, seen = prompted(prompts)
+    (row,) = score(encoder, [banking()], tmp_path, PARAMS, 8)
+    assert row["task"] == "Banking77Classification" and row["value"] > 0.9 and row["subset"] == "default"
+    assert seen and all(text.startswith("Classify the intent: ") for text in seen)
+    assert provenance(tmp_path)["prompted"] == {"name": "test/prompted", "revision": "r1", "seed": 0, "prompts": prompts, "max_length": 32,
+                                                "dtype": "float32"}  # fmt: skip
+    (written,) = (tmp_path / "mteb").rglob("model_meta.json")
+    assert json.loads(written.read_text())["experiment_kwargs"] == {"max_length": 32, "dtype": "float32", "prompts": prompts}
+    (result,) = (tmp_path / "mteb").rglob("Banking77Classification.json")
+    assert json.loads(result.read_text())["dataset_revision"] == banking().metadata.dataset["revision"]
+
+
+def test_an_instruction_task_gets_prompt_query_and_instruction(tmp_path):
+    task = mteb.get_task("Core17InstructionRetrieval")
+    task.kind, task.items = None, None
+    corpus = Dataset.from_dict({"id": ["d0", "d1"], "text": ["apples are red", "bananas are yellow"]})
+    queries = Dataset.from_dict({"id": ["q0"], "text": ["fruit"], "instruction": ["only apples"]})
+    split = {"queries": queries, "corpus": corpus, "relevant_docs": {"q0": {"d0": 1, "d1": 0}}, "top_ranked": {"q0": ["d0", "d1"]}}
+    (subset,), (name,) = task.hf_subsets, task.eval_splits
+    task.dataset, task.data_loaded = {subset: {name: split}}, True
+    task.task_specific_scores = lambda *args, **kwargs: {"p-MRR": 0.0}  # it compares with the queries whose instruction was changed
+    encoder, seen = prompted({"Core17InstructionRetrieval-query": "Find: ", "document": "Text: "})
+    score(encoder, [task], tmp_path, PARAMS, 8)
+    assert set(seen) == {"Find: fruit only apples", "Text: apples are red", "Text: bananas are yellow"}
+
+
+def test_a_data_set_that_does_not_come_is_one_clear_line(tmp_path, encoder, monkeypatch):
+    task = named("MTEB(eng, v2)", "Banking77Classification")
+
+    def fail(*args, **kwargs):
+        raise ConnectionError("Couldn't reach the hub")
+
+    monkeypatch.setattr(task, "load_data", fail)
+    with pytest.raises(
+        UserError, match=r"tasks.suite: Banking77Classification: the hub gave no mteb/banking77 \(ConnectionError\): connect and"
+    ):
+        score(encoder, [task], tmp_path, PARAMS, 8)
+
+
+def test_a_prompt_for_nothing_is_named(data_folder):
+    good = {"bible-clr": "a", "bible-clr-query": "b", "Retrieval-document": "c", "STS": "d", "query": "e"}
+    tasks = open_tasks(data_folder, TasksParams(prompts=good))
+    for key in ("bible", "bible-clr-passage", "passage"):
+        with pytest.raises(UserError, match=f"tasks.prompts: {key} is no task"):
+            check_prompts({key: "x"}, tasks)
