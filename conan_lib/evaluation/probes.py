@@ -14,7 +14,7 @@ The last two give the cosine a scale. A template is one sentence in all language
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import combinations, permutations
-from math import log
+from math import log, nan
 
 import numpy as np
 import torch
@@ -88,22 +88,25 @@ def make_pairs(languages: tuple[str, ...], params: ProbesParams) -> list[dict]:
     # in random order: the first `controls` numbers are those of the controls
     numbers = {name: rng.permutation(range_)[: params.numbers].tolist() for name, range_ in NUMBERS.items()}
     circle = rng.permutation(list(SENTENCES)).tolist()
-    rows: list[dict] = []
-    for language in known:
-        for place, template in enumerate(circle):
-            first, other = SENTENCES[template][language]
-            add = _adder(rows, language, template)
-            for a, b in combinations(sorted(numbers.get(template, ())), 2):
-                add("number", fill(first, a), fill(first, b), a, b)
-            # a sentence without a number is compared once
-            for step, n in enumerate(numbers.get(template, [float("nan")])[: params.controls], start=1):
-                if "[" in first:
-                    add("unit" if template in numbers else "negation", fill(first, n), fill(first, n, changed=True), n, n)
-                add("paraphrase", fill(first, n), fill(other, n), n, n)
-                partner = circle[(place + step) % len(circle)]
-                m = numbers.get(partner, [float("nan")])[0]
-                add("unrelated", fill(first, n), fill(SENTENCES[partner][language][0], m), n, m)
-    return rows
+    return [
+        {"family": family, "language": language, "template": template, "a": a, "b": b, "number_a": number_a, "number_b": number_b}
+        for language in known
+        for place, template in enumerate(circle)
+        for family, a, b, number_a, number_b in _compare(template, circle[place + 1 :] + circle[:place], language, numbers, params.controls)
+    ]
+
+
+def _compare(template: str, others: list[str], language: str, numbers: dict[str, list], controls: int) -> Iterator[tuple]:
+    """Family, texts and numbers of each pair of one sentence; one without a number meets its controls once."""
+    first, reworded = SENTENCES[template][language]
+    for a, b in combinations(sorted(numbers.get(template, ())), 2):
+        yield "number", fill(first, a), fill(first, b), a, b
+    for n, other in zip(numbers.get(template, [nan])[:controls], others, strict=False):
+        if "[" in first:
+            yield "unit" if template in numbers else "negation", fill(first, n), fill(first, n, changed=True), n, n
+        yield "paraphrase", fill(first, n), fill(reworded, n), n, n
+        m = numbers.get(other, [nan])[0]
+        yield "unrelated", fill(first, n), fill(SENTENCES[other][language][0], m), n, m
 
 
 def fill(sentence: str, number: float, changed: bool = False) -> str:
@@ -113,15 +116,6 @@ def fill(sentence: str, number: float, changed: bool = False) -> str:
         inside, _, after = rest.partition("]")
         sentence = before + inside.split("|")[changed] + after
     return sentence.replace("{n}", f"{number:g}")
-
-
-def _adder(rows: list[dict], language: str, template: str) -> Callable[..., None]:
-    def add(family: str, a: str, b: str, number_a: float, number_b: float) -> None:
-        rows.append(
-            {"family": family, "language": language, "template": template, "a": a, "b": b, "number_a": number_a, "number_b": number_b}
-        )
-
-    return add
 
 
 def _encoders(stage: Stage) -> Iterator[tuple[str, Callable]]:
