@@ -227,7 +227,8 @@ def _probes(stage):
 
     models = {name: part(shift) | {"languages": {"de": part(shift), "en": part(shift)}}
               for name, shift in (("random", 0.1), ("supervised", 0.0), ("wordllama", 0.05))}  # fmt: skip
-    rewrite(stage, "probes.json", {"pairs": {"number": 30}, "templates": 16, "models": models})
+    pairs_of = dict.fromkeys(("number", "unit", "negation", "paraphrase", "unrelated"), 30)
+    rewrite(stage, "probes.json", {"pairs": pairs_of, "templates": 16, "models": models})
     pairs = [{"family": family, "template": template, "language": lang, "number_a": 3.0, "number_b": float(b)}
              | {"a": f"3 {template} {lang}", "b": f"{b} {template} {lang}"} | {model: 0.9 - b / 1000 for model in models}
              for family in ("number", "paraphrase", "unrelated") for template in ("road", "fairy tales") for lang in ("de", "en")
