@@ -30,6 +30,7 @@ def changed(section: str) -> Params:
         "mixing": {"neighbours": 3},
         "probes": {"seed": 3},
         "translate": {"seed": 3},
+        "outside": {"questions": 7},
     }.get(section, {"learning_rate": 0.123})
     return Params(tier="test", **{section: over})
 
@@ -54,7 +55,7 @@ def test_runtime_and_tier_enter_no_key(tmp_path):
 
 
 def test_every_section_serves_a_stage_or_a_command_of_its_own():
-    assert set(SECTIONS) == {section for spec in GRAPH.values() for section in spec.sections} | {"translate"}
+    assert set(SECTIONS) == {section for spec in SPECS.values() for section in spec.sections} | {"translate"}
 
 
 def test_a_stage_refuses_sections_that_its_key_does_not_hold():
