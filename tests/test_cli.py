@@ -88,7 +88,7 @@ def test_missing_data_or_hub_is_one_line(project, kernels, conan, monkeypatch, c
     (project / FILE).write_text("tier: small\ndata: {source: hub}\n")
     code, _, err = conan(command, FILE)
     assert_one_line(code, err)
-    assert "hub is not reachable" in err and kernels == [] and not (project / "artefacts").exists()
+    assert "data.source: hub" in err and "use data.source: embedded" in err and kernels == [] and not (project / "artefacts").exists()
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])

@@ -62,8 +62,10 @@ def test_the_first_screen_holds_every_verdict(page):
 
 def test_headers_sort_and_the_third_time_restore(page):
     table = page.locator("#table-speed table")
-    rates = lambda: [int(cell.replace(",", "")) for cell in table.locator("tbody td:nth-child(2)").all_inner_texts()]  # noqa: E731
-    first, head = rates(), table.locator("th").nth(1)
+    place = [head.strip() for head in table.locator("th").all_inner_texts()].index("texts/s")
+    cells = table.locator(f"tbody td:nth-child({place + 1})")
+    rates = lambda: [float(cell.split()[0].replace(",", "")) for cell in cells.all_inner_texts()]  # noqa: E731
+    first, head = rates(), table.locator("th").nth(place)
     assert first != sorted(first) and head.get_attribute("aria-sort") is None
     head.locator("button").click()
     assert rates() == sorted(first) and head.get_attribute("aria-sort") == "ascending"
