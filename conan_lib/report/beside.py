@@ -12,7 +12,8 @@ from conan_lib.report.paper import CATEGORIES, PaperTable
 from conan_lib.report.run import Run
 from conan_lib.report.tables import MAIN_METRIC, MEAN, score_table
 
-UNPUBLISHED = "not published"
+UNPUBLISHED = "not at hand"
+"""What a cell says that the tables of the paper, as far as we hold them, leave open."""
 FAMILY = {
     "ru": "Slavic", "pl": "Slavic", "uk": "Slavic", "de": "Germanic", "nl": "Germanic", "sv": "Germanic", "es": "Romance", "fr": "Romance",
     "it": "Romance", "pt": "Romance", "ro": "Romance", "zh": "Chinese", "ko": "Korean", "ar": "Arabic",

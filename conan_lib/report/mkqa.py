@@ -74,7 +74,7 @@ def _paper_table(run: Run) -> Table:
     own = _measured(run, "hub").get(MEAN)
     frame = pd.DataFrame(MKQA.rows, columns=list(MKQA.columns), dtype=object)
     frame.loc[len(frame)] = [f"ours, {run.params.tier}", *(own[metric] if own else _why_not(run) for metric in METRICS)]
-    return Table("paper_mkqa", f"{MKQA.title} ({MKQA.place}). {MKQA.note} {HOW}.", frame, ("paper", run.key("mkqa")), "not published")
+    return Table("paper_mkqa", f"{MKQA.title} ({MKQA.place}). {MKQA.note} {HOW}.", frame, ("paper", run.key("mkqa")), "not at hand")
 
 
 def _languages(run: Run) -> Table:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One table of the paper: a header, rows of a name and its values (None: not published), and where it stands."""
+    """One table of the paper: a header, rows of a name and its values (None: not at hand), and where it stands."""
 
     id: str
     title: str
