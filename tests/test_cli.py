@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conan_lib import pipeline
+from conan_lib import checks, pipeline
 from conan_lib.stages import GRAPH, open_stage
 
 FILE = "params/small.yaml"
@@ -78,7 +78,7 @@ def test_missing_data_or_hub_is_one_line(project, kernels, conan, monkeypatch, c
     assert_one_line(code, err)
     assert "not-there" in err and "make data" in err
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(pipeline, "_check_data_packages", lambda path: None)
+    monkeypatch.setattr(checks, "_check_data_packages", lambda path: None)
     import huggingface_hub
 
     def refuse():

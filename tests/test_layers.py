@@ -19,7 +19,7 @@ LAYERS = [
     {"evaluation"},
     {"report"},
     {"export"},
-    {"kernels"},
+    {"kernels", "checks"},
     {"pipeline"},
     {"grid", "carry"},
     {"job"},

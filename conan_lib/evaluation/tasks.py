@@ -1,4 +1,4 @@
-"""Local mteb tasks from the held-out sets of the data artefact, and the paper's suites by name.
+"""Local mteb tasks from the held-out sets of the data artefact.
 
 Each local task is a subclass of mteb's own task with `load_data` replaced by our files, so that scores, protocols and result files are
 mteb's. Beside the scores it writes the value of every query or text (`items`), which intervals and paired differences are made from.
@@ -7,20 +7,17 @@ mteb's. Beside the scores it writes the value of every query or text (`items`), 
 import json
 from pathlib import Path
 
-import mteb
 import numpy as np
 from datasets import Dataset, DatasetDict
-from huggingface_hub import snapshot_download
 from mteb._set_seed import _set_seed
 from mteb.abstasks import AbsTaskClassification, AbsTaskClustering, AbsTaskRetrieval, AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
-from mteb.types import PromptType
 
 from conan_lib.artefacts import write_json
-from conan_lib.data.hub import HUB_ERRORS, SWITCHES
 from conan_lib.data.records import read, read_table
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import iso_code
+from conan_lib.evaluation.suites import check_prompts, load_suite
 from conan_lib.params.evaluation import TasksParams
 
 METRICS = {
@@ -81,48 +78,6 @@ def open_tasks(folder: Path, params: TasksParams, queries_per_language: int | No
     tasks = load_tasks(folder, params, queries_per_language) if params.suite == "embedded" else load_suite(params.suite)
     check_prompts(params.prompts or {}, tasks)
     return tasks
-
-
-def suite_tasks(suite: str) -> list:
-    """The tasks of one of the paper's suites, by its name in mteb; nothing is downloaded."""
-    tasks = list(mteb.get_tasks(tasks=[suite]) if suite == "MKQARetrieval" else mteb.get_benchmark(suite).tasks)
-    for task in tasks:
-        task.kind, task.items = None, None
-    return tasks
-
-
-def load_suite(suite: str) -> list:
-    """`suite_tasks`, once the hub has answered for the first data set.
-
-    Raises:
-        UserError: the hub cannot be reached, or is switched off, and the first data set is not in its local cache.
-    """
-    tasks = suite_tasks(suite)
-    dataset = tasks[0].metadata.dataset
-    try:
-        snapshot_download(dataset["path"], revision=dataset["revision"], repo_type="dataset", allow_patterns="README.md", etag_timeout=5)
-    except HUB_ERRORS as error:
-        raise UserError(
-            f"tasks.suite: {suite} needs the Hugging Face hub, which gave no {dataset['path']} ({type(error).__name__}): "
-            f"connect to it (and unset {' and '.join(SWITCHES)}), or set tasks.suite to embedded"
-        ) from None
-    return tasks
-
-
-def check_prompts(prompts: dict[str, str], tasks: list) -> None:
-    """Every prompt must be for something: mteb would pass over a misspelt key in silence.
-
-    Raises:
-        UserError: a key is not one of mteb's for these tasks.
-    """
-    sides = [side.value for side in PromptType]
-    known = {name for task in tasks for name in (task.metadata.name, task.metadata.type)}
-    for key in prompts:
-        name, _, side = key.rpartition("-")
-        if key not in known and key not in sides and not (name in known and side in sides):
-            raise UserError(
-                f"tasks.prompts: {key} is no task, no type of task and not one of {', '.join(sides)}: known: {', '.join(sorted(known))}"
-            )
 
 
 class LocalTask:

@@ -15,7 +15,8 @@ from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import Encoder, iso_code, model_meta
 from conan_lib.evaluation.scores import provenance, read_items, score
-from conan_lib.evaluation.tasks import METRICS, check_prompts, language_of, load_suite, load_tasks, open_tasks, suite_tasks
+from conan_lib.evaluation.suites import check_prompts, load_suite, suite_tasks
+from conan_lib.evaluation.tasks import METRICS, language_of, load_tasks, open_tasks
 from conan_lib.params.evaluation import TasksParams
 
 PARAMS = TasksParams(bootstrap=20, experiments=2)
@@ -157,7 +158,7 @@ def test_a_suite_without_a_hub_is_one_clear_line(suite, monkeypatch):
         asked.append((repository, kwargs["revision"]))
         raise ConnectionError
 
-    monkeypatch.setattr("conan_lib.evaluation.tasks.snapshot_download", offline)
+    monkeypatch.setattr("conan_lib.evaluation.suites.snapshot_download", offline)
     with pytest.raises(UserError, match="needs the Hugging Face hub") as raised:
         open_tasks(None, TasksParams(suite=suite))
     assert suite in str(raised.value) and asked[0][0] in str(raised.value) and "\n" not in str(raised.value)
