@@ -181,7 +181,7 @@ def faster_than_larger(run: Run) -> Finding:
         f"{rate} against {peer['rate']:.0f} of {name} at {peer['parameters']:,}, {slowest:.1f} to {fastest:.1f} times in {peer['repeats']} "
         "rounds; different implementations on one machine, far below the paper's sizes"
     )
-    return Finding("directional" if slowest > 1 else "not testable at this scale", note, ratio, f"texts/s over {name}'s", None, 1, keys)
+    return Finding("directional" if slowest > 1 else "not testable at this scale", note, ratio, f"times {name}'s texts/s", None, 1, keys)
 
 
 def numbers_badly_told_apart(run: Run, bound: float = 0.3) -> Finding:
