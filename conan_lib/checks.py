@@ -32,10 +32,14 @@ def check_sources(params: Params, todo: set[str]) -> None:
     """What the stages in `todo` read from outside the project: data packages, the hub.
 
     Raises:
-        UserError: a package is missing or the hub cannot be reached.
+        UserError: a package is missing, the hub cannot be reached, data.source_documents names no source.
     """
     if "data" in todo and params.data.source == "embedded":
         _check_data_packages(project_root() / "requirements-data.txt")
+    if "data" in todo and params.data.source_documents:
+        from conan_lib.data.build import open_sources  # imported when it is needed, as below
+
+        open_sources(params.data)
     if "data" in todo and params.data.source == "hub":
         _reach_hub("data.source: hub", "use data.source: embedded")
     if "mkqa" in todo and params.mkqa.source == "hub":

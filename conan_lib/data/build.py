@@ -1,12 +1,14 @@
 """The data stage: sources -> clean documents -> training sets and held-out evaluation sets."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from conan_lib.artefacts import write_json
 from conan_lib.data import heldout, pairs, records
 from conan_lib.data.bible import Scripture, editions
-from conan_lib.data.corpus import HELDOUT, Corpus, gather
-from conan_lib.data.embedded import SOURCES
+from conan_lib.data.corpus import HELDOUT, SCRIPTURE, Corpus, gather
+from conan_lib.data.embedded import SOURCES, Source
+from conan_lib.errors import UserError
 from conan_lib.params.data import DataParams
 from conan_lib.stages import Stage
 
@@ -43,7 +45,7 @@ def build_data(stage: Stage) -> Stage:
     if stage.finished:
         return stage
     params: DataParams = stage.data
-    sources = _sources(params)
+    sources = open_sources(params)
     for lang in params.languages:
         editions(lang)  # an unknown language shows before anything is written
     with stage.work() as work:
@@ -64,12 +66,18 @@ def build_data(stage: Stage) -> Stage:
     return stage
 
 
-def _sources(params: DataParams):
+def open_sources(params: DataParams) -> Sequence[Source]:
+    """The readers of data.source; see build_data for the errors."""
     if params.source == "hub":
         from conan_lib.data.hub import hub_sources
 
-        return hub_sources(params)
-    return SOURCES
+        sources = hub_sources(params)
+    else:
+        sources = SOURCES
+    names = {*(source.name for source in sources), *SCRIPTURE}
+    if unknown := sorted(set(params.source_documents or ()) - names):
+        raise UserError(f"data.source_documents: no source {', '.join(unknown)}: choose from {', '.join(sorted(names))}")
+    return sources
 
 
 def training_tables(corpus: Corpus, params: DataParams) -> dict[str, list[dict]]:

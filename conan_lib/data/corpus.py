@@ -17,6 +17,8 @@ from conan_lib.params.data import DataParams
 
 Splits = dict[str, list[Document]]
 HELDOUT = ("test", "dev")
+SCRIPTURE = ("bible", "bible, other editions")
+"""Names of the scripture as a source: the first edition of each language, and further ones."""
 STEPS = ("read", "sampled", "language", "quality", "exact duplicates", "near duplicates", "decontaminated")
 """The funnel's rows, in order; each counts what is left after the step."""
 SENTENCE_ENDS = ".!?。！？؟\n"
@@ -115,7 +117,7 @@ def _read(source: Source, lang: str, params: DataParams) -> tuple[Splits, dict]:
     for document in whole:
         by_split[split_of(document, source, params)].append(document)
     for split, found in by_split.items():
-        size = params.max_documents if split == "train" else params.eval_texts
+        size = params.most_documents(source.name) if split == "train" else params.eval_texts
         if source.role == "prose":
             found = [piece for document in found for piece in _pieces(document, params.max_chars)]
         kept = sample(found, size, params.seed, (lambda d: d.group) if source.aligned else None)
@@ -164,13 +166,13 @@ def _read_scripture(scripture: bible.Scripture, params: DataParams, splits: Spli
     records = []
     for lang, found in scripture.editions.items():
         for number, edition in enumerate(found[: params.editions]):
-            source = "bible" if number == 0 else "bible, other editions"
+            source = SCRIPTURE[min(number, 1)]
             chapters = [
                 (scripture.split(book), Document(f"bible/{edition.code}/{book}/{chapter}", text, lang, source, "scripture"))
                 for book, chapter, text in scripture.chapters(lang, number)
             ]
             funnel.count("read", (document for _, document in chapters))
-            for split, size in (("train", params.max_documents), ("dev", params.eval_texts), ("test", params.eval_texts)):
+            for split, size in (("train", params.most_documents(source)), ("dev", params.eval_texts), ("test", params.eval_texts)):
                 pieces = [piece for own, d in chapters if own == split for piece in _pieces(d, params.max_chars)]
                 kept = sample(pieces, size, params.seed)
                 funnel.count("sampled", kept)

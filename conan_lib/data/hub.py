@@ -75,8 +75,7 @@ def hub_sources(params: DataParams) -> list[Source]:
         raise UserError(
             f"data.source: hub needs the package {error.name}: pip install {error.name}, or use data.source: embedded"
         ) from None
-    rows = 2 * (params.max_documents + 2 * params.eval_texts)
-    return [_source(found, rows) for found in HUB_SETS]
+    return [_source(found, 2 * (params.most_documents(found.name) + 2 * params.eval_texts)) for found in HUB_SETS]
 
 
 def _source(found: HubSet, rows: int) -> Source:

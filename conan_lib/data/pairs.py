@@ -53,8 +53,10 @@ def weak_pairs(corpus: Corpus, params: DataParams) -> list[dict]:
         for d in corpus.of("train", "encyclopedia", "news", "dictionary", "recipe", "speech")
         if d.title
     ]
+    enough = _enough(params.weak_pairs, params)
+    most = enough if params.weak_openings is None else min(enough, params.weak_openings)
     for lang in params.languages:
-        for name, first, rest in openings(corpus.scripture, lang, _enough(params.weak_pairs, params), params.seed):
+        for name, first, rest in openings(corpus.scripture, lang, most, params.seed):
             rows.append({"id": f"weak/{name}", "title": first, "content": rest, "lang": lang, "source": "bible, opening and what follows"})
     return _decontaminated(by_lang_then_source(rows, params.weak_pairs, params.seed), corpus, "title", "content")
 

@@ -3,7 +3,7 @@
 from string import Formatter
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from conan_lib.params.base import Section
 
@@ -18,6 +18,8 @@ class DataParams(Section):
     seed: int = Field(0, ge=0)
     max_documents: int = Field(2000, ge=1)
     """Training documents of one source and language; the cut is a seeded sample. Held-out documents are cut at eval_texts."""
+    source_documents: dict[str, PositiveInt] | None = None
+    """Another max_documents for some sources, by name: {wiki: 4000}. None: max_documents for all."""
     editions: int = Field(1, ge=1)
     """Bible editions of each language that language-model text takes (en has 4, fr 3, de and es 2). CLR always uses the first."""
     min_chars: int = Field(40, ge=1)
@@ -42,6 +44,9 @@ class DataParams(Section):
     """Largest number of texts (or queries) of each other evaluation set."""
     sft_records: int = Field(20_000, ge=1)
     weak_pairs: int = Field(40_000, ge=1)
+    weak_openings: int | None = Field(None, ge=0)
+    """Most openings of scripture (first verse, what follows) among the weak pairs of a language: they stand in for titles, and say less
+    than one. None: as many as the other sources of that language."""
     retrieval_pairs: int = Field(10_000, ge=1)
     label_texts: int = Field(10_000, ge=1)
     sts_pairs: int = Field(5_000, ge=1)
@@ -49,6 +54,10 @@ class DataParams(Section):
     """Verses of training books that become cross-lingual queries in every language but the pivot."""
     parallel_passages: int = Field(2_000, ge=0)
     """Language-model documents of kind `parallel`: a passage followed by its translation, spread over the languages."""
+
+    def most_documents(self, source: str) -> int:
+        """Training documents of a source, in each of its languages."""
+        return (self.source_documents or {}).get(source, self.max_documents)
 
     @model_validator(mode="after")
     def _splits_are_apart(self):

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 import pytest
 from smoke_data import smoke_params
 
+from conan_lib.checks import check_sources
 from conan_lib.data import records
 from conan_lib.data.bible import Scripture
 from conan_lib.data.build import SCHEMAS, build_data
@@ -140,6 +141,28 @@ def test_weak_pairs_and_similarities_stay_in_one_language(smoke, tables):
     pairs = [(row["sentence1"], row["sentence2"]) for row in tables["sts"]]
     assert {(by_text[normalise(a)], by_text[normalise(b)]) for a, b in pairs} == {(lang, lang) for lang in smoke.data.languages}
     assert {row["score"] for row in tables["sts"]} == {0.0, 0.3, 0.6, 1.0}
+
+
+def test_every_source_and_the_openings_keep_their_limits(smoke, tables):
+    """`source_documents` replaces `max_documents` for the sources it names and for no other; `weak_openings` cuts openings alone."""
+    limits = smoke.data.source_documents
+    assert set(limits) == {"wiki", "addresses"} and limits["wiki"] > smoke.data.max_documents > limits["addresses"]
+    pieces = Counter((row["source"], row["lang"]) for row in tables["documents"] if row["split"] == "train" and row["kind"] != "parallel")
+    for (source, lang), count in pieces.items():
+        assert count <= limits.get(source, smoke.data.max_documents), (source, lang)
+    assert all(pieces["wiki", lang] > smoke.data.max_documents for lang in ("en", "fr"))
+    pairs = Counter((row["source"].startswith("bible"), row["lang"]) for row in tables["weak"])
+    assert all(pairs[True, lang] <= smoke.data.weak_openings for lang in smoke.data.languages)
+    assert pairs[True, "de"] and pairs[False, "fr"] > smoke.data.weak_openings
+
+
+def test_a_source_that_is_not_there_is_named_before_anything_is_written(tmp_path):
+    params = smoke_params(tmp_path, source_documents={"wikipedia": 10})
+    with pytest.raises(UserError, match=r"data.source_documents: no source wikipedia: choose from addresses, bible, .*wiki"):
+        build_data(open_stage("data", params))
+    with pytest.raises(UserError, match=r"data.source_documents: no source wikipedia"):
+        check_sources(params, {"data"})
+    assert not list(tmp_path.rglob("*.parquet"))
 
 
 def test_labels_have_another_label_of_their_set_as_negative(tables):
