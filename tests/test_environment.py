@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -34,6 +35,15 @@ def pinned(requirement: Requirement) -> str:
 def test_every_pin_is_one_version_and_the_installed_one(pins):
     for name, requirement in pins.items():
         assert Version(metadata.version(name)).public == pinned(requirement), name
+
+
+@pytest.mark.parametrize("python", ["3.11.2", "3.12.0"])
+def test_every_pin_allows_the_pythons_that_the_project_promises(python):
+    """3.11.2 is Debian 12's own; a package may ask for a later patch release than the machine that made the lock shows."""
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python)
+    asked = {name: metadata.metadata(name)["Requires-Python"] for name in LOCK}
+    refused = {name: wanted for name, wanted in asked.items() if wanted and not SpecifierSet(wanted).contains(python)}
+    assert not refused, f"not for Python {python}: {refused}"
 
 
 def test_the_lock_is_sorted_and_apart_from_the_data():
