@@ -10,7 +10,7 @@ from conan_lib.params.base import Section
 from conan_lib.params.load import mistake, read_yaml
 
 StageName = Literal["data", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine", "supervised", "supervised_no_clr", "peers",
-                    "evaluate", "mix", "score"]  # fmt: skip
+                    "evaluate", "efficiency", "mkqa", "probes", "mix", "score"]  # fmt: skip
 
 
 class StepParams(Section):
