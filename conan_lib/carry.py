@@ -50,7 +50,8 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
     """
     artefacts = {stage.path: f"{stage.artefact.stage}/{stage.key}" for stage in stages}
     if unfinished := [name for path, name in artefacts.items() if not (path / MANIFEST).is_file()] or not artefacts:
-        raise UserError(f"pack: {', '.join(unfinished) if artefacts else 'nothing'} has finished: there is nothing to carry yet")
+        what = f"{', '.join(unfinished)} not finished" if artefacts else "nothing has finished"
+        raise UserError(f"pack: {what}: there is nothing to carry yet")
     files = [(path / name, f"{place}/{name}") for path, place in artefacts.items() for name in _names(path, weights)]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
