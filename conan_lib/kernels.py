@@ -6,6 +6,7 @@ ordinary way, with the same results.
 """
 
 import ast
+import atexit
 import json
 import os
 import signal
@@ -167,3 +168,7 @@ def _become_kernel(arguments: list[str], environment: dict[str, str], folder: st
     os.chdir(folder)
     # the kernel ends by itself when its parent does; ipykernel read the parent from the environment when it was imported
     launch_new_instance(argv=[*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
+    # Python would now take apart every module, on pages that a fork must copy for it: seconds, after which jupyter_client loses patience.
+    # Forks of multiprocessing leave in this way too.
+    atexit._run_exitfuncs()
+    os._exit(0)

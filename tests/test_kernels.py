@@ -1,4 +1,5 @@
-"""Warm kernels are forks of one process that made the notebooks' imports; they share nothing else, and end with their block.
+"""Warm kernels are forks of one process that made the notebooks' imports; they share nothing else, end with their block, and leave at once:
+exit handlers run, modules are not taken apart.
 
 Elsewhere than on Linux kernels start in the ordinary way.
 """
@@ -52,6 +53,31 @@ def test_warm_kernels_have_the_imports_and_nothing_of_each_other(look, tmp_path)
     assert first["parent"] != os.getpid()
     with pytest.raises(ProcessLookupError):
         os.kill(first["parent"], 0)
+
+
+LEAVE = """
+import atexit, os, sys, types
+class Part:
+    def __del__(self, make=os.mkdir):
+        make("taken-apart")
+sys.modules["part"] = types.ModuleType("part")
+sys.modules["part"].part = Part()
+atexit.register(os.mkdir, "said-goodbye")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
+def test_a_warm_kernel_runs_its_exit_handlers_and_leaves_its_modules_alone(tmp_path):
+    """An ordinary kernel does both: that is what this test would see of a warm one without the short cut."""
+    write_notebook(tmp_path / "leave.ipynb", LEAVE)
+    for warm in (True, False):
+        folder = tmp_path / str(warm)
+        folder.mkdir()
+        with kernel_manager(dict(os.environ), ["colorsys"], warm=warm) as manager:
+            papermill.execute_notebook(
+                tmp_path / "leave.ipynb", None, kernel_name="python3", progress_bar=False, cwd=str(folder), kernel_manager_class=manager
+            )
+        assert {path.name for path in folder.iterdir()} == {"said-goodbye"} | (set() if warm else {"taken-apart"})
 
 
 @pytest.mark.parametrize("how", [{"warm": False}, {"platform": "darwin"}])
