@@ -136,7 +136,7 @@ def test_a_manifest_under_another_key_is_refused(finished, tmp_path, monkeypatch
 
 def test_what_has_not_finished_is_not_packed(finished, tmp_path):
     weak = open_stage("weak", finished[0].params)
-    with pytest.raises(UserError, match=rf"pack: weak/{weak.key} has finished"):
+    with pytest.raises(UserError, match=rf"pack: weak/{weak.key} not finished: there is nothing to carry yet"):
         pack([*finished, weak], tmp_path / "parcel")
     with pytest.raises(UserError, match="pack: nothing has finished"):
         pack([], tmp_path / "parcel")
