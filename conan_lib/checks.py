@@ -36,12 +36,10 @@ def check_sources(params: Params, todo: set[str]) -> None:
     """
     if "data" in todo and params.data.source == "embedded":
         _check_data_packages(project_root() / "requirements-data.txt")
-    if "data" in todo and params.data.source_documents:
-        from conan_lib.data.build import open_sources  # imported when it is needed, as below
+    if "data" in todo and (params.data.source_documents or params.data.source == "hub"):
+        from conan_lib.data.build import open_sources  # imported when it is needed, as below; it reaches for the hub itself
 
         open_sources(params.data)
-    if "data" in todo and params.data.source == "hub":
-        _reach_hub("data.source: hub", "use data.source: embedded")
     if "mkqa" in todo and params.mkqa.source == "hub":
         _reach_hub("mkqa.source: hub", "use mkqa.source: embedded")
     if todo & {"peers", "evaluate", "efficiency", "score"} and params.tasks.suite != "embedded":

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.types import PromptType
+from sentence_transformers.util import get_device_name
 from sentence_transformers.util.quantization import quantize_embeddings
 
 from conan_lib.artefacts import write_json
@@ -213,7 +214,7 @@ def _speed(stage: Stage, ours: Encoder) -> list[dict]:
     n = {name: fitting(lambda n, e=encode: e(texts[:n]), len(texts), params.call_seconds, "cpu") for name, (encode, _) in systems.items()}
     calls = {name: lambda e=encode, own=texts[: n[name]]: e(own) for name, (encode, _) in systems.items()}
     found = rates(take_turns(calls, params.repeats, "cpu", seed=0), n, OURS)  # every encoder returns numpy: nothing is left to wait for
-    device = "cuda" if stage.runtime.device != "cpu" and torch.cuda.is_available() else "cpu"
+    device = get_device_name() if stage.runtime.device == "auto" else stage.runtime.device
     ran = {"threads": stage.runtime.threads, "device": device}
     return [{"model": name, **facts, **ran, "texts": n[name], **found[name]} for name, (_, facts) in systems.items()]
 

@@ -81,7 +81,7 @@ def speed(stage: Stage) -> Figure:
         axis.hlines(range(len(found)), [row["low"] for row in found], [row["high"] for row in found], color=GREY, linewidth=2)
         axis.bar_label(bars, [f"{value:,.0f}" for value in values], padding=8)
         axis.set_xscale("log")
-        where = "one GPU" if found[0].get("device") == "cuda" else f"{found[0]['threads']} CPU threads"
+        where = f"{found[0]['threads']} CPU threads" if found[0].get("device", "cpu") == "cpu" else "one GPU"
         axis.set(xlabel=f"texts per second, {where} (logarithmic)", title="encoding speed: ours and peers")
         axis.tick_params(axis="y", labelsize=8)
         axis.margins(x=0.15)
