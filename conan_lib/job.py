@@ -7,7 +7,7 @@ the weights of a run that was never stopped. Nothing here computes: stages run i
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -18,7 +18,8 @@ from rich.table import Table
 from conan_lib.cells import open_grid
 from conan_lib.errors import Stopped, UserError
 from conan_lib.grid import Clock, Worker
-from conan_lib.params.job import JobParams, load_job
+from conan_lib.params import Params, load_params, with_seed
+from conan_lib.params.job import JobParams, StepParams, load_job
 from conan_lib.pipeline import RunError
 from conan_lib.stages import Stage, open_stage, project_root
 
@@ -70,13 +71,23 @@ def open_job(path: str | Path) -> Job:
 
     for step in params.steps:
         if step.run:
-            for name in step.stages:
-                need(open_stage(name, (path.parent / step.run).resolve()), Path(step.run).stem)
+            for title, run in _runs(path, step):
+                for name in step.stages:
+                    need(open_stage(name, run), title)
         else:
             grid = open_grid((path.parent / step.grid).resolve(), step.seeds)
             for cell in grid.cells:
                 need(cell.score, f"{grid.params.name}: {cell}")
     return Job(params, tuple(tasks.values()), tuple(given.values()))
+
+
+def _runs(path: Path, step: StepParams) -> Iterator[tuple[str, Params]]:
+    """Title and tree of each run of a step: one, or one for each of its seeds."""
+    params, title = load_params((path.parent / step.run).resolve()), Path(step.run).stem
+    if step.seeds is None:
+        yield title, params
+    for seed in step.seeds or ():
+        yield f"{title}: seed {seed}", with_seed(params, seed)
 
 
 def run_job(path: str | Path, minutes: float | None = None, dry_run: bool = False, console: Console | None = None) -> Job:
@@ -171,9 +182,10 @@ class _Pool:
                 return
             stage = task.stage
             if stage.path not in running and all(other.finished for other in stage.inputs.values()):
-                runtime = stage.runtime.model_copy(update={"deadline": self.deadline})
+                threads = self.job.params.threads or stage.runtime.threads
+                runtime = stage.runtime.model_copy(update={"deadline": self.deadline, "threads": threads})
                 timed = open_stage(stage.name, stage.params.model_copy(update={"runtime": runtime}))
-                worker = self.idle.pop() if self.idle else Worker(stage.params)
+                worker = self.idle.pop() if self.idle else Worker(timed.params)
                 worker.send(timed, _log(self.job, stage))
                 self.busy[worker] = task
 

@@ -22,15 +22,15 @@ class StepParams(Section):
     """What the run is to reach, most wanted first; what these need comes with them."""
     grid: str | None = None
     """Grid file, relative to the job file."""
-    seeds: tuple[int, ...] | None = None
-    """In the place of the grid's."""
+    seeds: tuple[int, ...] | None = Field(None, min_length=1)
+    """Of a grid: in the place of its own. Of a run: once with each, in every stage that trains (see with_seed). None: as the file says."""
 
     @model_validator(mode="after")
     def _run_or_grid(self):
         if (self.run is None) == (self.grid is None):
             raise ValueError("give either run or grid")
-        if bool(self.stages) != bool(self.run) or (self.run and self.seeds):
-            raise ValueError("stages belong to run, and run needs them; seeds belong to grid")
+        if bool(self.stages) != bool(self.run):
+            raise ValueError("stages belong to run, and run needs them")
         return self
 
 
@@ -43,6 +43,8 @@ class JobParams(Section):
     """Stages that were computed elsewhere and carried here (conan-lib unpack); the job never computes them."""
     workers: int = Field(1, ge=1)
     """Stages at once, each in a process of its own. They share the GPU and its memory; scoring is mostly CPU work."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of each worker; without a GPU, one each and as many workers as cores do most. None: the parameter files'."""
     grace: float = Field(20, ge=0)
     """Seconds after the deadline for a step and a checkpoint to end; what still works then is killed, and resumed by the next call."""
     steps: tuple[StepParams, ...] = Field(min_length=1)

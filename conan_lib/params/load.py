@@ -9,6 +9,9 @@ from pydantic import BaseModel, ValidationError
 from conan_lib.errors import UserError
 from conan_lib.params.tree import Params
 
+TRAINED = ("pretrain", "sft", "weak", "supervised")
+"""Sections of the stages that train."""
+
 
 def load_params(path: str | Path) -> Params:
     """Read and validate a parameter file.
@@ -62,6 +65,12 @@ def without_clr(params: Params) -> Params:
     if not any(mix.values()):
         raise UserError("supervised.mix: only clr has a share, so nothing is left to train without it: add another task")
     return params.model_copy(update={"supervised": params.supervised.model_copy(update={"mix": mix})})
+
+
+def with_seed(params: Params, seed: int) -> Params:
+    """The same run with another seed in every stage that trains; data, tokenizer, teacher and tasks stay."""
+    sections = {name: getattr(params, name).model_copy(update={"seed": seed}) for name in TRAINED}
+    return params.model_copy(update=sections)
 
 
 def without_mrl(params: Params) -> Params:
