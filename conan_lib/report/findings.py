@@ -5,19 +5,20 @@ testable at this scale` with its sign in the note: neither confirmation nor refu
 """
 
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import isfinite
+from statistics import fmean
 from typing import Literal
 
 from scipy.stats import spearmanr
 
 from conan_lib.report.figures import series
+from conan_lib.report.intervals import Interval, combine_seeds, difference_of, mean_of
 from conan_lib.report.paper import PARAMETERS
 from conan_lib.report.practical import arm_without_mrl
 from conan_lib.report.run import Run
 from conan_lib.report.tables import MAIN_METRIC, MEAN
 
 Verdict = Literal["reproduced", "directional", "contradicted", "not testable at this scale", "under-specified", "not run"]
-Interval = tuple[float, float]
 MIN_SEEDS = 3
 CROSSLINGUAL = "bible-clr"
 STATIC = frozenset(("wordllama",))
@@ -61,22 +62,6 @@ def difference(effect: float, interval: Interval, seeds: int) -> Verdict:
     return "contradicted" if high < 0 and seeds >= MIN_SEEDS else "not testable at this scale"
 
 
-def difference_of(a: tuple[float, Interval], b: tuple[float, Interval]) -> tuple[float, Interval]:
-    """a - b with its interval; the half-widths of independent intervals combine in quadrature."""
-    (x, (x_low, x_high)), (y, (y_low, y_high)) = a, b
-    return x - y, (x - y - sqrt((x - x_low) ** 2 + (y_high - y) ** 2), x - y + sqrt((x_high - x) ** 2 + (y - y_low) ** 2))
-
-
-def mean_of(rows: list[dict]) -> tuple[float, Interval | None]:
-    """Mean of score rows with its interval, None where a row has none; half-widths of independent intervals combine in quadrature."""
-    value = sum(row["value"] for row in rows) / len(rows)
-    if any(row.get("low") is None or row.get("high") is None for row in rows):
-        return value, None
-    below = sqrt(sum((row["value"] - row["low"]) ** 2 for row in rows)) / len(rows)
-    above = sqrt(sum((row["high"] - row["value"]) ** 2 for row in rows)) / len(rows)
-    return value, (value - below, value + above)
-
-
 def crosslingual(run: Run, model: str, metric: str = RECALL) -> dict[str, dict]:
     """Query language -> score row of cross-lingual retrieval of one model, the pivot left out."""
     rows = [row for row in run.scores if (row["model"], row["task"], row["metric"]) == (model, CROSSLINGUAL, metric)]
@@ -98,11 +83,25 @@ def _mixing(run: Run, measure: str, unit: str) -> Finding:
     mixing = run.file("mix", "mixing.json")
     if not mixing:
         return Finding("not run", run.unfinished("supervised", "supervised_no_clr", "mix") or "stage mix left no mixing.json")
-    paired = mixing["with CLR - without CLR"][measure]
-    effect, interval = paired["difference"], (paired["low"], paired["high"])
-    values = f"with CLR {mixing['with CLR'][measure]['value']:.3f}, without {mixing['without CLR'][measure]['value']:.3f}"
-    note = f"{values}; {_reading(effect, interval)}; one seed, paired interval over texts of {mixing['texts']}"
-    return Finding(difference(effect, interval, seeds=1), note, effect, unit, interval, 1, (run.key("mix"),))
+    runs = run.with_seeds("mix")
+    found = [one.file("mix", "mixing.json") for one in runs]
+    paired = [one["with CLR - without CLR"][measure] for one in found]
+    effect, interval = combine_seeds([one["difference"] for one in paired], [(one["low"], one["high"]) for one in paired])
+    arms = [fmean(one[arm][measure]["value"] for one in found) for arm in ("with CLR", "without CLR")]
+    note = (
+        f"with CLR {arms[0]:.3f}, without {arms[1]:.3f}; {_reading(effect, interval)}; {_seeds(runs)}, paired interval over texts of "
+        f"{mixing['texts']}"
+    )
+    return Finding(difference(effect, interval, len(runs)), note, effect, unit, interval, len(runs), _keys(runs, "mix"))
+
+
+def _seeds(runs: list[Run]) -> str:
+    return "one seed" if len(runs) == 1 else f"{len(runs)} seeds"
+
+
+def _keys(runs: list[Run], *stages: str) -> tuple[str, ...]:
+    """The artefacts of some stages in all runs, shared ones once."""
+    return tuple(dict.fromkeys(run.key(stage) for stage in stages for run in runs))
 
 
 def _reading(effect: float, interval: Interval) -> str:
@@ -189,68 +188,66 @@ def numbers_badly_told_apart(run: Run, bound: float = 0.3) -> Finding:
     models = (run.file("probes", "probes.json") or {}).get("models", {})
     if "supervised" not in models:
         return Finding("not run", run.unfinished("probes") or "probes.json has no row for supervised")
-    ours, before = models["supervised"], models["random"]
-    reach = {reading: max(abs(found["low"]), abs(found["high"])) for reading, found in ours["gap"].items()}
+    runs = run.with_seeds("probes")
+    ours, before = ([one.file("probes", "probes.json")["models"][name] for one in runs] for name in ("supervised", "random"))
+    gaps = {reading: combine_seeds([one["gap"][reading]["value"] for one in ours],
+                                   [(one["gap"][reading]["low"], one["gap"][reading]["high"]) for one in ours])
+            for reading in ours[0]["gap"]}  # fmt: skip
+    reach = {reading: max(map(abs, interval)) for reading, (_, interval) in gaps.items()}
     reading = max(reach, key=reach.get)
-    found, scale = ours["gap"][reading], ours["scale"]["number"]
-    others = " and ".join(f"{name} {ours['gap'][name]['value']:+.2f}" for name in reach if name != reading)
+    (effect, interval), scales = gaps[reading], [one["scale"]["number"]["value"] for one in ours]
+    others = " and ".join(f"{name} {gaps[name][0]:+.2f}" for name in reach if name != reading)
     inside = "inside" if reach[reading] <= bound else "not inside"
     note = (
         f"gap as {reading}, the farthest from zero (others: {others}); its interval is {inside} +/-{bound}; random weights, "
-        f"which see tokens alone, have {before['gap'][reading]['value']:+.2f}; the nearer number is nearer in "
-        f"{ours['triplets']['value']:.0%} of triplets"
+        f"which see tokens alone, have {fmean(one['gap'][reading]['value'] for one in before):+.2f}; the nearer number is nearer in "
+        f"{fmean(one['triplets']['value'] for one in ours):.0%} of triplets"
     )
-    if scale["value"] is not None:
-        where = "above, so not low as in the paper's example" if scale["value"] > 1 else "below, as in the paper's example"
-        note += f"; where unrelated texts are 0 and a paraphrase is 1, a changed number is at {scale['value']:.2f}: {where}"
-    verdict = "directional" if reach[reading] <= bound else "not testable at this scale"
-    interval = (found["low"], found["high"])
-    return Finding(
-        verdict,
-        f"{note}; one seed, interval over templates",
-        found["value"],
-        "rank correlation of cosine and gap",
-        interval,
-        1,
-        (run.key("probes"),),
-    )
+    if None not in scales:
+        scale = fmean(scales)
+        where = "above, so not low as in the paper's example" if scale > 1 else "below, as in the paper's example"
+        note += f"; where unrelated texts are 0 and a paraphrase is 1, a changed number is at {scale:.2f}: {where}"
+    verdict: Verdict = "not testable at this scale"
+    if reach[reading] <= bound:
+        verdict = "reproduced" if len(runs) >= MIN_SEEDS else "directional"
+    note, unit = f"{note}; {_seeds(runs)}, interval over templates", "rank correlation of cosine and gap"
+    return Finding(verdict, note, effect, unit, interval, len(runs), _keys(runs, "probes"))
 
 
 def distant_languages_weaker(run: Run) -> Finding:
     """C11: mean R@10 of languages related to English minus that of the others, with the share of training text beside it."""
     rows = crosslingual(run, "supervised")
-    near = [row for language, row in rows.items() if language in INDO_EUROPEAN]
-    far = [row for language, row in rows.items() if language not in INDO_EUROPEAN]
+    near = [language for language in rows if language in INDO_EUROPEAN]
+    far = [language for language in rows if language not in INDO_EUROPEAN]
     if not rows:
         return Finding("not run", run.unfinished("evaluate") or f"scores.json has no {RECALL} of {CROSSLINGUAL} for supervised")
-    keys = (run.key("evaluate"),)
     if min(len(near), len(far)) < 2:
-        return Finding(
-            "not testable at this scale", f"{len(near)} related and {len(far)} other languages: two of each are needed", keys=keys
-        )
-    a, b = mean_of(near), mean_of(far)
-    note = f"related {a[0]:.3f} ({_codes(near)}), others {b[0]:.3f} ({_codes(far)}); one seed"
+        why = f"{len(near)} related and {len(far)} other languages: two of each are needed"
+        return Finding("not testable at this scale", why, keys=(run.key("evaluate"),))
+    runs = run.with_seeds("evaluate")
+    keys, by_seed = _keys(runs, "evaluate"), [crosslingual(one, "supervised") for one in runs]
+    recall = {language: fmean(found[language]["value"] for found in by_seed) for language in rows}
+    sides = [fmean(recall[language] for language in side) for side in (near, far)]
+    note = f"related {sides[0]:.3f} ({' '.join(near)}), others {sides[1]:.3f} ({' '.join(far)}); {_seeds(runs)}"
     shares = training_share(run)
     if len(set(shares.get(language, 0) for language in rows)) > 2:
-        rho = spearmanr([shares.get(language, 0) for language in rows], [row["value"] for row in rows.values()]).statistic
+        rho = spearmanr([shares.get(language, 0) for language in rows], list(recall.values())).statistic
         note += f"; Spearman's rho between a language's share of the training text and its R@10 is {rho:+.2f} over {len(rows)} languages"
         keys += (run.key("data"),)
-    if a[1] is None or b[1] is None:
-        return Finding("not testable at this scale", note + "; no interval was measured", a[0] - b[0], "R@10", None, 1, keys)
-    effect, interval = difference_of(a, b)
-    return Finding(
-        difference(effect, interval, 1), f"{note}; {_reading(effect, interval)}", effect, "R@10 of relatives over others", interval, 1, keys
-    )
+    means = [[mean_of([found[language] for language in side]) for side in (near, far)] for found in by_seed]
+    if any(interval is None for pair in means for _, interval in pair):
+        why = f"{note}; no interval was measured"
+        return Finding("not testable at this scale", why, sides[0] - sides[1], "R@10", None, len(runs), keys)
+    gaps = [difference_of(*pair) for pair in means]
+    effect, interval = combine_seeds([gap for gap, _ in gaps], [interval for _, interval in gaps])
+    verdict, note = difference(effect, interval, len(runs)), f"{note}; {_reading(effect, interval)}"
+    return Finding(verdict, note, effect, "R@10 of relatives over others", interval, len(runs), keys)
 
 
 def training_share(run: Run) -> dict[str, float]:
     """Language -> share of the characters that training text has; empty where stage data does not say."""
     characters = run.results("data").get("train_chars") or {}
     return {language: count / sum(characters.values()) for language, count in characters.items()}
-
-
-def _codes(rows: list[dict]) -> str:
-    return " ".join(row["subset"] for row in rows)
 
 
 def parameters_exact(run: Run) -> Finding:

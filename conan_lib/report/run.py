@@ -8,9 +8,12 @@ from typing import Any
 
 from conan_lib.cells import Grid, open_grid
 from conan_lib.errors import UserError
-from conan_lib.params import Params, load_params
+from conan_lib.params import Params, load_params, with_seed
 from conan_lib.report.ablation import Ablation
 from conan_lib.stages import GRAPH, Stage, open_stage, project_root
+
+SEEDS = range(10)
+"""Seeds with which the same run is looked for."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,16 @@ class Run:
         path, root = Path(params_file), project_root()
         params = load_params(path if path.is_file() or path.is_absolute() else root / path)
         shown = path.relative_to(root) if path.is_absolute() and path.is_relative_to(root) else path
-        return cls(params, str(shown), {name: open_stage(name, params) for name in GRAPH})
+        return cls.of(params, str(shown))
+
+    @classmethod
+    def of(cls, params: Params, params_file: str) -> "Run":
+        """Open every stage of GRAPH of a tree."""
+        return cls(params, params_file, {name: open_stage(name, params) for name in GRAPH})
+
+    def with_seeds(self, stage: str) -> list["Run"]:
+        """This run and the same with other seeds, those in which a stage has finished; this one first, if it is one of them."""
+        return [run for run in (self, *self._seeded) if run.finished(stage)]
 
     def finished(self, *names: str) -> bool:
         return all(self.stages[name].finished for name in names)
@@ -62,6 +74,12 @@ class Run:
             for grid in self._grids.values()
             if isinstance(grid, Grid) and grid.params.tier == self.params.tier
         }
+
+    @cached_property
+    def _seeded(self) -> list["Run"]:
+        """The same run with other seeds, finished or not."""
+        trees = [tree for seed in SEEDS if (tree := with_seed(self.params, seed)) != self.params]
+        return [Run.of(tree, self.params_file) for tree in trees]
 
     @property
     def broken_grids(self) -> dict[str, str]:

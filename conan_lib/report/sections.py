@@ -182,9 +182,15 @@ def _contradictions() -> Table:
 
 
 def _limits(run: Run) -> list[Block]:
-    p = run.params
+    p, again = run.params, len(run.with_seeds("evaluate"))
+    seeds = (
+        f"The run has {again} seeds in claims C2, C3, C10, C11 and in the table of checkpoints over seeds; every other number of it has "
+        "one, and its interval covers queries and texts, not training. The ablations have several."
+        if again > 1
+        else "One seed for each stage of the run: intervals cover queries and texts, never training. The ablations have several."
+    )
     lines = [
-        "One seed for each stage of the run: intervals cover queries and texts, never training. The ablations have several.",
+        seeds,
         "Arabic, Japanese, Korean and Russian are almost only scripture here, and the cross-lingual set is scripture too: held-out "
         "books, but a "
         "narrow domain in which names and formulas help.",

@@ -1,6 +1,6 @@
 """Sections on what was trained, stage by stage, and on the run itself."""
 
-from conan_lib.report import beside, figures, figures_eval, figures_lm, tables
+from conan_lib.report import beside, figures, figures_eval, figures_lm, seeds, tables
 from conan_lib.report.blocks import Block, Figure, Missing, Section, Table, Text, evaluated, figure, scored, table
 from conan_lib.report.run import Run
 
@@ -69,6 +69,7 @@ def _learned(run: Run) -> list[Block]:
             ("evaluate",),
             tables.differences_table,
         ),
+        *seeds.blocks(run),
         table(run, "bits_per_byte", "Held-out bits per byte by language, before and after pretraining.", ("pretrain",), tables.bits_table),
     ]
 

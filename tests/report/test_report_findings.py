@@ -5,7 +5,8 @@ import pytest
 from handmade import rewrite
 
 from conan_lib.report.claims import CLAIMS, judge
-from conan_lib.report.findings import MIN_SEEDS, Finding, difference, difference_of, mean_of
+from conan_lib.report.findings import MIN_SEEDS, Finding, difference
+from conan_lib.report.intervals import difference_of, mean_of
 from conan_lib.report.paper import ABLATION, CONTRADICTIONS, MTEB_ENGLISH, PARAMETERS, TABLES
 from conan_lib.report.run import Run
 from conan_lib.report.tables import MAIN_METRIC

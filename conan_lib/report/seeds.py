@@ -1,0 +1,53 @@
+"""The same run with several seeds (params.with_seed): what a number comes to over them, from the seeds' result files."""
+
+import pandas as pd
+
+from conan_lib.evaluation.run import MODELS
+from conan_lib.report.blocks import Block, Missing, Table, Text
+from conan_lib.report.intervals import combine_seeds, mean_of
+from conan_lib.report.run import Run
+from conan_lib.report.tables import MAIN_METRIC, MEAN, with_interval
+from conan_lib.stages import project_root
+
+SHOWN = {"crosslingual": "R@10 across languages", "retrieval": "nDCG@10 within a language"}
+"""Types of task in the table, and what their main metric is called there."""
+
+
+def blocks(run: Run) -> list[Block]:
+    """Each checkpoint over the seeds that have run; with one seed, what would run more."""
+    runs = run.with_seeds("evaluate")
+    if len(runs) < 2:
+        job = project_root() / "params" / "jobs" / f"{run.params.tier}.yaml"
+        command = f"`conan-lib job params/jobs/{job.name}`" if job.is_file() else "a job whose step has `seeds`"
+        return [Missing("The same run with other seeds", f"not run: {command}")]
+    text = (
+        f"The same run with {len(runs)} seeds in all that trains; text, tokenizer and tasks are the same. A bracket is the 95 % interval "
+        "of the mean over seeds: the half-widths of the queries and of the seeds (Student's t), in quadrature."
+    )
+    caption = "Each checkpoint over seeds, and with each of them."
+    return [Text(text), Table("seeds", caption, seeds_table(runs), tuple(one.key("evaluate") for one in runs), "not measured")]
+
+
+def seeds_table(runs: list[Run]) -> pd.DataFrame:
+    """Checkpoint by type of task: mean over seeds with its interval, then the number with each seed."""
+    return pd.DataFrame([{"model": model} | _row(runs, model) for model in MODELS])
+
+
+def _row(runs: list[Run], model: str) -> dict[str, str]:
+    row = {}
+    for kind, title in SHOWN.items():
+        found = [mean_of(own) for run in runs if (own := _main_rows(run, model, kind))]
+        if len(found) < len(runs):
+            continue
+        if all(interval for _, interval in found):
+            mean, (low, high) = combine_seeds([value for value, _ in found], [interval for _, interval in found])
+            row[title] = with_interval({"value": mean, "low": low, "high": high})
+        row[f"{title}, each seed"] = " ".join(f"{value:.3f}" for value, _ in found)
+    return row
+
+
+def _main_rows(run: Run, model: str, kind: str) -> list[dict]:
+    """Score rows of a model's main metric on the tasks of a type."""
+    wanted = (model, kind, MAIN_METRIC[kind])
+    rows = run.file("evaluate", "scores.json")
+    return [row for row in rows if (row["model"], row["type"], row["metric"]) == wanted and row["subset"] in ("default", MEAN)]
