@@ -11,6 +11,8 @@ from conan_lib.params.tree import Params
 
 TRAINED = ("pretrain", "sft", "weak", "supervised")
 """Sections of the stages that train."""
+CONTRASTIVE = ("weak", "supervised")
+"""Those that train an embedder: another seed in these alone shares the language model."""
 
 
 def load_params(path: str | Path) -> Params:
@@ -67,10 +69,9 @@ def without_clr(params: Params) -> Params:
     return params.model_copy(update={"supervised": params.supervised.model_copy(update={"mix": mix})})
 
 
-def with_seed(params: Params, seed: int) -> Params:
-    """The same run with another seed in every stage that trains; data, tokenizer, teacher and tasks stay."""
-    sections = {name: getattr(params, name).model_copy(update={"seed": seed}) for name in TRAINED}
-    return params.model_copy(update=sections)
+def with_seed(params: Params, seed: int, sections: tuple[str, ...] = TRAINED) -> Params:
+    """The same run with another seed in some stages that train, by default in all of them; data, tokenizer, teacher and tasks stay."""
+    return params.model_copy(update={name: getattr(params, name).model_copy(update={"seed": seed}) for name in sections})
 
 
 def without_mrl(params: Params) -> Params:

@@ -9,6 +9,7 @@ from typing import Any
 from conan_lib.cells import Grid, open_grid
 from conan_lib.errors import UserError
 from conan_lib.params import Params, load_params, with_seed
+from conan_lib.params.load import CONTRASTIVE, TRAINED
 from conan_lib.report.ablation import Ablation
 from conan_lib.stages import GRAPH, Stage, open_stage, project_root
 
@@ -42,8 +43,11 @@ class Run:
         return cls(params, params_file, {name: open_stage(name, params) for name in GRAPH})
 
     def with_seeds(self, stage: str) -> list["Run"]:
-        """This run and the same with other seeds, those in which a stage has finished; this one first, if it is one of them."""
-        return [run for run in (self, *self._seeded) if run.finished(stage)]
+        """This run and the same with other seeds, those in which a stage has finished; this one first, if it is one of them.
+
+        The seeds are those of all that trains, or, where more such runs have finished, of the contrastive stages alone."""
+        found = [[run for run in (self, *others) if run.finished(stage)] for others in self._seeded]
+        return max(found, key=len)
 
     def finished(self, *names: str) -> bool:
         return all(self.stages[name].finished for name in names)
@@ -76,10 +80,10 @@ class Run:
         }
 
     @cached_property
-    def _seeded(self) -> list["Run"]:
-        """The same run with other seeds, finished or not."""
-        trees = [tree for seed in SEEDS if (tree := with_seed(self.params, seed)) != self.params]
-        return [Run.of(tree, self.params_file) for tree in trees]
+    def _seeded(self) -> list[list["Run"]]:
+        """The same run with other seeds in all that trains, and in the contrastive stages; finished or not."""
+        trees = ([with_seed(self.params, seed, sections) for seed in SEEDS] for sections in (TRAINED, CONTRASTIVE))
+        return [[Run.of(tree, self.params_file) for tree in some if tree != self.params] for some in trees]
 
     @property
     def broken_grids(self) -> dict[str, str]:

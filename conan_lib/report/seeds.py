@@ -3,6 +3,7 @@
 import pandas as pd
 
 from conan_lib.evaluation.run import MODELS
+from conan_lib.params.load import TRAINED
 from conan_lib.report.blocks import Block, Missing, Table, Text
 from conan_lib.report.intervals import combine_seeds, mean_of
 from conan_lib.report.run import Run
@@ -21,11 +22,16 @@ def blocks(run: Run) -> list[Block]:
         command = f"`conan-lib job params/jobs/{job.name}`" if job.is_file() else "a job whose step has `seeds`"
         return [Missing("The same run with other seeds", f"not run: {command}")]
     text = (
-        f"The same run with {len(runs)} seeds in all that trains; text, tokenizer and tasks are the same. A bracket is the 95 % interval "
-        "of the mean over seeds: the half-widths of the queries and of the seeds (Student's t), in quadrature."
+        f"The same run with {len(runs)} seeds of {', '.join(_reseeded(runs))}; all else is the same. A bracket is the 95 % interval of the "
+        "mean over seeds: the half-widths of the queries and of the seeds (Student's t), in quadrature."
     )
     caption = "Each checkpoint over seeds, and with each of them."
     return [Text(text), Table("seeds", caption, seeds_table(runs), tuple(one.key("evaluate") for one in runs), "not measured")]
+
+
+def _reseeded(runs: list[Run]) -> list[str]:
+    """Stages whose seeds differ between runs."""
+    return [name for name in TRAINED if len({getattr(run.params, name).seed for run in runs}) > 1]
 
 
 def seeds_table(runs: list[Run]) -> pd.DataFrame:

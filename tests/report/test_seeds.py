@@ -9,7 +9,7 @@ import pytest
 from handmade import rewrite
 
 from conan_lib.params import load_params, with_seed
-from conan_lib.params.load import TRAINED
+from conan_lib.params.load import CONTRASTIVE, TRAINED
 from conan_lib.report import seeds
 from conan_lib.report.blocks import Missing
 from conan_lib.report.claims import judge
@@ -49,6 +49,16 @@ def test_a_run_finds_its_other_seeds(three):
     assert [run.params.weak.seed for run in middle.with_seeds("mix")] == [2, 0, 5]
     shutil.rmtree(middle.stages["mix"].path)
     assert [run.params.weak.seed for run in three.with_seeds("mix")] == [0, 5]
+
+
+def test_contrastive_seeds_share_the_language_model(fake_run):
+    """Where more runs differ in weak and supervised alone, these are the seeds, and the report says so."""
+    run = Run.open(fake_run())
+    for seed in (1, 2):
+        fake_run(seed=seed, sections=CONTRASTIVE)
+    runs = Run.open(run.params_file).with_seeds("evaluate")
+    assert [one.params.supervised.seed for one in runs] == [0, 1, 2] and len({one.key("sft") for one in runs}) == 1
+    assert "3 seeds of weak, supervised;" in seeds.blocks(Run.open(run.params_file))[0].text
 
 
 def test_three_seeds_allow_reproduced(three):
