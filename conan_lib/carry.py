@@ -28,6 +28,8 @@ from conan_lib.stages import Stage
 INDEX = "index.json"
 WINDOW = 512 * 2**20
 """Bytes over which xz finds repeated text, at most; packing takes about ten times as much memory, unpacking once."""
+SMALLEST = 2**10
+"""Bytes that a part holds at least: smaller ones are a slip of the pen, and a million files."""
 LEFT_OUT = ("checkpoints", "pools.npz")
 TABLE = ".arrow"
 """Ends the name of a table that is packed uncompressed and becomes Parquet again."""
@@ -46,8 +48,10 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
         The index: parts with size (bytes) and sha256, the artefacts in it, files, bytes before packing.
 
     Raises:
-        UserError: no stage is given, or one has not finished.
+        UserError: no stage is given, or one has not finished, or parts would hold less than SMALLEST bytes.
     """
+    if not part_mib * 2**20 >= SMALLEST:
+        raise UserError(f"--part {part_mib:g}: give the largest part in MiB, at least {SMALLEST / 2**20:g}")
     artefacts = {stage.path: f"{stage.artefact.stage}/{stage.key}" for stage in stages}
     if unfinished := [name for path, name in artefacts.items() if not (path / MANIFEST).is_file()] or not artefacts:
         what = f"{', '.join(unfinished)} not finished" if artefacts else "nothing has finished"
@@ -55,7 +59,7 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
     files = [(path / name, f"{place}/{name}") for path, place in artefacts.items() for name in _names(path, weights)]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
-    parts, total = _Parts(folder, int(part_mib * 2**20)), 0
+    parts, total = _Parts(folder, int(min(part_mib, 2**20) * 2**20)), 0
     size = sum(4 * path.stat().st_size for path, _ in files)
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": min(WINDOW, max(2**20, size))}]
     with ExitStack() as open_files:

@@ -59,6 +59,13 @@ def test_artefacts_arrive_whole_and_finished(finished, tmp_path):
                 assert (there.path / name).read_bytes() == (stage.path / name).read_bytes()
 
 
+@pytest.mark.parametrize("part", [0, -1, 1e-5, float("nan")])
+def test_parts_that_hold_nothing_are_refused(finished, tmp_path, part):
+    with pytest.raises(UserError, match=r"--part .*: give the largest part in MiB, at least 0\.000"):
+        pack(finished, tmp_path / "parcel", part_mib=part)
+    assert not (tmp_path / "parcel").exists()
+
+
 def test_one_stream_is_smaller_than_the_tables(finished, tmp_path):
     """Verses stand in several tables; here the passages stand in corpus, retrieval, clr and weak."""
     data = finished[0]
