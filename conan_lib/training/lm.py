@@ -55,7 +55,7 @@ def pretrain(stage: Stage) -> Stage:
         bytes_of = token_bytes(tokenizer)
         if work.leads:
             save(model, tokenizer, stage.path / "random")
-            before = bits_per_byte(model, validation, bytes_of)
+            before = bits_per_byte(on_device(model, stage.runtime), validation, bytes_of)
         history = fit(model, blocks, stack, section, stage)
         if not work.leads:
             return stage
@@ -101,6 +101,7 @@ def finetune(stage: Stage) -> Stage:
         shown = list({r["lang"]: r for r in reversed(test)}.values())[-GENERATIONS:]
         bytes_of = token_bytes(tokenizer)
         if work.leads:
+            on_device(model, stage.runtime)  # the trainer would move it only later
             before, said_before = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
         history = fit(model, encode_records(train, tokenizer, section.max_length), pad, section, stage)
         if not work.leads:
@@ -127,6 +128,11 @@ def prepare(runtime: Runtime) -> None:
         torch.set_float32_matmul_precision("high")
     if runtime.device == "cuda" and not torch.cuda.is_available():
         raise UserError("runtime.device: cuda, but torch finds no GPU: use cpu or auto")
+
+
+def on_device(model: CausalLM, runtime: Runtime) -> CausalLM:
+    """The model, moved to where it will train."""
+    return model.to("cuda" if runtime.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def mix(documents: list[dict], section: PretrainParams) -> list[dict]:
@@ -298,7 +304,10 @@ def fit(model: CausalLM, data: Dataset | list, collate, section: Optimisation, s
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
         recorder.resume(checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if recorder.rows and recorder.rows[-1]["step"] == section.max_steps:
+        model.load_state_dict(load(checkpoint).state_dict())  # killed after the last step: the Trainer would go on into another epoch
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return recorder.rows
 
 

@@ -23,6 +23,7 @@ from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.params.training import PretrainParams
 from conan_lib.stages import open_stage
 from conan_lib.tokenizer import token_bytes, train_bpe, train_tokenizer
+from conan_lib.training import lm
 from conan_lib.training.lm import bits_per_byte, encode_records, finetune, mix, pack_documents, pad, pretrain, prompt, validation_batches
 
 STAGES = {"pretrain": pretrain, "sft": finetune}
@@ -124,6 +125,33 @@ def test_a_killed_run_ends_with_the_same_weights(finished, tmp_path, monkeypatch
     assert [(r["step"], r["loss"], r["learning_rate"]) for r in rows] == [(r["step"], r["loss"], r["learning_rate"]) for r in expected]
     assert stage.results["bits_per_byte"] == source.results["bits_per_byte"]
     assert not (stage.path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_killed_after_its_last_step_it_trains_no_further(tmp_path, monkeypatch, name):
+    """Killed while it measures. At a constant rate one step more would show in the weights, as the steps are no whole number of epochs."""
+    steps = {"pretrain": 12, "sft": 9}
+    common = {"schedule": "constant", "learning_rate": 5e-3, "batch_size": 4, "max_length": 48}
+    params = small_params(tmp_path / "artefacts", **{stage: common | {"max_steps": count} for stage, count in steps.items()})
+    finish_data(params)
+    train_tokenizer(open_stage("tokenizer", params))
+    if name == "sft":
+        pretrain(open_stage("pretrain", params))
+    stage, measure, kept = open_stage(name, params), lm.bits_per_byte, []
+
+    def killed(model, *arguments):
+        if (stage.path / "checkpoints").exists():
+            kept.append({key: tensor.clone() for key, tensor in model.state_dict().items()})
+            raise Killed
+        return measure(model, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(lm, "bits_per_byte", killed)
+        STAGES[name](stage)
+    STAGES[name](stage)
+    assert all(torch.equal(tensor, kept[0][key]) for key, tensor in weights(stage).items())
+    rows = json.loads((stage.path / "history.json").read_text())
+    assert [row["step"] for row in rows] == list(range(1, steps[name] + 1))
 
 
 def test_pretraining_learns_and_records_it(finished):
