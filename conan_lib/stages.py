@@ -35,10 +35,10 @@ GRAPH: dict[str, Spec] = {
     "supervised_no_clr": Spec(1, ("supervised",), ("data", "weak", "mine")),
     "peers": Spec(1, ("tasks", "peers"), ("data",)),
     "evaluate": Spec(1, ("tasks", "evaluation"), ("data", "pretrain", "sft", "weak", "supervised")),
-    "efficiency": Spec(1, ("tasks", "efficiency"), ("data", "weak", "supervised")),
+    "efficiency": Spec(2, ("tasks", "efficiency"), ("data", "weak", "supervised")),
     "mkqa": Spec(1, ("tasks", "mkqa"), ("data", "supervised")),
     "probes": Spec(1, ("probes",), ("data", "pretrain", "sft", "weak", "supervised")),
-    "mix": Spec(1, ("mixing",), ("data", "supervised", "supervised_no_clr")),
+    "mix": Spec(2, ("mixing",), ("data", "supervised", "supervised_no_clr")),
 }
 BESIDE: dict[str, Spec] = {
     "score": Spec(1, ("tasks",), ("data", "supervised")),

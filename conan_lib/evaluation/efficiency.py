@@ -222,8 +222,9 @@ def _speed(stage: Stage, ours: Encoder) -> list[dict]:
 def facts_of(encoder: Encoder, kind: str, mrl: bool) -> dict:
     """What the practical table says of a system besides its speed."""
     meta = encoder.mteb_model_meta
+    read = (meta.experiment_kwargs or {}).get("max_length", meta.max_tokens)  # some peers are cut shorter than they could read
     return {"kind": kind, "parameters": meta.n_parameters, "embedding_parameters": meta.n_embedding_parameters, "dim": meta.embed_dim,
-            "max_tokens": None if meta.max_tokens is None else int(meta.max_tokens), "mrl": mrl}  # fmt: skip
+            "max_tokens": None if read is None else int(read), "mrl": mrl}  # fmt: skip
 
 
 def _random(stage: Stage, size: SizeParams) -> tuple[Callable, dict]:

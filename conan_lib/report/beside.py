@@ -1,6 +1,6 @@
 """The paper's tables and ours beside them. Numbers of ours under another protocol stand in a table or column of their own, by name."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -34,8 +34,8 @@ def published(table: PaperTable) -> Table:
 
 def data(run: Run) -> list[Block]:
     """What each stage was trained on: the paper's, then ours."""
-    return [published(paper.DATA), table(run, "data_ours", f"What each stage was trained on at {run.params.tier}.", ("data",),
-                                         lambda _: _data(run), origin="ours")]  # fmt: skip
+    caption = f"What each stage had at {run.params.tier}, and how much of it training read."
+    return [published(paper.DATA), table(run, "data_ours", caption, ("data",), lambda _: _data(run), origin="ours")]
 
 
 def mteb(run: Run) -> list[Block]:
@@ -124,25 +124,32 @@ def _parameter(run: Run, path: str) -> object:
 
 
 def _data(run: Run) -> pd.DataFrame:
-    rows, characters = run.results("data").get("rows") or {}, run.results("data").get("train_chars") or {}
+    """Stage, kind of data, what there was of it, and what the steps read: steps x batch, a text that is met twice counted twice."""
+    p = run.params
+    steps, parts = run.results("supervised").get("steps") or {}, run.results("supervised").get("rows") or {}
 
-    def size(stage: str, read: Callable[[dict], str]) -> str:
-        why = run.unfinished(stage)
-        return why or read(run.results(stage))
+    def had(stage: str, *names: str, text: str) -> str:
+        results = run.results(stage)
+        missing = [name for name in names if name not in results]
+        return run.unfinished(stage) or (f"not recorded: {', '.join(missing)}" if missing else text.format(**results))
 
-    def count(results: dict, name: str, unit: str) -> str:
-        return f"{results[name]:,} {unit}" if name in results else f"the stage did not record {name}"
+    def read(stage: str, number: int, unit: str) -> str:
+        return run.unfinished(stage) or f"{number:,} {unit}"
 
-    parts = run.results("supervised").get("rows") or {}
     lines = [
-        ("1 pretraining", "books, encyclopedia articles, news and scripture from packages", f"{sum(characters.values()):,} characters"),
-        ("2 instruction tuning", "instruction, input, output from packages", size("sft", lambda r: count(r, "records", "records"))),
-        ("3 weakly supervised", f"title-content pairs, the lowest {run.params.weak.drop_percentile:g} % of the teachers' scores dropped",
-         size("weak", lambda r: count(r, "pairs_kept", f"of {r.get('pairs', 0):,} pairs"))),
-        ("4 supervised", ", ".join(f"{task} {n:,}" for task, n in parts.items()) or f"records in the sets: {sum(rows.values()):,}",
-         size("supervised", lambda r: f"{sum(parts.values()):,} records" if parts else "the stage did not record its rows")),
+        ("1 pretraining", "books, encyclopedia articles, news and scripture from packages",
+         had("pretrain", "block_tokens", text="{block_tokens:,} tokens"),
+         read("pretrain", p.pretrain.max_steps * p.pretrain.batch_size * p.pretrain.max_length, "tokens")),
+        ("2 instruction tuning", "instruction, input, output from packages", had("sft", "records", text="{records:,} records"),
+         read("sft", p.sft.max_steps * p.sft.batch_size, "records")),
+        ("3 weakly supervised", f"title-content pairs, the lowest {p.weak.drop_percentile:g} % of the teachers' scores dropped",
+         had("weak", "pairs_kept", "pairs", text="{pairs_kept:,} of {pairs:,} pairs"),
+         read("weak", p.weak.max_steps * p.weak.batch_size, "pairs")),
+        ("4 supervised", ", ".join(f"{task} {n:,}" for task, n in parts.items()) or "five tasks",
+         had("supervised", "rows", text=f"{sum(parts.values()):,} records"),
+         read("supervised", sum(n * p.supervised.task_batch_size[task] for task, n in steps.items()), "anchors")),
     ]  # fmt: skip
-    return pd.DataFrame(lines, columns=["stage", "data", "size"])
+    return pd.DataFrame(lines, columns=["stage", "data", "at hand", "read"])
 
 
 def _frame(table: PaperTable) -> pd.DataFrame:

@@ -27,7 +27,7 @@ MEANINGS = {
     "reproduced": "the rule holds with at least three seeds, its 95 % interval apart from zero (or the count is equal to the unit)",
     "directional": "it points the paper's way, interval apart from zero, with fewer than three seeds",
     "contradicted": "the interval lies on the other side of zero with at least three seeds",
-    "not testable at this scale": "measured, and the interval holds zero or the rule's arms are missing: no evidence either way",
+    "not testable at this scale": "measured, but the rule decides neither way: the interval, too few seeds or a missing arm leave it open",
     "under-specified": "the paper does not say enough to test it",
     "not run": "nothing was measured; the row says what would run it",
 }

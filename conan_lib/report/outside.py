@@ -30,7 +30,7 @@ def blocks(run: Run) -> list[Block]:
     sample = (
         f"Samples of two sets that no stage has trained on: {squad['queries']:,} questions over {squad['corpus']:,} paragraphs of "
         f"SQuADShifts, and {reviews:,} reviews of MultiEmo in 11 languages. Our checkpoints read {stage.tasks.max_length} tokens; "
-        "BM25 and wordllama read every text whole. The peers have seen orders of magnitude more text, and on the open web. "
+        "BM25 and wordllama read every text whole. The neural peers have seen orders of magnitude more text, and on the open web. "
     )
     return [
         Text(sample + winners(rows)),

