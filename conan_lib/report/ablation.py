@@ -6,7 +6,7 @@ passage, texts, pairs by their texts), the same draw for every cell and seed; V-
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,6 +49,14 @@ class Ablation:
     def finished(self) -> dict[str, dict[int, Cell]]:
         """Cell -> seed -> its run, the finished ones."""
         return {name: {cell.seed: cell for cell in self.grid.of(name) if cell.finished} for name in self.grid.names}
+
+    def among(self, names: Iterable[str]) -> "Ablation":
+        """The same with the seeds alone that all of these cells have, so that whatever is compared is compared over the same seeds."""
+        seeds = set.intersection(*(set(self.finished.get(name, ())) for name in names))
+        other = Ablation(self.grid)
+        other.finished = {name: {seed: cell for seed, cell in runs.items() if seed in seeds} for name, runs in self.finished.items()}
+        other._tasks = self._tasks
+        return other
 
     @property
     def missing(self) -> list[Cell]:
