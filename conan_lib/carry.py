@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import pyarrow as pa
+from pydantic import BaseModel, Field, ValidationError
 
 from conan_lib.artefacts import IDENTITY, MANIFEST, key_of, write_json
 from conan_lib.data.records import read_table, write_table
@@ -48,7 +49,7 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
         The index: parts with size (bytes) and sha256, the artefacts in it, files, bytes before packing.
 
     Raises:
-        UserError: no stage is given, or one has not finished, or parts would hold less than SMALLEST bytes.
+        UserError: no stage is given, one has not finished, none has weights to pack, or parts would hold less than SMALLEST bytes.
     """
     if not part_mib * 2**20 >= SMALLEST:
         raise UserError(f"--part {part_mib:g}: give the largest part in MiB, at least {SMALLEST / 2**20:g}")
@@ -57,6 +58,8 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
         what = f"{', '.join(unfinished)} not finished" if artefacts else "nothing has finished"
         raise UserError(f"pack: {what}: there is nothing to carry yet")
     files = [(path / name, f"{place}/{name}") for path, place in artefacts.items() for name in _names(path, weights)]
+    if not files:
+        raise UserError(f"pack: {', '.join(artefacts.values())}: no weights there: leave out --weights, or name stages that train")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
     parts, total = _Parts(folder, int(min(part_mib, 2**20) * 2**20)), 0
@@ -155,11 +158,25 @@ def _check_manifest(content: bytes, stage: str, key: str) -> None:
         raise UserError(f"{stage}/{key}: its manifest has another key: the parcel was changed after it was packed")
 
 
+class _Part(BaseModel):
+    name: str
+    sha256: str
+
+
+class _Index(BaseModel):
+    parts: list[_Part] = Field(min_length=1)
+    codec: Literal["xz", "none"]
+    artefacts: list[str]
+
+
 def _checked(folder: Path) -> dict:
-    """The index, once every part has been compared with its checksum."""
+    """What unpacking needs of the index, once every part has been compared with its checksum."""
     if not (folder / INDEX).is_file():
         raise UserError(f"{folder}: no {INDEX}: this is no parcel, or packing it was interrupted; pack again")
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    try:
+        index = _Index.model_validate_json((folder / INDEX).read_bytes()).model_dump()
+    except ValidationError:
+        raise UserError(f"{folder / INDEX}: damaged, or none that pack wrote: carry it again") from None
     for part in index["parts"]:
         path = folder / part["name"]
         if not path.is_file():

@@ -32,7 +32,8 @@ def check_sources(params: Params, todo: set[str]) -> None:
     """What the stages in `todo` read from outside the project: data packages, the hub.
 
     Raises:
-        UserError: a package is missing, the hub cannot be reached, data.source_documents names no source.
+        UserError: a package is missing, the hub cannot be reached, data.source_documents names no source, data.languages none with
+            embedded text.
     """
     if "data" in todo and params.data.source == "embedded":
         _check_data_packages(project_root() / "requirements-data.txt")
@@ -40,6 +41,11 @@ def check_sources(params: Params, todo: set[str]) -> None:
         from conan_lib.data.build import open_sources  # imported when it is needed, as below; it reaches for the hub itself
 
         open_sources(params.data)
+    if "data" in todo:
+        from conan_lib.data.bible import editions
+
+        for lang in params.data.languages:
+            editions(lang)
     if "mkqa" in todo and params.mkqa.source == "hub":
         _reach_hub("mkqa.source: hub", "use mkqa.source: embedded")
     if todo & {"peers", "evaluate", "efficiency", "score"} and params.tasks.suite != "embedded":
@@ -47,6 +53,8 @@ def check_sources(params: Params, todo: set[str]) -> None:
 
 
 def _check_data_packages(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run conan-lib inside a checkout of the project")
     lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
     wrong = []
     for requirement in (Requirement(line) for line in lines if line):

@@ -3,6 +3,7 @@
 A user's mistake is one line on stderr and exit code 2.
 """
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,15 @@ app = typer.Typer(
 )
 File = Annotated[Path, typer.Argument(help="A parameter file, for example params/tiny.yaml.", show_default=False)]
 
+FILES = {
+    errno.EEXIST: "is a file, where a folder is needed: name another",
+    errno.ENOTDIR: "is below a file, where a folder is needed: name another",
+    errno.EISDIR: "is a folder, where a file is needed: name another",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "may not be read or written: change its permissions, or name another"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "no space is left: make room and run it again"),
+}
+"""What the file system refuses, and the mend; other errors of the system are not the user's."""
+
 (_UsageError,) = typer.BadParameter.__bases__  # typer carries its own copy of click, so there is no public name for it
 
 
@@ -43,7 +53,7 @@ def run(
             raise UserError("run takes a parameter file, or --grid with a grid file; --seeds and --dry-run belong to --grid")
         pipeline.run(file, start, stop, only)
         return
-    if file is not None or start or stop or only:
+    if any(given is not None for given in (file, start, stop, only)):
         raise UserError("--grid takes no parameter file, --from, --to or --only: its file names the base and the stages")
     from conan_lib.grid import run_grid
 
@@ -167,6 +177,8 @@ def translate(
     from conan_lib.report.figures_data import translation_checks
 
     given = pipeline.load(file) if file else Params(tier="translate")
+    if translations and (model or backend not in (None, "aligned")):
+        raise UserError("--translations takes neither --model nor --backend: no model translates then")
     over = {"translator": "aligned" if translations else backend, "model": model}
     try:
         own = TranslateParams.model_validate(given.translate.model_dump() | {name: value for name, value in over.items() if value})
@@ -209,12 +221,17 @@ def report(
         pipeline.load(path)  # a mistake in a file comes before a missing package
     if second is None:
         from conan_lib.report.build import build_report
+        from conan_lib.report.run import Run
 
-        build_report(first)
-        return
-    from conan_lib.report.compare import compare
+        made = Run.open(first)
+        if not any(map(made.finished, made.stages)) and not any(any(grid.finished.values()) for grid in made.ablations.values()):
+            raise UserError(f"{file}: no stage has finished, so there is nothing to report: run `conan-lib run {first}` first")
+        what, folder = "report", build_report(first)
+    else:
+        from conan_lib.report.compare import compare
 
-    Console(highlight=False, soft_wrap=True).print(f"comparison: {os.path.relpath(compare(first, second))}/report.md")
+        what, folder = "comparison", compare(first, second)
+    Console(highlight=False, soft_wrap=True).print(f"{what}: {os.path.relpath(folder)}/report.md")
 
 
 def main() -> None:
@@ -235,6 +252,10 @@ def main() -> None:
         if (error.name or "").startswith("conan_lib"):
             raise
         code = _say(f"package {error.name} is not installed: run make, or pip install 'conan-lib[notebooks]'", 2)
+    except OSError as error:
+        if error.errno not in FILES:
+            raise
+        code = _say(f"{error.filename or error.strerror}: {FILES[error.errno]}", 2)
     sys.exit(code or 0)
 
 

@@ -107,7 +107,8 @@ def select(start: str | None = None, stop: str | None = None, only: str | None =
         if start is not None or stop is not None:
             raise UserError("--only takes one notebook: leave out --from and --to")
         return [_notebook(only)]
-    first, last = names.index(_notebook(start or names[0])), names.index(_notebook(stop or names[-1]))
+    first = names.index(_notebook(names[0] if start is None else start))
+    last = names.index(_notebook(names[-1] if stop is None else stop))
     if first > last:
         raise UserError(f"--from {start} comes after --to {stop}: swap them")
     return names[first : last + 1]
@@ -118,7 +119,7 @@ def _notebook(name: str) -> str:
         number, _, title = notebook.partition("_")
         if name in (notebook, number, number.lstrip("0"), title, *stages):
             return notebook
-    raise UserError(f"no notebook or stage {name}: choose one of {', '.join(NOTEBOOKS)}, or of {', '.join(GRAPH)}")
+    raise UserError(f"no notebook or stage {name or repr(name)}: choose one of {', '.join(NOTEBOOKS)}, or of {', '.join(GRAPH)}")
 
 
 def check(params: Params, steps: list[Step]) -> None:

@@ -119,6 +119,10 @@ def test_a_damaged_parcel_is_refused(finished, tmp_path):
     part.unlink()
     with pytest.raises(UserError, match=r"part-01: missing: \d+ parts belong to this parcel"):
         unpack(folder, tmp_path / "there")
+    for damaged in ("{", "[]", '{"artefacts": [], "codec": "xz"}', '{"artefacts": [], "codec": "xz", "parts": [{}]}'):
+        (folder / INDEX).write_text(damaged)
+        with pytest.raises(UserError, match=r"index\.json: damaged, or none that pack wrote: carry it again"):
+            unpack(folder, tmp_path / "there")
     (folder / INDEX).unlink()
     with pytest.raises(UserError, match=r"no index.json"):
         unpack(folder, tmp_path / "there")
@@ -147,4 +151,6 @@ def test_what_has_not_finished_is_not_packed(finished, tmp_path):
         pack([*finished, weak], tmp_path / "parcel")
     with pytest.raises(UserError, match="pack: nothing has finished"):
         pack([], tmp_path / "parcel")
+    with pytest.raises(UserError, match=r"pack: tokenizer/[0-9a-f]{16}: no weights there: leave out --weights"):
+        pack([finished[1]], tmp_path / "parcel", weights=True)
     assert not (tmp_path / "parcel").exists()

@@ -3,6 +3,7 @@
 import builtins
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ BAD_CALLS = {
     "a stage's input is missing": ("run", FILE, "--from", "weak"),
     "only and from": ("run", FILE, "--from", "1", "--only", "2"),
     "backwards": ("run", FILE, "--from", "5", "--to", "2"),
+    "from nothing": ("run", FILE, "--from", ""),
+    "grid from nothing": ("run", "--grid", "params/grids/dhnm.yaml", "--from", ""),
     "unknown stage": ("train", "wek", FILE),
     "unknown command": ("walk", FILE),
     "unknown option": ("run", FILE, "--fast"),
@@ -38,6 +41,9 @@ BAD_CALLS = {
     "report of a missing file": ("report", "nothing.yaml"),
     "export of an unfinished run": ("export", FILE, "new"),
     "export to nowhere": ("export", FILE),
+    "report of nothing": ("report", FILE),
+    "people and a model": ("translate", "pairs.jsonl", "new", "--translations", "translations.jsonl", "--model", "foo"),
+    "people and a backend": ("translate", "pairs.jsonl", "new", "--translations", "translations.jsonl", "--backend", "vllm"),
     "comparison with an unknown tier": ("report", FILE, "nope"),
 }
 
@@ -99,6 +105,61 @@ def test_a_wrong_lora_target_is_found_before_anything_runs(project, kernels, con
     assert "supervised.lora.targets: query: no layer" in err and "choose from q_proj, k_proj" in err and kernels == []
     (project / FILE).write_text("tier: small\nweak: {lora: {rank: 2, targets: [layers.0.self_attn.q_proj, mlp.up_proj, down_proj]}}\n")
     assert conan("plan", FILE)[0] == 0
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_what_the_data_needs_is_found_before_anything_runs(project, kernels, conan, command):
+    (project / FILE).write_text("tier: small\ndata: {languages: [en, xx]}\n")
+    code, _, err = conan(command, FILE)
+    assert_one_line(code, err)
+    assert "data.languages: no embedded text in 'xx'; choose from ar, bn" in err and kernels == []
+    (project / "requirements-data.txt").unlink()
+    code, _, err = conan(command, FILE)
+    assert_one_line(code, err)
+    assert "requirements-data.txt: no such file; run conan-lib inside a checkout" in err and kernels == []
+
+
+def test_a_file_where_a_folder_must_go_is_one_line(project, conan):
+    with open_stage("data", FILE).work() as work:
+        work.commit({})
+    assert conan("pack", FILE, "parcel", "--stages", "data")[0] == 0
+    (project / "params/misled.yaml").write_text("tier: misled\nruntime: {artefacts: pyproject.toml}\n")
+    (project / "pairs.jsonl").write_text('{"id": 1, "query": "what", "passage": "this", "lang": "en"}\n')
+    (project / "human.jsonl").write_text('{"id": 1, "lang": "de", "text": "was"}\n')
+    (project / "clr.yaml").write_text("tier: clr\ntranslate: {shares: {en: 1, de: 1}}\n")
+    before = files(project)
+    for call in (
+        ("pack", FILE, "pyproject.toml", "--stages", "data"),
+        ("unpack", "parcel", "--artefacts", "pyproject.toml"),
+        ("train", "data", "params/misled.yaml"),
+        ("translate", "pairs.jsonl", "pyproject.toml/x", "--params", "clr.yaml", "--translations", "human.jsonl"),
+    ):
+        code, _, err = conan(*call)
+        assert_one_line(code, err[err.index("conan-lib") :])
+        assert "pyproject.toml" in err and "a file, where a folder is needed: name another" in err
+    assert files(project) == before
+
+
+def test_a_full_disk_is_one_line_and_a_slip_of_ours_is_not(project, conan, monkeypatch):
+    def fails(error):
+        def run(*_):
+            raise error
+
+        monkeypatch.setattr(pipeline, "run", run)
+
+    fails(OSError(28, "No space left on device", "x.parquet"))
+    assert conan("run", FILE)[::2] == (2, "conan-lib: x.parquet: no space is left: make room and run it again\n")
+    fails(FileNotFoundError(2, "No such file", "x"))
+    with pytest.raises(FileNotFoundError):
+        conan("run", FILE)
+
+
+def test_a_report_says_where_it_is(project, conan, monkeypatch):
+    with open_stage("data", FILE).work() as work:
+        work.commit({})
+    module = types.SimpleNamespace(build_report=lambda file: project / "reports/small")
+    monkeypatch.setitem(sys.modules, "conan_lib.report.build", module)
+    assert conan("report", FILE) == (0, "report: reports/small/report.md\n", "")
 
 
 def test_a_missing_package_is_named_with_the_mend(project, conan, monkeypatch):

@@ -39,6 +39,12 @@ BAD = {
     "not YAML": ("data: [1, {", "not readable as YAML"),
     "not a mapping": ("- 1\n- 2", "expected keys and values at the top, found list"),
     "missing base": ("base: none.yaml", "none.yaml: no such parameter file"),
+    "a number as base": ("base: 5", "base: 5 is no file name: give a file name"),
+    "a list as base": ("base: [tiny.yaml]", "base: ['tiny.yaml'] is no file name"),
+    "a rate without end": ("weak: {learning_rate: .inf}", "weak.learning_rate: Input should be a finite number"),
+    "a seed beyond 32 bits": ("sft: {seed: 4294967296}", "sft.seed: Input should be less than 4294967296"),
+    "Norwegian among shares": ("translate: {shares: {no: 1, de: 1}}", 'YAML reads a bare no so: quote it ("no")'),
+    "Norwegian in a list": ("data: {languages: [en, no]}", 'YAML reads a bare no so: quote it ("no")'),
 }
 
 

@@ -10,8 +10,11 @@ import pyarrow.parquet as pq
 from conan_lib.errors import UserError
 
 
-def read_table(path: str | Path) -> pa.Table:
+def read_table(path: str | Path, mend: str = "delete it and run its stage again") -> pa.Table:
     """Read a parquet file.
+
+    Args:
+        mend: what to do where it is none.
 
     Raises:
         UserError: no such file, or not parquet.
@@ -21,12 +24,12 @@ def read_table(path: str | Path) -> pa.Table:
     except FileNotFoundError:
         raise UserError(f"{path}: no such table; run the stage that writes it") from None
     except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: not a parquet table ({' '.join(str(error).split())}); delete it and run its stage again") from None
+        raise UserError(f"{path}: not a parquet table ({' '.join(str(error).split())}); {mend}") from None
 
 
-def read(path: str | Path) -> list[dict]:
-    """Read a parquet file as one dictionary a row."""
-    return read_table(path).to_pylist()
+def read(path: str | Path, **options: str) -> list[dict]:
+    """Read a parquet file as one dictionary a row; options as in read_table."""
+    return read_table(path, **options).to_pylist()
 
 
 def write(path: str | Path, records: Iterable[dict], schema: pa.Schema) -> int:

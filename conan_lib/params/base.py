@@ -9,16 +9,17 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 
 class Section(BaseModel):
-    """A frozen group of parameters. Unknown keys are errors, defaults are validated, docstrings under fields become their description."""
+    """A frozen group of parameters. Unknown keys are errors, numbers are finite, defaults are validated, docstrings under fields
+    become their description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Optimisation(Section):
     """What every training stage needs: AdamW, a warm-up, a decay, a fixed number of steps (never a wall clock)."""
 
-    seed: int = Field(0, ge=0)
-    """Seed of batch order, dropout and initial weights of this stage."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of batch order, dropout and initial weights of this stage; numpy takes 32 bits."""
     learning_rate: float = Field(1e-4, gt=0)
     """Peak learning rate of AdamW. Paper: 1e-4 (pretraining, weak), 2e-5 (SFT)."""
     embedding_rate: float = Field(1.0, gt=0)

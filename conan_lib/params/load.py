@@ -36,13 +36,15 @@ def read_tree(path: str | Path) -> dict:
     """The keys and values of a parameter file over those of its base; not validated yet.
 
     Raises:
-        UserError: the file or its base is missing or not YAML, or the base has a base.
+        UserError: the file or its base is missing or not YAML, `base` is no file name, or the base has a base.
     """
     path = Path(path)
     raw = read_yaml(path)
     base = raw.pop("base", None)
     if base is None:
         return raw
+    if not isinstance(base, str):
+        raise UserError(f"{path}: base: {base!r} is no file name: give a file name, relative to this file")
     base_raw = read_yaml(path.parent / base)
     if "base" in base_raw:
         raise UserError(f"{path}: base: {base} has a base itself; inheritance is one level deep, name the root file instead")
@@ -111,7 +113,10 @@ def mistake(error: dict, tree: type[BaseModel] = Params) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{place}: {message}" if place else message
-    return f"{place}: {message} (given: {error['input']!r})"
+    line = f"{place}: {message} (given: {error['input']!r})"
+    if error["type"] == "string_type" and isinstance(error["input"], bool):  # Norwegian's code
+        line += f': YAML reads a bare {"yes" if error["input"] else "no"} so: quote it ("{"yes" if error["input"] else "no"}")'
+    return line
 
 
 def _known_keys(loc: tuple, section: type[BaseModel]) -> list[str]:

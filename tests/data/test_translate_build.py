@@ -2,7 +2,6 @@
 shared by two processes, ends in the same bytes; what fails a check is counted and kept apart, and where all fails nothing is left;
 `datasets` reads the folder; a user's mistake is one line and writes nothing; the guide's commands work."""
 
-import json
 import multiprocessing
 import os
 import re
@@ -16,47 +15,22 @@ import numpy as np
 import pytest
 import yaml
 from small_chat import chat_model
+from small_phrases import ENGLISH, FRENCH, GERMAN, PARAMS, Phrases, write_lines, write_pairs
 
 from conan_lib.data import records
 from conan_lib.data.build import SCHEMAS
-from conan_lib.data.translate import Query, Translation, build, output
+from conan_lib.data.translate import build, output
 from conan_lib.data.translate.build import build_clr
 from conan_lib.data.translate.inputs import read_pairs
 from conan_lib.errors import UserError
-from conan_lib.params.data import TranslateParams
 from conan_lib.report.figures_data import translation_checks
 
 ROOT = Path(__file__).parents[2]
-PARAMS = TranslateParams(shares={"en": 1, "de": 2, "fr": 1}, languages_per_query=0, shard_size=4)
-GERMAN = "wie viele Menschen leben in der Stadt mit der Nummer {} und wer regiert sie"
-FRENCH = "combien de personnes vivent dans la ville numéro {} et qui la gouverne"
-ENGLISH = "how many people live in the town with the number {} and who governs it"
-
-
-class Phrases:
-    """A translator of one sentence; every fifth query comes back as it was."""
-
-    provenance = {"translator": "phrases", "model": "none", "revision": "1", "prompt_hash": ""}
-
-    def __init__(self, hook=lambda calls: None):
-        self.calls, self.hook = 0, hook
-
-    def translate(self, queries: list[Query], lang: str) -> list[Translation]:
-        self.calls += 1
-        self.hook(self.calls)
-        phrase = {"de": GERMAN, "fr": FRENCH, "en": ENGLISH}[lang]
-        return [Translation(query.text if int(query.id[1:]) % 5 == 0 else phrase.format(query.id[1:])) for query in queries]
-
-
-def write_lines(path: Path, rows: list[dict]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 @pytest.fixture
 def pairs(tmp_path) -> Path:
-    rows = [{"id": f"q{i}", "query": ENGLISH.format(i), "passage": f"Town {i} has {i} people.", "lang": "en"} for i in range(11)]
-    return write_lines(tmp_path / "pairs.jsonl", rows)
+    return write_pairs(tmp_path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -267,25 +241,6 @@ def test_the_teacher_judges_what_passed_the_rest(pairs, tmp_path, monkeypatch, t
     assert min(row["similarity"] for row in records.read(tmp_path / "out" / output.DATA)) >= 0.5
 
 
-PAIR = {"id": "a", "query": "what", "passage": "this", "lang": "en"}
-BAD_PAIRS = {
-    "a missing field": ([PAIR | {"id": "b"}, {"id": "a", "query": "q", "lang": "en"}], "line 2: no field passage; it has id, query, lang"),
-    "an empty query": ([PAIR | {"query": " "}], "line 1: query is ' ', where a text is needed"),
-    "a query that is no text": ([PAIR | {"query": 3}], "line 1: query is 3"),
-    "an id twice": ([PAIR, PAIR], "line 2: id a occurs twice"),
-    "a list": ([[1, 2]], "line 1: expected an object with id, query, passage, lang"),
-    "no rows": ([], "no pairs in it"),
-    "a language unknown": ([PAIR | {"lang": "xx"}], "language xx: py3langid does not know it"),
-}
-
-
-@pytest.mark.parametrize("rows, message", BAD_PAIRS.values(), ids=BAD_PAIRS.keys())
-def test_bad_pairs_are_one_line_with_exit_code_2(conan, tmp_path, rows, message):
-    code, _, err = conan("translate", write_lines(tmp_path / "pairs.jsonl", rows), tmp_path / "out")
-    assert code == 2 and err.startswith("conan-lib: ") and err.count("\n") == 1 and message in err
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -315,19 +270,6 @@ def test_a_bad_call_is_one_line_and_writes_nothing(conan, pairs, tmp_path, monke
     code, _, err = conan("translate", *arguments)
     assert code == 2 and err.startswith("conan-lib: ") and err.count("\n") == 1 and message in err
     assert set(tmp_path.iterdir()) == before
-
-
-def test_parquet_and_jsonl_are_the_same_input(pairs, tmp_path):
-    rows = [json.loads(line) for line in pairs.read_text(encoding="utf-8").splitlines()]
-    records.write(tmp_path / "pairs.parquet", rows, records.schema("id query passage lang"))
-    assert read_pairs(tmp_path / "pairs.parquet") == read_pairs(pairs)
-
-
-def test_equal_passages_are_one_and_given_fields_win(tmp_path):
-    rows = [PAIR, PAIR | {"id": 2}, PAIR | {"id": "c", "passage_id": "p7", "passage_lang": "de"}]
-    first, second, third = read_pairs(write_lines(tmp_path / "pairs.jsonl", rows))
-    assert first.positive_id == second.positive_id and (second.id, first.positive_lang) == ("2", "en")
-    assert (third.positive_id, third.lang, third.positive_lang) == ("p7", "en", "de")
 
 
 def test_the_guide_runs(tmp_path, monkeypatch, capsys):

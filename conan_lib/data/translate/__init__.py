@@ -34,7 +34,7 @@ class Translator(Protocol):
 
     @property
     def provenance(self) -> Mapping[str, str]:
-        """What each record says of its origin: translator, model, revision, prompt_hash; empty where it has none."""
+        """What each record says of its origin: translator, model, revision, prompt_hash; what it leaves out is empty."""
 
     def translate(self, queries: list[Query], lang: str) -> list[Translation]:
         """One translation a query, in order. Must depend on its arguments alone."""

@@ -8,7 +8,8 @@ is written last and means done.
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,8 +19,8 @@ from conan_lib.data import records
 from conan_lib.data.clean import identifiable
 from conan_lib.data.translate import AlignedTranslations, Query, Translation, Translator
 from conan_lib.data.translate.allocation import allocate
-from conan_lib.data.translate.checks import check, similarities
-from conan_lib.data.translate.inputs import read_pairs, read_translations
+from conan_lib.data.translate.checks import check, encoder, similarities
+from conan_lib.data.translate.inputs import encodable, read_pairs, read_translations
 from conan_lib.data.translate.output import SHARD, assemble
 from conan_lib.errors import UserError
 from conan_lib.params.data import TranslateParams
@@ -27,6 +28,8 @@ from conan_lib.params.data import TranslateParams
 VERSION = 1
 """Rises when the same parameters would give other records."""
 IDENTITY, DONE = "identity.json", "build.json"
+ORIGIN = ("translator", "model", "revision", "prompt_hash")
+"""What a record keeps of a translator's provenance."""
 
 
 def build_clr(
@@ -52,14 +55,16 @@ def build_clr(
         shards are still in the hands of other processes.
 
     Raises:
-        UserError: a mistake in the input, a folder that holds something else, a model that cannot be loaded, or no translation that passes.
-            In the last case nothing is left behind.
+        UserError: a mistake in the input or in `translator`, a folder that holds something else, a model that cannot be loaded, or no
+            translation that passes. In the last case nothing is left behind.
     """
     folder = Path(folder)
     queries = read_pairs(pairs)
     _languages_can_be_checked(queries, params)
     texts = _human_translations(params, translations, translator)
     tasks = allocate(queries, params)
+    if texts:
+        _say_what_matches(str(translations), texts, queries, tasks, params)
     request = {"version": VERSION, "input": _digest(queries, texts), "params": params.model_dump(mode="json")}
     identity = _opened(folder, request)
     if (folder / DONE).is_file():
@@ -70,11 +75,14 @@ def build_clr(
     shards = {folder / "shards" / f"{start // size:05}.parquet": tasks[start : start + size] for start in range(0, len(tasks), size)}
     if not all(path.is_file() for path in shards):
         translator = translator or _translator(params, texts, device)
-        if identity and identity["provenance"] != translator.provenance:
-            was, now = (list(found.values()) for found in (identity["provenance"], translator.provenance))
+        provenance = _provenance(translator)
+        if identity and identity["provenance"] != provenance:
+            was, now = (list(found.values()) for found in (identity["provenance"], provenance))
             raise UserError(f"{folder}: was begun with {was}, which is now {now}: pin translate.revision, or name another folder")
+        if params.teacher_check != "none":
+            encoder(params.teacher)  # a teacher that is not there shows before anything is written
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / IDENTITY, {"request": request, "provenance": dict(translator.provenance)})
+        write_json(folder / IDENTITY, {"request": request, "provenance": provenance})
         (folder / "shards").mkdir(exist_ok=True)
         _translate(shards, translator, params)
     waiting = sum(not path.is_file() for path in shards)
@@ -109,6 +117,21 @@ def _human_translations(params: TranslateParams, path: str | Path | None, transl
     return read_translations(path)
 
 
+def _say_what_matches(
+    path: str, texts: Mapping[str, Mapping], queries: Sequence[Query], tasks: Sequence[tuple[str, Query]], params: TranslateParams
+) -> None:
+    """One line on stderr: how much of a file of human translations serves; a mistake where nothing does."""
+    ids, asked = {name for known in texts.values() for name in known}, {query.id for query in queries}
+    found = sum(query.id in texts.get(lang, {}) for lang, query in tasks)
+    line = (
+        f"{path}: {len(ids & asked):,} of its {len(ids):,} ids are in the pairs, {len(texts.keys() & params.shares.keys()):,} of its "
+        f"{len(texts):,} languages in translate.shares, and {found:,} of the {len(tasks):,} translations asked for are there"
+    )
+    if not found:
+        raise UserError(f"{line}: compare ids and languages, or set translate.languages_per_query: 0 to ask for every language")
+    print(line, file=sys.stderr)
+
+
 def _translator(params: TranslateParams, texts: dict[str, dict[str, str]], device: str) -> Translator:
     if params.translator == "aligned":
         return AlignedTranslations(texts)
@@ -123,6 +146,28 @@ def _digest(queries: Sequence[Query], texts: dict) -> str:
     for query in queries:
         digest.update(json.dumps(query).encode())
     return digest.hexdigest()[:16]
+
+
+def _provenance(translator: Translator) -> dict[str, str]:
+    """What it says of its origin, empty where it says nothing."""
+    found = {name: translator.provenance.get(name, "") for name in ORIGIN}
+    if wrong := [name for name, value in found.items() if not isinstance(value, str)]:
+        raise UserError(f"translator.provenance: {wrong[0]} is {found[wrong[0]]!r}: give a text, or leave it out")
+    return found
+
+
+def _outputs(translator: Translator, queries: list[Query], lang: str) -> list[Translation]:
+    """What it makes of queries, known to be one Translation each."""
+    outputs = translator.translate(queries, lang)
+    if not isinstance(outputs, Sequence) or len(outputs) != len(queries):
+        what = f"{len(outputs)} outputs" if isinstance(outputs, Sequence) else repr(outputs)
+        raise UserError(f"translator: gave {what} for {len(queries)} queries into {lang}: return a list, one Translation a query")
+    for query, output in zip(queries, outputs, strict=True):
+        if not (isinstance(output, Translation) and isinstance(output.text, str) and encodable(output.text)):
+            raise UserError(
+                f"translator: gave {output!r:.80} for query {query.id} into {lang}: return Translation(text), empty where there is none"
+            )
+    return list(outputs)
 
 
 def _opened(folder: Path, request: dict) -> dict | None:
@@ -160,16 +205,16 @@ def _translate(shards: dict[Path, list[tuple[str, Query]]], translator: Translat
 
 def translated(tasks: Sequence[tuple[str, Query]], translator: Translator, params: TranslateParams) -> list[dict]:
     """Rows of SHARD, kept and refused, for (language, query) in order."""
-    rows, compared = [], []
+    rows, compared, provenance = [], [], _provenance(translator)
     for lang in dict.fromkeys(lang for lang, _ in tasks):
         queries = [query for other, query in tasks if other == lang]
-        outputs = translator.translate(queries, lang)
+        outputs = _outputs(translator, queries, lang)
         checks = [check(query, output, lang, params) for query, output in zip(queries, outputs, strict=True)]
         for query, output, found in zip(queries, outputs, checks, strict=True):
             rows.append({
                 "id": f"{query.id}/{lang}", "query": output.text, "query_lang": lang, "positive": query.positive,
                 "positive_id": query.positive_id, "positive_lang": query.positive_lang, "source_id": query.id, "source_query": query.text,
-                "source_lang": query.lang, **translator.provenance, **found._asdict(), "similarity": None,
+                "source_lang": query.lang, **provenance, **found._asdict(), "similarity": None,
             })  # fmt: skip
             if params.teacher_check != "none" and not found.refused:
                 compared.append((rows[-1], query))
@@ -183,7 +228,7 @@ def _compare(compared: Sequence[tuple[dict, Query]], translator: Translator, par
     if params.teacher_check == "round_trip":
         for source, lang in dict.fromkeys((row["source_lang"], row["query_lang"]) for row, _ in compared):
             chosen = [(row, query) for row, query in compared if (row["source_lang"], row["query_lang"]) == (source, lang)]
-            back: list[Translation] = translator.translate([query._replace(text=row["query"], lang=lang) for row, query in chosen], source)
+            back = _outputs(translator, [query._replace(text=row["query"], lang=lang) for row, query in chosen], source)
             texts |= {row["id"]: output.text for (row, _), output in zip(chosen, back, strict=True)}
     found = similarities([(query.text, texts[row["id"]]) for row, query in compared], params.teacher)
     for (row, _), similarity in zip(compared, found, strict=True):

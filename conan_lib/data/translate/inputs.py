@@ -10,8 +10,12 @@ from conan_lib.data.translate import Query
 from conan_lib.errors import UserError
 
 PAIRS = ("id", "query", "passage", "lang")
-"""Fields of a pair; `passage_id` and `passage_lang` may stand beside them."""
+"""Fields of a pair."""
+OPTIONAL = ("passage_id", "passage_lang")
+"""What may stand beside them, and may be empty."""
 TRANSLATIONS = ("id", "lang", "text")
+NUMBERS = ("id", "passage_id")
+"""Where a whole number is as good as a text."""
 
 
 def read_pairs(path: str | Path) -> list[Query]:
@@ -19,18 +23,18 @@ def read_pairs(path: str | Path) -> list[Query]:
 
     Args:
         path: .jsonl or .parquet with id, query, passage and lang (of both); passage_id defaults to a hash of the passage, so that equal
-            passages are one, and passage_lang to lang.
+            passages are one, and passage_lang to lang. Ids may be whole numbers.
 
     Raises:
         UserError: no such file, not readable, a field is missing, empty or no text, an id occurs twice, or there is no row.
     """
     queries, seen = [], set()
-    for place, row in _rows(Path(path), PAIRS):
+    for place, row in _rows(Path(path), PAIRS, OPTIONAL):
         if row["id"] in seen:
             raise UserError(f"{path}, {place}: id {row['id']} occurs twice: every pair needs an id of its own")
         seen.add(row["id"])
         passage_id = row.get("passage_id") or hashlib.sha256(row["passage"].encode()).hexdigest()[:16]
-        queries.append(Query(row["id"], row["query"], row["passage"], str(passage_id), row["lang"], row.get("passage_lang") or row["lang"]))
+        queries.append(Query(row["id"], row["query"], row["passage"], passage_id, row["lang"], row.get("passage_lang") or row["lang"]))
     if not queries:
         raise UserError(f"{path}: no pairs in it")
     return queries
@@ -48,16 +52,19 @@ def read_translations(path: str | Path) -> dict[str, dict[str, str]]:
         if row["id"] in known:
             raise UserError(f"{path}, {place}: id {row['id']} has two translations into {row['lang']}: keep one")
         known[row["id"]] = row["text"]
+    if not texts:
+        raise UserError(f"{path}: no translations in it")
     return texts
 
 
-def _rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
-    """(place, row); every named field is a text that is not empty."""
+def _rows(path: Path, fields: tuple[str, ...], optional: tuple[str, ...] = ()) -> Iterator[tuple[str, dict]]:
+    """(place, row); every one of `fields` is a text that is not empty, and so is each of `optional` that is there."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix not in (".jsonl", ".parquet"):
         raise UserError(f"{path}: give a .jsonl or a .parquet file")
-    for number, row in enumerate(records.read(path) if path.suffix == ".parquet" else json_lines(path), 1):
+    rows = records.read(path, mend="save it as parquet again, or as .jsonl") if path.suffix == ".parquet" else json_lines(path)
+    for number, row in enumerate(rows, 1):
         place = f"{'row' if path.suffix == '.parquet' else 'line'} {number}"
         if row is None:
             continue
@@ -65,18 +72,29 @@ def _rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
             raise UserError(f"{path}, {place}: expected an object with {', '.join(fields)}")
         if missing := [name for name in fields if name not in row]:
             raise UserError(f"{path}, {place}: no field {', '.join(missing)}; it has {', '.join(row)}")
-        if isinstance(row["id"], int):
-            row["id"] = str(row["id"])
-        for name in fields:
+        for name in (*fields, *(name for name in optional if row.get(name) not in (None, ""))):
+            if name in NUMBERS and type(row[name]) is int:  # True is an int too
+                row[name] = str(row[name])
             if not isinstance(row[name], str) or not row[name].strip():
                 raise UserError(f"{path}, {place}: {name} is {row[name]!r}, where a text is needed: fill it, or leave the row out")
+            if not encodable(row[name]):
+                raise UserError(f"{path}, {place}: {name} holds half a character (a lone surrogate): mend it, or leave the row out")
         yield place, row
 
 
-def json_lines(path: Path) -> Iterator[object]:
-    """One value a line; None for a blank one."""
+def encodable(text: str) -> bool:
+    """Whether a text can be written: JSON may name one half of a pair of surrogates, UTF-8 cannot."""
     try:
-        with open(path, encoding="utf-8") as file:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def json_lines(path: Path) -> Iterator[object]:
+    """One value a line; None for a blank one. A byte order mark, as Windows writes it, is passed over."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 try:
                     yield json.loads(line) if line.strip() else None

@@ -42,7 +42,7 @@ def assemble(folder: Path, shards: Sequence[Path], provenance: Mapping[str, str]
     results = _results(counts) | {"passage_languages": sorted(passages)}
     if not results["kept"]:
         reasons = ", ".join(f"{reason} {count}" for reason, count in results["refused"].items())
-        example = records.read(shards[0])[0]["query"][:60]
+        example = next((text for path in shards for text in records.read_table(path)["query"].to_pylist() if text), "")[:60]
         shutil.rmtree(folder)  # it was empty, or not there, when the build began
         raise UserError(f"every one of {counts.total()} translations was refused ({reasons}), for example {example!r}: nothing was written")
     for name in ("data", "checks"):  # of an attempt that was killed here
