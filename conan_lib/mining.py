@@ -70,25 +70,35 @@ class NegativePool:
     The state is a function of the batches' ids and scores. So processes that all see the whole batch's scores keep equal pools.
 
     Args:
-        candidates: (P, K) corpus rows of each pool, best first; -1 fills the end of a pool that has fewer than K.
+        candidates: (P, K) corpus rows of each pool, best first, whole numbers; -1 fills the end of a pool that has fewer than K.
         n: negatives in use for each pool, at least 1.
         params: the rule and its thresholds.
         seed: of the rule `random`.
 
     Raises:
-        UserError: a pool has fewer than n candidates.
+        UserError: n is below 1, a pool has fewer than n candidates, or `candidates` has another form.
     """
 
     def __init__(self, candidates: Tensor, n: int, params: DhnmParams | None = None, seed: int = 0):
+        if n < 1:
+            raise UserError(f"negatives: n {n} must be at least 1")
         self.n, self.params, self.seed = n, params or DhnmParams(), seed
-        self.drawn = self.updates = self.swaps = self.scored = 0
+        self.updates = self.swaps = self.scored = 0
         self.score_sum = 0.0
+        self._waiting: list[Tensor] = []  # pool ids of the batches drawn and not yet updated
         self._start(candidates)
 
     def _start(self, candidates: Tensor) -> None:
         """Every slot at its first rank, nothing seen yet."""
+        if candidates.ndim != 2 or candidates.is_floating_point():
+            raise UserError(
+                f"negatives: candidates must be whole numbers (P, K), not {candidates.dtype} of shape {tuple(candidates.shape)}"
+            )
         pools, n = len(candidates), self.n
         self.candidates = candidates.long().cpu()
+        holes = ((self.candidates[:, :-1] < 0) & (self.candidates[:, 1:] >= 0)).any(1)
+        if holes.any():
+            raise UserError(f"negatives: candidates of pool {int(holes.nonzero()[0])} go on behind a -1: -1 may only fill a pool's end")
         self.available = (self.candidates >= 0).sum(1)
         if pools and int(self.available.min()) < n:
             worst = int(self.available.argmin())
@@ -105,12 +115,19 @@ class NegativePool:
         self.exhausted = torch.zeros(pools, dtype=torch.bool)
 
     def draw(self, pool_ids: Tensor) -> Tensor:
-        """Corpus rows (B, n) of the negatives of the next batch, for pools (B,); a pool that is named twice gives the same rows twice."""
-        if self.drawn > self.updates + 1:
-            raise RuntimeError(f"drawn {self.drawn} batches and updated {self.updates}: draw at most one batch ahead, with no workers")
+        """Corpus rows (B, n) of the negatives of the next batch, for pools (B,); a pool that is named twice gives the same rows twice.
+
+        Raises:
+            UserError: no such pool.
+            RuntimeError: two batches wait for their update.
+        """
+        if len(self._waiting) > 1:
+            raise RuntimeError(f"{len(self._waiting)} batches drawn and not updated: draw at most one batch ahead, with no workers")
         pool_ids = pool_ids.cpu()
-        ranks = self._ranks(pool_ids, self.drawn)
-        self.drawn += 1
+        if pool_ids.ndim != 1 or pool_ids.is_floating_point() or ((pool_ids < 0) | (pool_ids >= len(self.candidates))).any():
+            raise UserError(f"negatives: pool_ids must be whole numbers (B,) from 0 to {len(self.candidates) - 1}, not {pool_ids.tolist()}")
+        ranks = self._ranks(pool_ids, self.updates + len(self._waiting))
+        self._waiting.append(pool_ids.clone())
         return self.candidates[pool_ids].gather(1, ranks)
 
     @torch.no_grad()
@@ -121,10 +138,22 @@ class NegativePool:
 
         Args:
             positive: (B,) scores of the anchors' positives; needed where `margin` is set.
+
+        Raises:
+            UserError: pool_ids are not those of the batch that was drawn, or the scores have another shape. Nothing is changed then.
+            RuntimeError: no batch is drawn.
         """
-        if self.drawn <= self.updates:
+        if not self._waiting:
             raise RuntimeError("update before draw: every update takes the scores of one drawn batch")
-        pools, place, count = pool_ids.cpu().unique(return_inverse=True, return_counts=True)
+        pool_ids = pool_ids.cpu()
+        if pool_ids.tolist() != self._waiting[0].tolist():
+            raise UserError("negatives: pool_ids are not those of the batch drawn: update with each batch's own, in the order of the draws")
+        if scores.shape != (len(pool_ids), self.n):
+            raise UserError(f"negatives: scores must have shape (B, n) = {(len(pool_ids), self.n)}, not {tuple(scores.shape)}")
+        if self.params.margin is not None and (positive is None or positive.shape != (len(pool_ids),)):
+            given = "None" if positive is None else f"of shape {tuple(positive.shape)}"
+            raise UserError(f"negatives: positive must have shape (B,) = ({len(pool_ids)},) where dhnm.margin is set, and is {given}")
+        pools, place, count = pool_ids.unique(return_inverse=True, return_counts=True)
         scores = scores.detach().float().cpu()
         self.score_sum += scores.sum().item()
         self.scored += scores.numel()
@@ -141,6 +170,7 @@ class NegativePool:
         swaps = self._replace(pools, too_close) if self.params.rule in ("v2", "v1") else 0
         self.swaps += swaps
         self.updates += 1
+        del self._waiting[0]
         return swaps
 
     def refresh(self, candidates: Tensor) -> int:
@@ -150,10 +180,8 @@ class NegativePool:
             UserError: a pool has fewer than n candidates.
             RuntimeError: another number of pools, or a batch was drawn ahead: its scores would belong to candidates that are gone.
         """
-        if self.drawn > self.updates or len(candidates) != len(self.candidates):
-            raise RuntimeError(
-                f"refresh with {self.drawn - self.updates} batches drawn ahead and {len(candidates)} pools: see its docstring"
-            )
+        if self._waiting or len(candidates) != len(self.candidates):
+            raise RuntimeError(f"refresh with {len(self._waiting)} batches drawn ahead and {len(candidates)} pools: see its docstring")
         before = self.candidates.gather(1, self.rank)
         self._start(candidates)
         swaps = int((self.candidates[:, : self.n, None] != before[:, None]).all(2).sum())
@@ -187,7 +215,7 @@ class NegativePool:
             setattr(self, name, state[name].clone())
         for name in self._COUNTERS:
             setattr(self, name, state[name])
-        self.drawn = self.updates  # what was drawn ahead is drawn again
+        self._waiting = []  # what was drawn ahead is drawn again
 
     def _ranks(self, pool_ids: Tensor, batch: int) -> Tensor:
         """The ranks (B, n) that batch number `batch` uses."""

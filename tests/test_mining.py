@@ -1,8 +1,11 @@
 """Pins: the v2 and v1 rules as printed; which slot takes which candidate and when; shared pools average; exhaustion keeps the negative and
 is counted; every rule equals a plain Python model of it over many batches, drawn ahead or not; a resumed pool goes on identically; the
-margin's guard by hand; re-mined pools start again from the new candidates."""
+margin's guard by hand; re-mined pools start again from the new candidates; a wrong argument is named and changes
+nothing; docs/dhnm.md runs."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -247,3 +250,46 @@ def test_mistakes_are_told():
     negatives.draw(ids([0]))
     with pytest.raises(RuntimeError, match="at most one batch ahead"):
         negatives.draw(ids([0]))
+
+
+@pytest.mark.parametrize(
+    ("candidates", "n", "message"),
+    [
+        ([[1, 2], [3, -1]], 0, "n 0 must be at least 1"),
+        ([[1, 2, 3], [4, -1, 5]], 2, "candidates of pool 1 go on behind a -1"),
+        ([[1.0, 2.0]], 1, "candidates must be whole numbers"),
+        ([1, 2], 1, "candidates must be whole numbers"),
+    ],
+)
+def test_pools_of_another_form_are_refused(candidates, n, message):
+    with pytest.raises(UserError, match=message):
+        NegativePool(torch.tensor(candidates), n)
+
+
+def test_a_wrong_argument_is_named_and_changes_nothing():
+    negatives = pool(margin=0.0)
+    for wrong in ([-1], [3], [0.0], [[0]]):
+        with pytest.raises(UserError, match="pool_ids must be whole numbers"):
+            negatives.draw(ids(wrong))
+    negatives.draw(ids([0, 1]))
+    before = str(negatives.state_dict())
+    for pool_ids, scores, positive, message in (
+        ([1, 0], (2, 2), (2,), "pool_ids are not those of the batch drawn"),
+        ([0], (1, 2), (1,), "pool_ids are not those of the batch drawn"),
+        ([0, 1], (2, 3), (2,), "scores must have shape"),
+        ([0, 1], (4,), (2,), "scores must have shape"),
+        ([0, 1], (2, 2), (2, 1), "positive must have shape"),
+        ([0, 1], (2, 2), None, "positive must have shape .* is None"),
+    ):
+        with pytest.raises(UserError, match=message):
+            negatives.update(ids(pool_ids), torch.zeros(scores), None if positive is None else torch.zeros(positive))
+    assert str(negatives.state_dict()) == before
+    assert negatives.update(ids([0, 1]), torch.zeros(2, 2), torch.zeros(2)) == 4
+
+
+def test_the_guide_runs_and_swaps():
+    guide = (Path(__file__).parents[1] / "docs" / "dhnm.md").read_text(encoding="utf-8")
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL):
+        exec(compile(block, "docs/dhnm.md", "exec"), names)
+    assert names["pool"].swaps > 0 and names["drawn"] == [7, 7, 8]

@@ -1,8 +1,11 @@
-"""Registers the soft mask with transformers, so that any decoder takes attn_implementation="soft_mask" with no change to its code.
+"""Registers the soft mask with transformers, so that any decoder that uses its attention interface takes attn_implementation="soft_mask"
+with no change to its code.
 
 What the mask is comes from the model's config: soft_mask_alpha (default 1.0), soft_mask_reading ("weight"), soft_mask_ratio ("l/i"),
 soft_mask_backend ("auto": see `conan_lib.attention.backends.pick_backend`).
-model(..., soft_mask_alpha=0.3) overrides alpha for one call. config.is_causal is not read here: alpha alone says what a row sees.
+model(..., soft_mask_alpha=0.3) overrides alpha for one call, where the model hands such arguments on to its attention (StableLm does not).
+config.is_causal is not read here: alpha alone says what a row sees.
+Texts packed into a row stay apart where a decoder is given position_ids, use_cache=False and no attention_mask.
 Gradient checkpointing works as it is. torch.compile works with a graph break at the mask and at each attention, which stay eager, so that a
 new alpha compiles nothing; fullgraph=True therefore fails.
 """
@@ -21,12 +24,14 @@ from conan_lib.errors import UserError
 
 NAME = "soft_mask"
 DEFAULTS = {"soft_mask_alpha": 1.0, "soft_mask_reading": "weight", "soft_mask_ratio": "l/i", "soft_mask_backend": "auto"}
+_NOT_COVERED = ("sliding_window", "softcap", "position_bias", "s_aux", "sinks", "indices", "block_indices")
+"""What else models hand to their attention that changes its result."""
 _CHOICES = {"soft_mask_reading": get_args(Reading), "soft_mask_ratio": get_args(Ratio), "soft_mask_backend": get_args(Backend)}
 
 
-def settings(config: Any) -> dict[str, Any]:
-    """alpha, reading, ratio and backend of a config, checked. UserError for a value outside its range."""
-    found = {name: getattr(config, name, default) for name, default in DEFAULTS.items()}
+def settings(config: Any, **changes: Any) -> dict[str, Any]:
+    """alpha, reading, ratio and backend of a config after `changes`, checked. UserError for a value outside its range."""
+    found = {name: getattr(config, name, default) for name, default in DEFAULTS.items()} | changes
     for name, choices in _CHOICES.items():
         if found[name] not in choices:
             raise UserError(f"config.{name}: {found[name]!r} is not one of {', '.join(choices)}")
@@ -40,7 +45,10 @@ def build_mask(batch_size: int, q_length: int, kv_length: int, *, config: Any, m
     """The mask function behind "soft_mask": called once in a forward pass, its result reaches every layer.
 
     `mask_function(b, h, i, j)` is transformers' causal rule; where it forbids a token its left neighbour, a new packed sequence starts.
+    transformers sees packing only in position_ids, and only without a cache and without attention_mask.
     """
+    if getattr(config, "is_encoder_decoder", False) or getattr(config, "add_cross_attention", False):
+        raise UserError(f"soft_mask: {config.model_type} has cross-attention, which it does not cover: use a plain decoder")
     if kwargs.get("local_size") is not None:
         # some decoders ask for this mask although no layer uses it: a layer that does raises it
         return UserError(
@@ -48,6 +56,11 @@ def build_mask(batch_size: int, q_length: int, kv_length: int, *, config: Any, m
         )
     if kwargs.get("use_vmap"):
         raise UserError(f"soft_mask: {config.model_type} overlays its own mask rule, which it does not cover: use a plain decoder")
+    rows = (batch_size, q_length + int(kwargs.get("q_offset", kv_length - q_length)))  # the offset is what a cache holds
+    if attention_mask is not None and attention_mask.shape != rows:
+        raise UserError(
+            f"soft_mask: attention_mask has shape {tuple(attention_mask.shape)}, the batch {rows}: give one number for each token"
+        )
     chosen = settings(config)
     if q_length != kv_length:  # decoding: past rows can no longer see their future, so only the causal end makes sense
         if chosen["alpha"] > 0 or chosen["reading"] != "weight":
@@ -67,6 +80,19 @@ def _packed(mask_function, batch_size: int, length: int, device) -> Tensor:
     return nn.functional.pad((~goes_on).long().cumsum(-1), (1, 0)) + 1
 
 
+def _check_packing(mask: SoftMask, positions: Tensor | None) -> None:
+    """UserError where positions (B or 1, L) start again inside a sequence of the mask: texts that would see each other. Once a mask."""
+    if positions is None or positions.ndim != 2 or positions.shape[1] != mask.segments.shape[1]:
+        return
+    own = mask.sequences
+    positions = positions.to(mask.segments.device).expand(mask.segments.shape).flatten()[own.tokens]
+    if ((positions.diff() <= 0) & (own.row[1:] > 1)).any():
+        raise UserError(
+            "soft_mask: position_ids start again inside a row, but packed texts are told apart only in a decoder, without a cache and "
+            "without a mask: pass use_cache=False and no attention_mask, or give each text a row"
+        )
+
+
 @torch.compiler.disable
 def attention_forward(
     module: nn.Module,
@@ -81,13 +107,14 @@ def attention_forward(
     """The attention function behind "soft_mask" -> ((B, L, H, D), None), as transformers wants it."""
     if isinstance(attention_mask, UserError):
         raise attention_mask
-    for option in ("sliding_window", "softcap"):
+    for option in _NOT_COVERED:
         if kwargs.get(option) is not None:
             raise UserError(f"soft_mask: {module.config.model_type} uses {option}, which it does not cover: use a backbone without it")
     alpha = kwargs.pop("soft_mask_alpha", None)
     if alpha is not None and not 0 <= alpha <= 1:
         raise UserError(f"soft_mask_alpha: {alpha} is outside 0..1")
     if isinstance(attention_mask, SoftMask):
+        attention_mask.keep("packing", (), lambda: _check_packing(attention_mask, kwargs.get("position_ids")))
         out = soft_mask_attention(query, key, value, attention_mask, alpha, scaling, dropout)
         return out.transpose(1, 2).contiguous(), None
     if query.shape[2] != key.shape[2] and not alpha:  # decoding, checked in build_mask
@@ -99,12 +126,17 @@ def set_soft_mask(model: nn.Module, **values: Any) -> None:
     """Sets alpha, reading, ratio or backend on every soft-masked transformers model inside `model` (e.g. a SentenceTransformer).
 
     Raises:
-        UserError: there is none, or a value is outside its range.
+        UserError: there is none, no such setting, or a value is outside its range; nothing is changed then.
     """
-    for config in _configs(model):
-        for name, value in values.items():
-            setattr(config, f"soft_mask_{name}", value)
-        settings(config)
+    changes = {f"soft_mask_{name}": value for name, value in values.items()}
+    if unknown := [name for name in values if f"soft_mask_{name}" not in DEFAULTS]:
+        raise UserError(f"set_soft_mask: {unknown[0]} is not one of alpha, reading, ratio, backend (a schedule is SoftMaskCallback's)")
+    configs = _configs(model)
+    for config in configs:
+        settings(config, **changes)
+    for config in configs:
+        for name, value in changes.items():
+            setattr(config, name, value)
 
 
 def to_stock(model: nn.Module) -> None:
@@ -113,13 +145,15 @@ def to_stock(model: nn.Module) -> None:
     Its config then names nothing of ours, and the saved model loads in plain transformers or sentence-transformers with equal vectors.
 
     Raises:
-        UserError: the mask is between its ends, or the ratio i/l keeps it from being bidirectional.
+        UserError: the mask is between its ends, the ratio i/l keeps it from being bidirectional, or an encoder (BERT) is at alpha = 0: its
+            stock form sees both ways whatever its config says. Nothing is changed then.
     """
-    for config in _configs(model):
-        chosen = settings(config)
-        chosen.pop("backend")
-        if (end := kind(**chosen)) == "soft":
-            raise UserError(f"soft_mask: {chosen} is neither causal nor bidirectional, so no stock model gives its vectors")
+    ends = [(config, _end(config)) for config in _configs(model)]
+    for part in _soft_masked(model):
+        encodes = any(getattr(module, "is_causal", True) is False for module in part.modules())
+        if encodes and _end(part.config) == "causal":
+            raise UserError(f"soft_mask: a stock {part.config.model_type} is never causal: set alpha to 1, or take a decoder")
+    for config, end in ends:
         config.is_causal = end == "causal"
         for name in DEFAULTS:
             config.__dict__.pop(name, None)
@@ -128,10 +162,23 @@ def to_stock(model: nn.Module) -> None:
             module.set_attn_implementation("sdpa")
 
 
+def _end(config: Any) -> str:
+    """Which stock attention a config's mask is: causal or bidirectional."""
+    chosen = settings(config)
+    chosen.pop("backend")
+    if (end := kind(**chosen)) == "soft":
+        raise UserError(f"soft_mask: {chosen} is neither causal nor bidirectional, so no stock model gives its vectors")
+    return end
+
+
+def _soft_masked(model: nn.Module) -> list[PreTrainedModel]:
+    """The soft-masked transformers models inside a module."""
+    return [module for module in model.modules() if isinstance(module, PreTrainedModel) and module.config._attn_implementation == NAME]
+
+
 def _configs(model: nn.Module) -> list[Any]:
-    """The configs of the soft-masked transformers models inside a module, each once."""
-    inside = (module.config for module in model.modules() if isinstance(module, PreTrainedModel))
-    found = list({id(config): config for config in inside if config._attn_implementation == NAME}.values())
+    """Their configs, each once."""
+    found = list({id(module.config): module.config for module in _soft_masked(model)}.values())
     if not found:
         raise UserError(f'soft_mask: no model inside {type(model).__name__} uses it: load it with attn_implementation="{NAME}"')
     return found

@@ -1,8 +1,11 @@
 """Moves alpha along its schedule while a model trains."""
 
+from numbers import Real
+
 from transformers import TrainerCallback
 
 from conan_lib.attention import alpha_at, set_soft_mask
+from conan_lib.errors import UserError
 from conan_lib.params.training import SoftMaskParams
 
 
@@ -10,15 +13,20 @@ class SoftMaskCallback(TrainerCallback):
     """Sets the soft mask on the model's config from the trainer's global step, so that a resumed run goes on along the schedule.
 
     Works with any transformers model loaded with attn_implementation="soft_mask", and with a SentenceTransformer around one. alpha is
-    added to the logged rows as `soft_mask_alpha`: the one of the last optimised step. Training step t (from 0) runs at alpha(t); after
-    the last step alpha(total) = 1 is set.
+    added to the logged rows as `soft_mask_alpha`: the one of the last optimised step. Callbacks that run before this one, as TensorBoard's
+    does, see the rows without it. Training step t (from 0) runs at alpha(t); after the last step alpha(total) = 1 is set.
 
     Args:
         params: attention (`soft`, or held at `causal` or `bidirectional`), schedule, reading and ratio.
-        total_steps: tau, optimiser steps of the whole run.
+        total_steps: tau, optimiser steps of the whole run, at least 1.
+
+    Raises:
+        UserError: total_steps is below 1 (a trainer's max_steps is -1 unless it was given).
     """
 
     def __init__(self, params: SoftMaskParams, total_steps: int):
+        if not (isinstance(total_steps, Real) and total_steps >= 1):
+            raise UserError(f"SoftMaskCallback: total_steps {total_steps!r} must be the optimiser steps of the whole run, at least 1")
         self.params, self.total_steps = params, total_steps
 
     def alpha(self, step: int) -> float:

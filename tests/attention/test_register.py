@@ -1,16 +1,23 @@
 """Pins: a stock Llama and Qwen3 take attn_implementation="soft_mask" unpatched; what leaks from the future at which alpha; alpha = 1 is the
 stock bidirectional model; batch invariance and packed documents, in every backend; gradient checkpointing and torch.compile; decoding;
-refusals in one line."""
+refusals in one line, of whatever the mask does not cover too: packing that transformers does not see, terms of other attentions,
+cross-attention, an encoder's causal end."""
 
 import pytest
 import torch
 from torch._dynamo.utils import counters
 from torch.nn.attention.flex_attention import flex_attention
 from transformers import (
+    BertConfig,
+    BertModel,
     Gemma2Config,
     Gemma2Model,
     Gemma3TextConfig,
     Gemma3TextModel,
+    GPT2Config,
+    GPT2Model,
+    GptOssConfig,
+    GptOssModel,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaModel,
@@ -18,6 +25,8 @@ from transformers import (
     MistralModel,
     Qwen3Config,
     Qwen3Model,
+    T5Config,
+    T5EncoderModel,
 )
 
 from conan_lib.attention import set_soft_mask, to_stock
@@ -115,6 +124,19 @@ def test_a_text_has_the_same_vectors_alone_padded_left_or_right_and_packed(confi
     torch.testing.assert_close(packed[:, :10], states(model, other), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("config_class", "model_class"), [*BACKBONES, (GPT2Config, GPT2Model)])
+def test_packing_that_the_mask_does_not_follow_is_refused(config_class, model_class):
+    model = tiny(config_class, model_class, alpha=0.4)
+    ids, ones = tokens(1, 9), torch.ones(1, 9, dtype=torch.long)
+    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]])
+    states(model, ids, position_ids=positions, use_cache=False)
+    for mask, cache in ((None, True), (ones, False)):
+        with pytest.raises(UserError, match=r"position_ids start again inside a row.*use_cache=False and no attention_mask"):
+            states(model, ids, mask, position_ids=positions, use_cache=cache)
+    padded = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1, 1]])  # positions on padding mean nothing
+    states(model, ids, padded, position_ids=positions)
+
+
 def gradients(model):
     """Of a sum over the states of a padded batch, for every parameter."""
     ids = tokens()
@@ -187,6 +209,16 @@ def test_to_stock_keeps_the_vectors_and_names_nothing_of_ours(tmp_path, alpha, c
             to_stock(tiny(**between))
 
 
+def test_an_encoder_has_no_causal_stock_form():
+    model = tiny(BertConfig, BertModel, alpha=0.0)
+    with pytest.raises(UserError, match="a stock bert is never causal: set alpha to 1"):
+        to_stock(model)
+    set_soft_mask(model, alpha=1.0)
+    ours = states(model, tokens())
+    to_stock(model)
+    torch.testing.assert_close(states(model, tokens()), ours, rtol=1e-5, atol=1e-5)
+
+
 def test_is_causal_in_the_config_does_not_touch_the_soft_mask():
     model = tiny(alpha=0.3)
     before = states(model, tokens())
@@ -233,3 +265,34 @@ def test_refusals():
     capped = Gemma2Config(**SIZES, query_pre_attn_scalar=8, layer_types=["full_attention"] * 2)
     with pytest.raises(UserError, match="softcap"):
         states(Gemma2Model._from_config(capped, attn_implementation="soft_mask"), tokens())
+
+
+def test_terms_of_other_attentions_are_refused_by_name():
+    few = {"num_layers": 1, "d_model": 32, "d_ff": 32, "d_kv": 8, "num_heads": 4, "vocab_size": 64}
+    with pytest.raises(UserError, match="t5 uses position_bias"):
+        states(T5EncoderModel._from_config(T5Config(**few), attn_implementation="soft_mask").eval(), tokens())
+    sinks = GptOssConfig(**SIZES, layer_types=["full_attention"] * 2, num_local_experts=2, num_experts_per_tok=1)
+    with pytest.raises(UserError, match="gpt_oss uses s_aux"):
+        states(GptOssModel._from_config(sinks, attn_implementation="soft_mask").eval(), tokens())
+    crossed = BertModel._from_config(BertConfig(**SIZES, is_decoder=True, add_cross_attention=True), attn_implementation="soft_mask")
+    with pytest.raises(UserError, match="bert has cross-attention"):
+        states(crossed, tokens(), encoder_hidden_states=torch.zeros(2, 9, 32))
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("shape", [(2, 5), (2, 12), (9,), (1, 9)])
+def test_a_mask_of_another_shape_is_refused(cache, shape):
+    with pytest.raises(UserError, match=rf"attention_mask has shape \({shape[0]},.*the batch \(2, 9\)"):
+        states(tiny(), tokens(), torch.ones(shape, dtype=torch.long), use_cache=cache)
+
+
+def test_a_setting_that_is_refused_changes_nothing():
+    model = tiny(alpha=0.3)
+    for wrong, message in (
+        ({"alpha": 3}, "is outside 0"),
+        ({"alfa": 0.5}, "'?alfa'? is not one of alpha"),
+        ({"schedule": "linear"}, "Callback"),
+    ):
+        with pytest.raises(UserError, match=message):
+            set_soft_mask(model, reading="logit", **wrong)
+    assert (model.config.soft_mask_alpha, getattr(model.config, "soft_mask_reading", "weight")) == (0.3, "weight")

@@ -1,14 +1,16 @@
 """Pins: alpha follows the schedule by global step in a real Trainer, on a decoder and inside a SentenceTransformer; a resumed run
-goes on along the schedule; alpha lands in the logs; `causal` and `bidirectional` hold it."""
+goes on along the schedule; alpha lands in the logs, and in a reporter that runs behind it; `causal` and `bidirectional` hold it; steps
+below 1 are refused."""
 
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from torch import nn
-from transformers import LlamaConfig, LlamaModel, Trainer, TrainingArguments
+from transformers import LlamaConfig, LlamaModel, Trainer, TrainerCallback, TrainingArguments
 
 import conan_lib.attention  # noqa: F401  registers "soft_mask"
+from conan_lib.errors import UserError
 from conan_lib.params.training import SoftMaskParams
 from conan_lib.training.softmask_callback import SoftMaskCallback
 
@@ -30,13 +32,26 @@ class Regression(nn.Module):
         return {"loss": self.decoder(input_ids, use_cache=False).last_hidden_state.square().mean()}
 
 
-def train(folder, params, total=4, resume=False):
+class Reporter(TrainerCallback):
+    """Stands for TensorBoard's: keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.told += [logs.get("soft_mask_alpha")] if "loss" in logs else []
+
+
+def train(folder, params, total=4, resume=False, reporter=None):
     model = Regression()
     rows = [{"input_ids": torch.arange(5) + row} for row in range(8)]
     arguments = TrainingArguments(
         output_dir=str(folder), max_steps=total, per_device_train_batch_size=2, logging_steps=1, save_steps=2, report_to=[], use_cpu=True
     )
-    trainer = Trainer(model, arguments, train_dataset=rows, callbacks=[SoftMaskCallback(params, total)])
+    callbacks = [SoftMaskCallback(params, total)]
+    trainer = Trainer(model, arguments, train_dataset=rows, callbacks=[reporter, *callbacks] if reporter else callbacks)
+    if reporter:
+        trainer.add_callback(trainer.pop_callback(Reporter))
     trainer.train(resume_from_checkpoint=str(folder / "checkpoint-2") if resume else None)
     return model, [row["soft_mask_alpha"] for row in trainer.state.log_history if "loss" in row]
 
@@ -44,8 +59,9 @@ def train(folder, params, total=4, resume=False):
 @pytest.mark.equation("soft_mask_schedules")
 def test_alpha_follows_the_global_step_and_a_resumed_run_goes_on(tmp_path):
     params = SoftMaskParams(schedule="quadratic", reading="logit", ratio="i/l")
-    model, logged = train(tmp_path, params)
-    assert model.alphas == logged == [0, 1 / 16, 4 / 16, 9 / 16]
+    reporter = Reporter()
+    model, logged = train(tmp_path, params, reporter=reporter)
+    assert model.alphas == logged == reporter.told == [0, 1 / 16, 4 / 16, 9 / 16]
     config = model.decoder.config
     assert (config.soft_mask_alpha, config.soft_mask_reading, config.soft_mask_ratio) == (1.0, "logit", "i/l")
     resumed, _ = train(tmp_path, params, resume=True)
@@ -67,3 +83,9 @@ def test_the_decoder_inside_a_sentence_transformer_is_found():
     state = type("State", (), {"global_step": 3})()
     callback.on_train_begin(None, state, None, model=model)
     assert module.model.config.soft_mask_alpha == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("steps", [-1, 0, None, float("nan")])
+def test_steps_below_1_are_refused(steps):
+    with pytest.raises(UserError, match=r"total_steps .* at least 1"):
+        SoftMaskCallback(SoftMaskParams(), steps)
