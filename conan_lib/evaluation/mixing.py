@@ -1,7 +1,8 @@
 """Stage mix: how well languages share one space, trained with and without CLR: UMAP, and the numbers beside the pictures.
 
-Every number is measured on the vectors themselves, never on the UMAP plane. Rows that are translations of each other form a group;
-intervals resample groups.
+Every number is measured on the vectors themselves, never on the UMAP plane. Rows that are translations of each other form a group.
+Intervals: where each text or pair has a value of its own (R@1, alignment) groups are resampled; where a value belongs to texts together
+(neighbours, all pairs, centroids) groups are left out one after the other.
 """
 
 from itertools import combinations, permutations
@@ -14,13 +15,13 @@ from conan_lib.artefacts import write_json
 from conan_lib.data.records import write_table
 from conan_lib.evaluation.encoder import load_sentence_transformer
 from conan_lib.evaluation.mixing_texts import Sample, mixing_texts
-from conan_lib.evaluation.statistics import bootstrap_interval, paired_difference, statistic_interval
+from conan_lib.evaluation.statistics import bootstrap_interval, jackknife_interval, paired_difference
 from conan_lib.params.evaluation import MixingParams
 from conan_lib.stages import Stage
 
 MODELS = {"with CLR": "supervised", "without CLR": "supervised_no_clr"}
-PER_TEXT = ("purity", "entropy", "mean_r1")
-"""Numbers that each text has, so that two models can be compared in pairs."""
+PAIRED = ("purity", "entropy", "mean_r1")
+"""Numbers by which the two models are compared, in pairs."""
 
 
 def mix(stage: Stage) -> Stage:
@@ -37,23 +38,31 @@ def mix(stage: Stage) -> Stage:
         torch.set_num_threads(stage.runtime.threads)
         params = stage.mixing
         sample = mixing_texts(params, stage.inputs["data"].path)
-        numbers, per_text, points = {}, {}, []
+        numbers, parts, points = {}, {}, []
         for name, source in MODELS.items():
             model = load_sentence_transformer(stage.inputs[source].path / "model", params.max_length, stage.runtime.device)
             vectors = model.encode(sample.texts, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False).astype(
                 np.float64
             )
-            numbers[name], per_text[name] = measure(vectors, sample, params)
+            numbers[name], parts[name] = measure(vectors, sample, params)
             points.append(_points(name, sample, project(vectors, params)))
         write_table(stage.path / "points.parquet", pa.concat_tables(points))
-        differences = {
-            metric: paired_difference(*(per_text[name][metric] for name in reversed(MODELS)), params.bootstrap, params.seed, sample.groups)
-            for metric in PER_TEXT
-        }
+        differences = compare(numbers, parts, params, sample.groups)
         write_json(stage.path / "mixing.json", {"texts": sample.source, **numbers, "with CLR - without CLR": differences})
         short = {name: {metric: value["value"] for metric, value in n.items() if metric != "r1_matrix"} for name, n in numbers.items()}
         work.commit({"texts": sample.source, "n": len(sample.texts), "languages": sample.languages, **short, "differences": differences})
     return stage
+
+
+def compare(numbers: dict, parts: dict, params: MixingParams, groups: list[str]) -> dict[str, dict[str, float]]:
+    """{metric: {difference, low, high, ...}} of PAIRED, the first of MODELS minus the second; arguments as `measure` gave them."""
+    one, other = MODELS
+    found = {"mean_r1": paired_difference(parts[other]["mean_r1"], parts[one]["mean_r1"], params.bootstrap, params.seed, groups)}
+    for metric in ("purity", "entropy"):
+        difference = numbers[one][metric]["value"] - numbers[other][metric]["value"]
+        low, high = jackknife_interval(difference, parts[one][metric] - parts[other][metric])
+        found[metric] = {"difference": difference, "low": low, "high": high}
+    return {metric: found[metric] for metric in PAIRED}
 
 
 def measure(vectors: np.ndarray, sample: Sample, params: MixingParams) -> tuple[dict, dict[str, np.ndarray]]:
@@ -64,29 +73,49 @@ def measure(vectors: np.ndarray, sample: Sample, params: MixingParams) -> tuple[
         sample: language and group of each.
 
     Returns:
-        {metric: {value, low, high, ...}} and, for PER_TEXT, the value of each text, shape (N,).
+        {metric: {value, low, high, ...}}, and what pairs two models: mean_r1 of each text, shape (N,); purity and entropy without each of
+        the groups, shape (G,).
     """
     languages, groups = np.asarray(sample.langs), np.asarray(sample.groups)
-    near = nearest(vectors, params.neighbours)
     hits = translation_hits(vectors, languages, groups)
-    rows = {
-        "purity": language_purity(near, languages),
-        "entropy": language_entropy(near, languages),
-        "mean_r1": _mean_hits(hits, languages),
-    }
+    parts = {"mean_r1": _mean_hits(hits, languages), **_neighbours(vectors, languages, groups, params.neighbours)}
 
-    def interval(values, clusters) -> dict:
+    def resampled(values, clusters) -> dict:
         low, high = bootstrap_interval(values, params.bootstrap, params.seed, clusters)
         return {"value": float(np.mean(values)), "low": low, "high": high}
 
-    numbers: dict = {metric: interval(values, groups) for metric, values in rows.items()}
-    numbers["purity"]["chance"] = chance_purity(languages)
-    numbers["r1_matrix"] = {a: {b: float(np.mean(hits[a, b])) for b in sample.languages if b != a} for a in sample.languages}
-    numbers["alignment"] = interval(*translation_distances(vectors, groups))
-    spread = interval(pair_potentials(vectors), groups)
-    numbers["uniformity"] = {name: float(np.log(value)) for name, value in spread.items()}  # the logarithm keeps the order
-    numbers["centroid_distance"] = _centroids(vectors, languages, groups, params)
-    return numbers, rows
+    near = nearest(vectors, params.neighbours)
+    numbers: dict = {
+        "purity": _left_out(language_purity(near, languages).mean(), parts["purity"]) | {"chance": chance_purity(languages)},
+        "entropy": _left_out(language_entropy(near, languages).mean(), parts["entropy"]),
+        "mean_r1": resampled(parts["mean_r1"], groups),
+        "r1_matrix": {a: {b: float(np.mean(hits[a, b])) for b in sample.languages if b != a} for a in sample.languages},
+        "alignment": resampled(*translation_distances(vectors, groups)),
+        "uniformity": _left_out(*uniformity(vectors, groups)),
+        "centroid_distance": _centroids(vectors, languages, groups),
+    }
+    return numbers, parts
+
+
+def _left_out(value: float, without: np.ndarray) -> dict[str, float]:
+    low, high = jackknife_interval(value, without)
+    return {"value": float(value), "low": low, "high": high}
+
+
+def _neighbours(vectors: np.ndarray, languages: np.ndarray, groups: np.ndarray, k: int) -> dict[str, np.ndarray]:
+    """Purity and entropy without each of the groups, shape (G,): its texts are neither asked nor neighbours."""
+    names, sizes = np.unique(groups, return_counts=True)
+    near = nearest(vectors, k + int(sizes.max()))  # enough that k are left, whichever group goes
+    scores = np.take_along_axis(vectors @ vectors.T, near, axis=1)
+    near = np.take_along_axis(near, np.argsort(-scores, axis=1, kind="stable"), axis=1)
+    found: dict[str, list[float]] = {"purity": [], "entropy": []}
+    for name in names:
+        rows = np.flatnonzero(groups != name)
+        first = np.argsort(groups[near[rows]] == name, axis=1, kind="stable")[:, : min(k, len(rows) - 1)]  # those that stay, nearest first
+        left = np.take_along_axis(near[rows], first, axis=1)
+        found["purity"].append((languages[left] == languages[rows, None]).mean())
+        found["entropy"].append(language_entropy(left, languages).mean())
+    return {metric: np.array(values) for metric, values in found.items()}
 
 
 def nearest(vectors: np.ndarray, k: int) -> np.ndarray:
@@ -137,11 +166,17 @@ def translation_distances(vectors: np.ndarray, groups: np.ndarray) -> tuple[np.n
     return np.array(distances), np.array(owners)
 
 
-def pair_potentials(vectors: np.ndarray) -> np.ndarray:
-    """Uniformity (Wang and Isola 2020) is log E exp(-2 |x - y|^2); this is the mean of exp over the others, for each text, shape (N,)."""
+def uniformity(vectors: np.ndarray, groups: np.ndarray) -> tuple[float, np.ndarray]:
+    """Uniformity (Wang and Isola 2020), log of the mean of exp(-2 |x - y|^2) over all pairs of texts, and the same without each of the
+    groups, shape (G,). Smaller is more evenly spread."""
     potentials = np.exp(-2 * np.clip(2 - 2 * vectors @ vectors.T, 0, None))
     np.fill_diagonal(potentials, 0)
-    return potentials.sum(axis=1) / (len(vectors) - 1)
+    _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
+    own = np.equal.outer(np.arange(len(size)), group).astype(float)  # (G, N)
+    of_group, inside = own @ potentials.sum(axis=1), np.einsum("gn,gn->g", own @ potentials, own)
+    total, left = potentials.sum(), len(vectors) - size
+    without = np.log((total - 2 * of_group + inside) / (left * (left - 1)))
+    return float(np.log(total / (len(vectors) * (len(vectors) - 1)))), without
 
 
 def project(vectors: np.ndarray, params: MixingParams) -> np.ndarray:
@@ -161,21 +196,22 @@ def _mean_hits(hits: dict, languages: np.ndarray) -> np.ndarray:
     return means
 
 
-def _centroids(vectors: np.ndarray, languages: np.ndarray, groups: np.ndarray, params: MixingParams) -> dict:
-    """Mean Euclidean distance between the languages' centroids, and each pair's."""
-    names = np.unique(languages).tolist()
-    order = np.unique(groups)
+def _centroids(vectors: np.ndarray, languages: np.ndarray, groups: np.ndarray) -> dict:
+    """Mean Euclidean distance between the languages' centroids, and each pair's.
+
+    Noise in two centroids drives them apart, so the plain mean is too large: the jackknife takes its bias off the value."""
+    names, order = np.unique(languages).tolist(), np.unique(groups)
     cube = np.stack([np.stack([vectors[(languages == name) & (groups == group)][0] for group in order]) for name in names])  # (lang, G, D)
     pairs = list(combinations(range(len(names)), 2))
 
-    def distances(drawn: np.ndarray) -> np.ndarray:
-        centroids = np.bincount(drawn, minlength=len(order)) @ cube / len(drawn)
+    def distances(centroids: np.ndarray) -> np.ndarray:
         return np.array([np.linalg.norm(centroids[a] - centroids[b]) for a, b in pairs])
 
-    found = distances(np.arange(len(order)))
-    low, high = statistic_interval(lambda drawn: float(distances(drawn).mean()), len(order), params.bootstrap, params.seed)
+    count, found = len(order), distances(cube.mean(axis=1))
+    without = np.array([distances((cube.sum(axis=1) - cube[:, g]) / (count - 1)).mean() for g in range(count)])
+    value = count * found.mean() - (count - 1) * without.mean()
     matrix = {f"{names[a]}-{names[b]}": float(distance) for (a, b), distance in zip(pairs, found, strict=True)}
-    return {"value": float(found.mean()), "low": low, "high": high, "pairs": matrix}
+    return _left_out(value, without) | {"pairs": matrix}
 
 
 def _points(name: str, sample: Sample, plane: np.ndarray) -> pa.Table:

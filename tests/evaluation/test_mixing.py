@@ -75,13 +75,50 @@ def test_translation_hits_equal_a_double_loop():
 def test_same_vectors_in_every_language_are_perfect_and_shifted_groups_are_not():
     langs, _, sample = layout(20)
     one = unit(np.random.default_rng(5).normal(size=(20, 16)))
-    numbers, per_text = mixing.measure(np.tile(one, (3, 1)), sample, PARAMS)
+    numbers, parts = mixing.measure(np.tile(one, (3, 1)), sample, PARAMS)
     assert numbers["mean_r1"]["value"] == 1 and numbers["alignment"]["value"] == pytest.approx(0)
     assert numbers["centroid_distance"]["value"] == pytest.approx(0, abs=1e-9)
     shifted, _ = mixing.measure(np.concatenate([one, np.roll(one, 1, axis=0), np.roll(one, 2, axis=0)]), sample, PARAMS)
     assert shifted["mean_r1"]["value"] == 0 and shifted["alignment"]["value"] > 0.5
     assert shifted["r1_matrix"]["de"]["zh"] == 0 and "de" not in shifted["r1_matrix"]["de"]
-    assert set(per_text) == set(mixing.PER_TEXT) and all(len(v) == len(langs) for v in per_text.values())
+    assert {metric: len(part) for metric, part in parts.items()} == {"mean_r1": len(langs), "purity": 20, "entropy": 20}
+
+
+def test_what_belongs_to_texts_together_is_measured_anew_without_each_group():
+    """Leaving a group out is measuring a sample that never had it."""
+    langs, groups, sample = layout(8)
+    vectors = unit(np.random.default_rng(7).normal(size=(24, 4)))
+    _, parts = mixing.measure(vectors, sample, PARAMS)
+    _, without = mixing.uniformity(vectors, groups)
+    for place, name in enumerate(sorted(set(groups))):
+        kept = groups != name
+        fewer = Sample("made up", [], langs[kept].tolist(), groups[kept].tolist())
+        numbers, _ = mixing.measure(vectors[kept], fewer, PARAMS)
+        assert parts["purity"][place] == pytest.approx(numbers["purity"]["value"])
+        assert parts["entropy"][place] == pytest.approx(numbers["entropy"]["value"])
+        assert without[place] == pytest.approx(numbers["uniformity"]["value"])
+
+
+def test_intervals_cover_what_they_say():
+    """Of the numbers that belong to texts together, over fresh samples of one population. The truth of a centroid is the samples' mean."""
+    rng, params = np.random.default_rng(8), PARAMS.model_copy(update={"bootstrap": 10})
+    langs, _, sample = layout(40)
+    base = np.repeat(0.3 * rng.normal(size=(3, 16)), 40, axis=0)  # what a language's texts share
+
+    def draw() -> dict:
+        meaning = np.tile(rng.normal(size=(40, 16)), (3, 1))
+        vectors = unit(base + meaning + 0.3 * rng.normal(size=(120, 16)))
+        centres.append(np.stack([vectors[langs == name].mean(axis=0) for name in ("de", "en", "zh")]))
+        return mixing.measure(vectors, sample, params)[0]
+
+    centres: list = []
+    found = [draw() for _ in range(60)]
+    for metric in ("purity", "entropy", "uniformity"):
+        truth = np.mean([numbers[metric]["value"] for numbers in found])
+        assert np.mean([numbers[metric]["low"] <= truth <= numbers[metric]["high"] for numbers in found]) >= 0.85, metric
+    de, en, zh = np.mean(centres, axis=0)
+    truth = np.mean([np.linalg.norm(de - en), np.linalg.norm(de - zh), np.linalg.norm(en - zh)])
+    assert np.mean([numbers["centroid_distance"]["low"] <= truth <= numbers["centroid_distance"]["high"] for numbers in found]) >= 0.85
 
 
 def test_alignment_and_uniformity_equal_double_loops():
