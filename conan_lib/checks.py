@@ -42,10 +42,9 @@ def check_sources(params: Params, todo: set[str]) -> None:
 
         open_sources(params.data)
     if "data" in todo:
-        from conan_lib.data.bible import editions
+        from conan_lib.data.bible import check_languages
 
-        for lang in params.data.languages:
-            editions(lang)
+        check_languages(params.data)
     if "mkqa" in todo and params.mkqa.source == "hub":
         _reach_hub("mkqa.source: hub", "use mkqa.source: embedded")
     if todo & {"peers", "evaluate", "efficiency", "score"} and params.tasks.suite != "embedded":

@@ -86,6 +86,21 @@ def editions(lang: str) -> list[Edition]:
     return found
 
 
+def has_scripture(lang: str) -> bool:
+    """Whether there is an edition in this language."""
+    return any(edition.lang == lang for edition in EDITIONS)
+
+
+def check_languages(params: DataParams) -> None:
+    """Whether every language of embedded text has scripture, and of the hub's text the pivot.
+
+    Raises:
+        UserError: one has not.
+    """
+    for lang in params.languages if params.source == "embedded" else params.languages[:1]:
+        editions(lang)
+
+
 class Scripture:
     """The verses of one run, and which of them only evaluate.
 
@@ -97,8 +112,11 @@ class Scripture:
     def __init__(self, params: DataParams, workers: int = 1):
         self.params = params
         self.pivot = params.languages[0]
+        check_languages(params)
+        self.languages = tuple(lang for lang in params.languages if params.source == "embedded" or has_scripture(lang))
+        """Of the run, the pivot first: those of embedded text must have scripture, further ones of the hub's text may do without."""
         # a second edition gives paraphrases, also where the language model reads only the first
-        self.editions = {lang: editions(lang)[: max(2, params.editions)] for lang in params.languages}
+        self.editions = {lang: editions(lang)[: max(2, params.editions)] for lang in self.languages}
         chosen = [edition for found in self.editions.values() for edition in found]
         books = (*params.train_books, *params.dev_books, *params.test_books) if params.train_books else range(1, 67)
         texts = parallel(_read, [(edition, tuple(books)) for edition in chosen], workers)

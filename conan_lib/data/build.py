@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from conan_lib.artefacts import write_json
 from conan_lib.data import heldout, pairs, records
-from conan_lib.data.bible import Scripture, editions
+from conan_lib.data.bible import Scripture, check_languages
 from conan_lib.data.corpus import HELDOUT, SCRIPTURE, Corpus, gather
 from conan_lib.data.embedded import SOURCES, Source
 from conan_lib.errors import UserError
@@ -46,8 +46,7 @@ def build_data(stage: Stage) -> Stage:
         return stage
     params: DataParams = stage.data
     sources = open_sources(params)
-    for lang in params.languages:
-        editions(lang)  # an unknown language shows before anything is written
+    check_languages(params)  # an unknown one shows before anything is written
     with stage.work() as work:
         if stage.finished:
             return stage

@@ -76,7 +76,7 @@ def candidates(scripture: Scripture, params: DataParams, split: str) -> list[Ver
         UserError: fewer than eval_candidates.
     """
     verses = scripture.verses(split)
-    for lang in params.languages:
+    for lang in scripture.languages:
         forms = {verse: normalise(scripture.text(verse, lang)) for verse in verses}
         counts = Counter(forms.values())
         verses = [verse for verse in verses if counts[forms[verse]] == 1]
@@ -89,7 +89,7 @@ def candidates(scripture: Scripture, params: DataParams, split: str) -> list[Ver
 
 
 def _crosslingual(writer: Writer, corpus: Corpus, params: DataParams, split: str) -> None:
-    pivot, *others = params.languages
+    pivot, *others = corpus.scripture.languages
     scripture, verses = corpus.scripture, candidates(corpus.scripture, params, split)
     queries = [{"id": verse_id(v, lang), "text": scripture.text(v, lang), "lang": lang} for lang in others for v in verses]
     passages = [{"id": verse_id(v, pivot), "text": scripture.text(v, pivot)} for v in verses]
@@ -188,5 +188,5 @@ def mixing_texts(corpus: Corpus, params: DataParams) -> list[dict]:
     return [
         {"text": corpus.scripture.text(verse, lang), "lang": lang, "group": "bible/{}/{}/{}".format(*verse)}
         for verse in verses
-        for lang in params.languages
+        for lang in corpus.scripture.languages
     ]

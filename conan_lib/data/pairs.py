@@ -55,7 +55,7 @@ def weak_pairs(corpus: Corpus, params: DataParams) -> list[dict]:
     ]
     enough = _enough(params.weak_pairs, params)
     most = enough if params.weak_openings is None else min(enough, params.weak_openings)
-    for lang in params.languages:
+    for lang in corpus.scripture.languages:
         for name, first, rest in openings(corpus.scripture, lang, most, params.seed):
             rows.append({"id": f"weak/{name}", "title": first, "content": rest, "lang": lang, "source": "bible, opening and what follows"})
     return _decontaminated(by_lang_then_source(rows, params.weak_pairs, params.seed), corpus, "title", "content")
@@ -84,9 +84,9 @@ def clr_pairs(corpus: Corpus, params: DataParams) -> list[dict]:
     pivot, *others = params.languages
     scripture = corpus.scripture
     verses = sample(scripture.verses("train"), params.clr_verses, params.seed)
-    texts = {lang: {verse_id(verse, pivot): scripture.text(verse, lang) for verse in verses} for lang in others}
+    texts = {lang: {verse_id(verse, pivot): scripture.text(verse, lang) for verse in verses} for lang in scripture.languages[1:]}
     queries = [Query(verse_id(v, pivot), scripture.text(v, pivot), scripture.text(v, pivot), verse_id(v, pivot)) for v in verses]
-    rows = list(clr_records(queries, AlignedTranslations(texts), others, "bible, human translation"))
+    rows = list(clr_records(queries, AlignedTranslations(texts), scripture.languages[1:], "bible, human translation"))
 
     articles = corpus.of("train", "encyclopedia")
     pivots = {d.group: d for d in articles if d.lang == pivot}
@@ -107,15 +107,15 @@ def passages(retrieval: Iterable[dict], clr: Iterable[dict], corpus: Corpus, par
 def sft_records(corpus: Corpus, params: DataParams) -> list[dict]:
     """Instruction -> input -> output: a query and what should be found or said, in several tasks and languages."""
     rows = [row for d in corpus.documents["train"] if "#" not in d.id for row in _instructions(d)]
-    pivot, *others = params.languages
     scripture = corpus.scripture
+    pivot, *others = scripture.languages
     for lang in others:
         for verse in sample(scripture.verses("train"), _enough(params.sft_records, params), f"{params.seed} {lang}"):
             source, target = (lang, pivot) if chance(params.seed, verse, lang) < 0.5 else (pivot, lang)
             instruction = f"Translate from {english_name(source)} into {english_name(target)}."
             texts = scripture.text(verse, source), scripture.text(verse, target)
             rows.append(_sft(verse_id(verse, lang), instruction, *texts, lang, "translation"))
-    for lang in params.languages:
+    for lang in scripture.languages:
         for name, first, rest in openings(scripture, lang, _enough(params.sft_records, params), params.seed + 1):
             rows.append(_sft(name, "Continue the passage.", first, rest, lang, "continuation"))
     chosen = by_lang_then_source(rows, params.sft_records, params.seed)
@@ -160,7 +160,7 @@ def similarity_pairs(corpus: Corpus, params: DataParams) -> list[dict]:
     }
     rows = []
     each = max(1, params.sts_pairs // len(params.languages))
-    for lang in params.languages:
+    for lang in scripture.languages:
         if len(scripture.editions[lang]) > 1:
             for verse in sample(verses, each, params.seed):
                 rows.append(_similarity(scripture.text(verse, lang), scripture.text(verse, lang, 1), 1.0, lang, "two editions"))
@@ -203,8 +203,8 @@ def label_texts(corpus: Corpus, params: DataParams) -> list[dict]:
 
 def parallel_documents(corpus: Corpus, params: DataParams) -> list[Document]:
     """Passages of training books followed by their translation, from the pivot or into it by turns."""
-    pivot, *others = params.languages
     scripture = corpus.scripture
+    pivot, *others = scripture.languages
     rows = []
     for number, lang in enumerate(others):
         share = params.parallel_passages // len(others) + (number < params.parallel_passages % len(others))

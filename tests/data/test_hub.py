@@ -8,7 +8,10 @@ from huggingface_hub import constants, errors
 from smoke_data import smoke_params
 
 from conan_lib.data import hub
+from conan_lib.data.bible import check_languages
 from conan_lib.data.build import build_data
+from conan_lib.data.embedded import Document, Source
+from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.params.data import DataParams
 from conan_lib.stages import open_stage
@@ -88,3 +91,19 @@ def test_changed_fields_are_named():
     found = next(found for found in hub.HUB_SETS if found.name == "squad")
     with pytest.raises(UserError, match="hub set sentence-transformers/squad: no field answer in its rows; they have question, context"):
         hub.document(found, {"question": "q", "context": "c"}, "en", 0)
+
+
+def test_languages_without_scripture_are_built_from_what_the_hub_has(monkeypatch, tmp_path):
+    """Ten languages of params/paper.yaml have no verses here: their text comes from the hub, and what is aligned leaves them out."""
+    swedish = [Document(f"web/{n}", f"{n} fåglar.", "sv", "web", "question", title=f"Hur många fåglar är {n}?") for n in range(40)]
+    source = Source("web", "datasets", ("sv",), lambda lang, seed: iter(swedish), role="record")
+    monkeypatch.setattr(hub, "hub_sources", lambda params: (source,))
+    params = smoke_params(tmp_path, languages=["en", "de", "sv"], source="hub", source_documents=None)
+    stage = build_data(open_stage("data", params))
+    rows = {name: read(stage.path / f"{name}.parquet") for name in ("documents", "clr", "mixing", "sft")}
+    assert {row["lang"] for row in rows["documents"]} == {"en", "de", "sv"}
+    assert {row["lang"] for row in rows["clr"]} == {"de"} and {row["lang"] for row in rows["mixing"]} == {"en", "de"}
+    with pytest.raises(UserError, match="no embedded text in 'sv'"):
+        build_data(open_stage("data", smoke_params(tmp_path, languages=["en", "de", "sv"])))
+    with pytest.raises(UserError, match="no embedded text in 'sv'"):
+        check_languages(smoke_params(tmp_path, languages=["sv", "en"], source="hub").data)
