@@ -1,16 +1,17 @@
 """Hashed n-grams of many texts at once: what near-duplicate removal and decontamination compare."""
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
+import regex
 
 SPACELESS = frozenset({"zh", "ja"})
 """Languages written without spaces: their units are characters."""
-_WORDS = re.compile(r"\w+")
+_WORDS = regex.compile(r"[\w\p{M}]+")
+"""Marks belong to their letters: without them words of Hindi and Bengali fall apart into consonants."""
 _MULTIPLIER = 0x9E3779B97F4A7C15
 
 
