@@ -1,4 +1,4 @@
-"""Units of text: marks stay with their letters, so a word is a word in every script; case, width and punctuation do not tell texts apart."""
+"""Units of text: marks stay with their letters, so a word is a word in every script; case, width and punctuation tell no texts apart."""
 
 import pytest
 
