@@ -28,6 +28,7 @@ BAD = {
     "unknown stage": ("[weak, mine", "[wek, mine", "stages.0: Input should be"),
     "unknown metric": ("[mean,", "[median,", "metrics.0: Input should be"),
     "missing base": ("../small.yaml", "../none.yaml", "none.yaml: no such parameter file"),
+    "like no file": ("seeds: [0, 1]", "seeds: [0, 1]\nlike: 5", "like: 5 is no file name"),
     "a seed twice": ("seeds: [0, 1]", "seeds: [1, 1]", "seeds: give different numbers"),
     "axes that set the same key": (
         "cells:",

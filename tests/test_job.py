@@ -156,6 +156,8 @@ def test_at_the_deadline_nothing_begins_and_what_hangs_is_left(small, monkeypatc
         ("name: small\nsteps: [{run: ../small.yaml}]", "steps.0: stages belong to run"),
         ("name: small\nsteps: [{stages: [weak]}]", "steps.0: give either run or grid"),
         ("name: small\nsteps: []", "steps: "),
+        ("name: small\nsteps: [{run: ../small.yaml, stages: [weak], seeds: [1, 1]}]", "seeds: give different numbers from 0 up"),
+        ("name: small\nsteps: [{run: ../small.yaml, stages: [weak], seeds: [4294967296]}]", "seeds: give different numbers from 0 up"),
         ("name: small\nstep: []", "step: unknown key, did you mean steps?"),
     ],
 )

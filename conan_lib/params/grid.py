@@ -91,7 +91,9 @@ def load_grid(path: str | Path) -> GridParams:
             each.
     """
     raw = read_yaml(Path(path))
-    if other := raw.pop("like", None):
+    if (other := raw.pop("like", None)) is not None:
+        if not isinstance(other, str):
+            raise UserError(f"{path}: like: {other!r} is no file name: give a grid file, relative to this file")
         raw = merge(read_yaml(Path(path).parent / other), raw)
     try:
         return GridParams.model_validate(raw)

@@ -33,6 +33,8 @@ class StepParams(Section):
             raise ValueError("give either run or grid")
         if bool(self.stages) != bool(self.run):
             raise ValueError("stages belong to run, and run needs them")
+        if self.seeds and (len(set(self.seeds)) < len(self.seeds) or not 0 <= min(self.seeds) <= max(self.seeds) < 2**32):
+            raise ValueError("seeds: give different numbers from 0 up, below 2**32")
         return self
 
 
