@@ -87,7 +87,7 @@ def _runs(path: Path, step: StepParams) -> Iterator[tuple[str, Params]]:
     if step.seeds is None:
         yield title, params
     for seed in step.seeds or ():
-        yield f"{title}: seed {seed}", with_seed(params, seed, step.seed_stages)
+        yield f"{title}: seed {seed}", with_seed(params, seed, step.seeded)
 
 
 def run_job(path: str | Path, minutes: float | None = None, dry_run: bool = False, console: Console | None = None) -> Job:

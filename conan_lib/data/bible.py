@@ -113,8 +113,8 @@ class Scripture:
         self.params = params
         self.pivot = params.languages[0]
         check_languages(params)
-        self.languages = tuple(lang for lang in params.languages if params.source == "embedded" or has_scripture(lang))
-        """Of the run, the pivot first: those of embedded text must have scripture, further ones of the hub's text may do without."""
+        self.languages = tuple(lang for lang in params.languages if has_scripture(lang))
+        """Of the run, the pivot first: all of embedded text, of the hub's those that there are verses in."""
         # a second edition gives paraphrases, also where the language model reads only the first
         self.editions = {lang: editions(lang)[: max(2, params.editions)] for lang in self.languages}
         chosen = [edition for found in self.editions.values() for edition in found]

@@ -78,13 +78,15 @@ def measure(vectors: np.ndarray, sample: Sample, params: MixingParams) -> tuple[
     """
     languages, groups = np.asarray(sample.langs), np.asarray(sample.groups)
     hits = translation_hits(vectors, languages, groups)
-    parts = {"mean_r1": _mean_hits(hits, languages), **_neighbours(vectors, languages, groups, params.neighbours)}
+    k, largest = params.neighbours, int(np.unique(groups, return_counts=True)[1].max())
+    near = nearest(vectors, k + largest)  # enough that k are left, whichever group is left out
+    parts = {"mean_r1": _mean_hits(hits, languages), **_neighbours(near, languages, groups, k)}
 
     def resampled(values, clusters) -> dict:
         low, high = bootstrap_interval(values, params.bootstrap, params.seed, clusters)
         return {"value": float(np.mean(values)), "low": low, "high": high}
 
-    near = nearest(vectors, params.neighbours)
+    near = near[:, :k]
     numbers: dict = {
         "purity": _left_out(language_purity(near, languages).mean(), parts["purity"]) | {"chance": chance_purity(languages)},
         "entropy": _left_out(language_entropy(near, languages).mean(), parts["entropy"]),
@@ -102,33 +104,32 @@ def _left_out(value: float, without: np.ndarray) -> dict[str, float]:
     return {"value": float(value), "low": low, "high": high}
 
 
-def _neighbours(vectors: np.ndarray, languages: np.ndarray, groups: np.ndarray, k: int) -> dict[str, np.ndarray]:
-    """Purity and entropy without each of the groups, shape (G,): its texts are neither asked nor neighbours."""
-    names, sizes = np.unique(groups, return_counts=True)
-    near = nearest(vectors, k + int(sizes.max()))  # enough that k are left, whichever group goes
-    scores = np.take_along_axis(vectors @ vectors.T, near, axis=1)
-    near = np.take_along_axis(near, np.argsort(-scores, axis=1, kind="stable"), axis=1)
+def _neighbours(near: np.ndarray, languages: np.ndarray, groups: np.ndarray, k: int) -> dict[str, np.ndarray]:
+    """Purity and entropy without each of the groups, shape (G,): its texts are neither asked nor neighbours; `near` as of `nearest`."""
     found: dict[str, list[float]] = {"purity": [], "entropy": []}
-    for name in names:
+    for name in np.unique(groups):
         rows = np.flatnonzero(groups != name)
         first = np.argsort(groups[near[rows]] == name, axis=1, kind="stable")[:, : min(k, len(rows) - 1)]  # those that stay, nearest first
         left = np.take_along_axis(near[rows], first, axis=1)
-        found["purity"].append((languages[left] == languages[rows, None]).mean())
+        found["purity"].append(language_purity(left, languages, rows).mean())
         found["entropy"].append(language_entropy(left, languages).mean())
     return {metric: np.array(values) for metric, values in found.items()}
 
 
 def nearest(vectors: np.ndarray, k: int) -> np.ndarray:
-    """Rows of the k nearest neighbours by cosine, the text itself excluded. (N, D) -> (N, min(k, N - 1)), in no particular order."""
+    """Rows of the k nearest neighbours by cosine, the nearest first, the text itself excluded. (N, D) -> (N, min(k, N - 1))."""
     scores = vectors @ vectors.T
     np.fill_diagonal(scores, -np.inf)
     k = min(k, len(vectors) - 1)
-    return np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    near = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    return np.take_along_axis(near, np.argsort(-np.take_along_axis(scores, near, axis=1), axis=1, kind="stable"), axis=1)
 
 
-def language_purity(near: np.ndarray, languages: np.ndarray) -> np.ndarray:
-    """Share of a text's neighbours in its own language, shape (N,): 1 where languages are apart, chance_purity where they are mixed."""
-    return (languages[near] == languages[:, None]).mean(axis=1)
+def language_purity(near: np.ndarray, languages: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Share of a text's neighbours in its own language: 1 where languages are apart, chance_purity where they are mixed.
+
+    `near` has a row for each text, or for each of `rows`."""
+    return (languages[near] == languages[rows, None]).mean(axis=1)
 
 
 def chance_purity(languages: np.ndarray) -> float:

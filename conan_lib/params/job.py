@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from conan_lib.errors import UserError
 from conan_lib.params.base import Section
-from conan_lib.params.load import TRAINED, mistake, read_yaml
+from conan_lib.params.load import mistake, read_yaml
 
 StageName = Literal["data", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine", "supervised", "supervised_no_clr", "peers",
                     "evaluate", "efficiency", "mkqa", "probes", "mix", "score"]  # fmt: skip
@@ -23,9 +23,9 @@ class StepParams(Section):
     grid: str | None = None
     """Grid file, relative to the job file."""
     seeds: tuple[int, ...] | None = Field(None, min_length=1)
-    """Of a grid: in the place of its own. Of a run: once with each. None: as the file says."""
-    seed_stages: tuple[Literal["pretrain", "sft", "weak", "supervised"], ...] = TRAINED
-    """Where a run's seeds go; the report knows two choices: all that trains, or weak and supervised, which share one language model."""
+    """Of a grid: in the place of its own. Of a run: once with each; its report looks for 0 to 9. None: as the file says."""
+    seeded: Literal["all", "contrastive"] = "all"
+    """Where a run's seeds go: into all that trains, or into weak and supervised alone, which share one language model."""
 
     @model_validator(mode="after")
     def _run_or_grid(self):

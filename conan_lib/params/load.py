@@ -9,10 +9,8 @@ from pydantic import BaseModel, ValidationError
 from conan_lib.errors import UserError
 from conan_lib.params.tree import Params
 
-TRAINED = ("pretrain", "sft", "weak", "supervised")
-"""Sections of the stages that train."""
-CONTRASTIVE = ("weak", "supervised")
-"""Those that train an embedder: another seed in these alone shares the language model."""
+SEEDED = {"all": ("pretrain", "sft", "weak", "supervised"), "contrastive": ("weak", "supervised")}
+"""Where another seed may go: all stages that train, or those that train an embedder, which then share one language model."""
 
 
 def load_params(path: str | Path) -> Params:
@@ -71,9 +69,9 @@ def without_clr(params: Params) -> Params:
     return params.model_copy(update={"supervised": params.supervised.model_copy(update={"mix": mix})})
 
 
-def with_seed(params: Params, seed: int, sections: tuple[str, ...] = TRAINED) -> Params:
-    """The same run with another seed in some stages that train, by default in all of them; data, tokenizer, teacher and tasks stay."""
-    return params.model_copy(update={name: getattr(params, name).model_copy(update={"seed": seed}) for name in sections})
+def with_seed(params: Params, seed: int, where: str = "all") -> Params:
+    """The same run with another seed in the stages of SEEDED[where]; data, tokenizer, teacher and tasks stay."""
+    return params.model_copy(update={name: getattr(params, name).model_copy(update={"seed": seed}) for name in SEEDED[where]})
 
 
 def without_mrl(params: Params) -> Params:

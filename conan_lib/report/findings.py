@@ -4,6 +4,7 @@ Seeds decide how far a verdict may go. Below `MIN_SEEDS` seeds a claim is at mos
 testable at this scale` with its sign in the note: neither confirmation nor refutation rests on one run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from statistics import fmean
@@ -86,8 +87,8 @@ def _mixing(run: Run, measure: str, unit: str) -> Finding:
     mixing = run.file("mix", "mixing.json")
     if not mixing:
         return Finding("not run", run.unfinished("supervised", "supervised_no_clr", "mix") or "stage mix left no mixing.json")
-    runs = [one for one in run.with_seeds("mix") if one.file("mix", "mixing.json")["texts"] == mixing["texts"]]
-    found = [one.file("mix", "mixing.json") for one in runs]
+    files = [(one, one.file("mix", "mixing.json")) for one in run.with_seeds("mix")]
+    runs, found = zip(*((one, file) for one, file in files if file["texts"] == mixing["texts"]), strict=True)  # other texts: other items
     paired = [one["with CLR - without CLR"][measure] for one in found]
     effect, interval = combine_seeds([one["difference"] for one in paired], [(one["low"], one["high"]) for one in paired])
     arms = [fmean(one[arm][measure]["value"] for one in found) for arm in ("with CLR", "without CLR")]
@@ -98,11 +99,11 @@ def _mixing(run: Run, measure: str, unit: str) -> Finding:
     return Finding(difference(effect, interval, len(runs)), note, effect, unit, interval, len(runs), _keys(runs, "mix"))
 
 
-def _seeds(runs: list[Run]) -> str:
+def _seeds(runs: Sequence[Run]) -> str:
     return "one seed" if len(runs) == 1 else f"{len(runs)} seeds"
 
 
-def _keys(runs: list[Run], *stages: str) -> tuple[str, ...]:
+def _keys(runs: Sequence[Run], *stages: str) -> tuple[str, ...]:
     """The artefacts of some stages in all runs, shared ones once."""
     return tuple(dict.fromkeys(run.key(stage) for stage in stages for run in runs))
 
@@ -135,10 +136,10 @@ def negatives_stay_hard(run: Run) -> Finding:
 
 def small_dims_keep_quality(run: Run, share: float = 0.9) -> Finding:
     """C8: share of the whole vector's R@10 that a quarter of it keeps, mean of the tasks; the arm without MRL must keep less."""
-    runs = [one for one in run.with_seeds("efficiency") if _kept_by_a_quarter(one.file("efficiency", "quality.json") or [])]
-    if not runs:
+    runs = run.with_seeds("efficiency")
+    kept = [_kept_by_a_quarter(one.file("efficiency", "quality.json") or []) for one in runs]
+    if not kept or None in kept:
         return Finding("not run", run.unfinished("efficiency") or "quality.json has no truncation to a quarter of the width")
-    kept = [_kept_by_a_quarter(one.file("efficiency", "quality.json")) for one in runs]
     quarter, full, _ = kept[0]
     ratio, interval = combine_seeds([value for _, _, (value, _) in kept], [bounds for _, _, (_, bounds) in kept])
     unit, keys = f"of R@10 at {quarter} of {full} dims", _keys(runs, "efficiency")

@@ -9,7 +9,7 @@ from typing import Any
 from conan_lib.cells import Grid, open_grid
 from conan_lib.errors import UserError
 from conan_lib.params import Params, load_params, with_seed
-from conan_lib.params.load import CONTRASTIVE, TRAINED
+from conan_lib.params.load import SEEDED
 from conan_lib.report.ablation import Ablation
 from conan_lib.stages import GRAPH, Stage, open_stage, project_root
 
@@ -82,7 +82,7 @@ class Run:
     @cached_property
     def _seeded(self) -> list[list["Run"]]:
         """The same run with other seeds in all that trains, and in the contrastive stages; finished or not."""
-        trees = ([with_seed(self.params, seed, sections) for seed in SEEDS] for sections in (TRAINED, CONTRASTIVE))
+        trees = ([with_seed(self.params, seed, where) for seed in SEEDS] for where in SEEDED)
         return [[Run.of(tree, self.params_file) for tree in some if tree != self.params] for some in trees]
 
     @property

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from conan_lib.evaluation.run import MODELS
-from conan_lib.params.load import TRAINED
+from conan_lib.params.load import SEEDED
 from conan_lib.report.blocks import Block, Missing, Table, Text
 from conan_lib.report.intervals import combine_seeds, mean_of
 from conan_lib.report.run import Run
@@ -26,12 +26,12 @@ def blocks(run: Run) -> list[Block]:
         "mean over seeds: the half-widths of the queries and of the seeds (Student's t), in quadrature."
     )
     caption = "Each checkpoint over seeds, and with each of them."
-    return [Text(text), Table("seeds", caption, seeds_table(runs), tuple(one.key("evaluate") for one in runs), "not measured")]
+    return [Text(text), Table("seeds", caption, seeds_table(runs), tuple(one.key("evaluate") for one in runs))]
 
 
 def _reseeded(runs: list[Run]) -> list[str]:
     """Stages whose seeds differ between runs."""
-    return [name for name in TRAINED if len({getattr(run.params, name).seed for run in runs}) > 1]
+    return [name for name in SEEDED["all"] if len({getattr(run.params, name).seed for run in runs}) > 1]
 
 
 def seeds_table(runs: list[Run]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
+from sentence_transformers.util import get_device_name
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 
@@ -132,7 +133,7 @@ def prepare(runtime: Runtime) -> None:
 
 def on_device(model: CausalLM, runtime: Runtime) -> CausalLM:
     """The model, moved to where it will train."""
-    return model.to("cuda" if runtime.device != "cpu" and torch.cuda.is_available() else "cpu")
+    return model.to(get_device_name() if runtime.device == "auto" else runtime.device)
 
 
 def mix(documents: list[dict], section: PretrainParams) -> list[dict]:

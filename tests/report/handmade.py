@@ -11,7 +11,6 @@ import pyarrow.parquet as parquet
 
 from conan_lib.data.corpus import STEPS
 from conan_lib.params import load_params, with_seed
-from conan_lib.params.load import TRAINED
 from conan_lib.stages import GRAPH, Stage, open_stage
 
 TINY = Path(__file__).parents[2] / "params" / "tiny.yaml"
@@ -43,10 +42,10 @@ def lay_out(root: Path) -> None:
     shutil.copy(TINY, root / "params" / "tiny.yaml")
 
 
-def finish(*names: str, file: str = "params/tiny.yaml", seed: int | None = None, sections: tuple[str, ...] = TRAINED) -> str:
+def finish(*names: str, file: str = "params/tiny.yaml", seed: int | None = None, where: str = "all") -> str:
     """Write the artefacts of some stages (all by default) below the working directory, of the file's run, or of the same with another seed
-    in some `sections`; returns the parameter file's path."""
-    params = load_params(file) if seed is None else with_seed(load_params(file), seed, sections)
+    (see with_seed); returns the parameter file's path."""
+    params = load_params(file) if seed is None else with_seed(load_params(file), seed, where)
     for name in names or GRAPH:
         stage = open_stage(name, params)
         if seed is not None and stage.finished:  # shared with the file's run

@@ -26,10 +26,10 @@ ROOT = Path(__file__).parents[2]
 OUR = {path.stem: path for path in (ROOT / "params/grids").glob("*.yaml")}
 
 
-def finish_cells(grid, recall: dict[str, float]) -> None:
-    """Commit what each named cell lacks; its scores are around its number."""
+def finish_cells(grid, recall: dict[str, float], seeds: dict[str, tuple[int, ...]] | None = None) -> None:
+    """Commit what each named cell lacks, with all seeds or those given for it; its scores are around its number."""
     for cell in grid.cells:
-        if cell.name in recall:
+        if cell.name in recall and cell.seed in (seeds or {}).get(cell.name, grid.params.seeds):
             for job in jobs([cell]):
                 commit(job.stage, recall[cell.name])
 
@@ -47,12 +47,12 @@ def ours(fake_run, tmp_path):
     """Lay our own grid files out beside the tiny tier's, finish named cells of one of them, and return the verdicts."""
     fake_run("data")
 
-    def evaluate(name: str, recall: dict[str, float]) -> dict:
+    def evaluate(name: str, recall: dict[str, float], **seeds: tuple[int, ...]) -> dict:
         for place, text in (("grids", OUR[name]), ("ablations", ROOT / "params/ablations/grid_base.yaml")):
             path = tmp_path / "params" / place / text.name
             path.parent.mkdir(exist_ok=True)
             path.write_text(text.read_text())
-        finish_cells(open_grid(f"params/grids/{name}.yaml"), recall)
+        finish_cells(open_grid(f"params/grids/{name}.yaml"), recall, seeds)
         return {claim.id: finding for claim, finding in judge(Run.open("params/tiny.yaml"))}
 
     return evaluate
@@ -192,6 +192,24 @@ def test_full_fine_tuning_and_the_mask_interact(ours):
 
 def test_negatives_need_harder_negatives_and_better_retrieval(ours):
     assert ours("negatives", {"v2": 0.4, "static": 0.3, "v1": 0.3, "re-mined": 0.3})["C4"].verdict == "reproduced"
+
+
+def test_negatives_of_one_seed_are_no_evidence(ours):
+    """A mean over the steps of one run has no interval, and must not pass as one of no width."""
+    one = {name: (0,) for name in ("v2", "static")}
+    finding = ours("negatives", {"v2": 0.4, "static": 0.3}, **one)["C4"]
+    assert finding.verdict == "not testable at this scale" and finding.seeds == 1
+
+
+def test_what_belongs_together_has_the_same_seeds(ours):
+    """A grid that was stopped half-way: one cell's only seed limits the claim, though another comparison has three."""
+    recall = {"all": 0.4, "no news": 0.3, "no pairs": 0.2}
+    finding = ours("data", recall, **{"no pairs": (1,)})["C13"]
+    assert (finding.verdict, finding.seeds) == ("directional", 1)
+
+
+def test_all_three_waits_for_every_cell_of_its_family(ours):
+    assert ours("sm_clr_dhnm", {name: value for name, value in EIGHT.items() if name != "none"})["C5"].verdict == "not run"
 
 
 def test_a_table_has_numbers_for_a_machine(small):

@@ -80,6 +80,15 @@ def test_the_arm_without_mrl_is_shown_and_judged_where_it_was_run(fake_run):
     assert small_dims_keep_quality(run).verdict == "not testable at this scale"
 
 
+def test_claim_c8_asks_for_a_quarter_exactly(fake_run):
+    """A sixth of the width that keeps everything is no answer."""
+    run = Run.open(fake_run())
+    rows = [row for row in run.file("efficiency", "quality.json") if 4 * row["dim"] != 128]
+    rewrite(run.stages["efficiency"], "quality.json", rows)
+    finding = small_dims_keep_quality(run)
+    assert finding.verdict == "not run" and "a quarter" in finding.note
+
+
 def test_the_ablation_file_is_the_arm_that_the_report_looks_for():
     folder = Path(__file__).parents[2] / "params"
     tiny, arm = load_params(folder / "tiny.yaml"), load_params(folder / "ablations" / "no_mrl.yaml")
