@@ -34,7 +34,7 @@ GRAPH: dict[str, Spec] = {
     "supervised": Spec(1, ("supervised",), ("data", "weak", "mine")),
     "supervised_no_clr": Spec(1, ("supervised",), ("data", "weak", "mine")),
     "peers": Spec(1, ("tasks", "peers"), ("data",)),
-    "evaluate": Spec(1, ("tasks", "evaluation"), ("data", "pretrain", "sft", "weak", "supervised")),
+    "evaluate": Spec(2, ("tasks", "evaluation"), ("data", "pretrain", "sft", "weak", "supervised")),
     "efficiency": Spec(2, ("tasks", "efficiency"), ("data", "weak", "supervised")),
     "mkqa": Spec(1, ("tasks", "mkqa"), ("data", "supervised")),
     "probes": Spec(1, ("probes",), ("data", "pretrain", "sft", "weak", "supervised")),

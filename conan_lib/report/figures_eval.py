@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
+from conan_lib.evaluation.run import WHITENED
+from conan_lib.evaluation.whitening import SUFFIX
 from conan_lib.report.figures import INK, PALETTE, language_colours, series, style
 from conan_lib.stages import Stage
 
@@ -20,31 +22,42 @@ MARKERS = "osD^vPX*"
 
 
 def checkpoints(stage: Stage, peers: Stage | None = None, metric: str = "recall_at_10") -> Figure:
-    """Cross-lingual retrieval after each stage of training, the mean of the languages with its 95 % interval; peers as lines.
+    """Cross-lingual retrieval after each stage of training, the mean of the languages with its 95 % interval, as it is and, where that was
+    measured, whitened; peers as lines, as they are.
 
     Args:
         stage: evaluate.
         peers: drawn where finished.
     """
-    rows = {row["model"]: row for row in _crosslingual(stage, metric) if row["subset"] == MEAN}
-    names = [name for name in CHECKPOINTS if name in rows]
-    values = np.array([rows[name]["value"] for name in names])
-    errors = np.abs(np.array([[rows[name]["low"], rows[name]["high"]] for name in names]).T - values)
+    groups = {"as it is": series(stage, "scores.json")}
+    if WHITENED in stage.results:
+        groups[WHITENED] = [row | {"model": row["model"].removesuffix(SUFFIX)} for row in series(stage, f"{WHITENED}/scores.json")]
+    groups = {
+        how: {row["model"]: row for row in _crosslingual(stage, metric, rows) if row["subset"] == MEAN} for how, rows in groups.items()
+    }
+    names = [name for name in CHECKPOINTS if name in groups["as it is"]]
+    lines = _peer_rows(peers, metric, lambda row: row["subset"] == MEAN)
+    width = 0.84 / len(groups)
     with style():
-        figure = Figure(figsize=(6.8, 3.5))
+        figure = Figure(figsize=(7.6, 3.5))
         axis = figure.subplots()
-        bars = axis.bar(names, values, yerr=errors, color=PALETTE[0], width=0.62, ecolor=INK, capsize=4)
-        axis.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, weight="bold")
-        lines = _peer_rows(peers, metric, lambda row: row["subset"] == MEAN)
+        for number, (how, rows) in enumerate(groups.items()):
+            values = np.array([rows[name]["value"] for name in names])
+            errors = np.abs(np.array([[rows[name]["low"], rows[name]["high"]] for name in names]).T - values)
+            places = np.arange(len(names)) + width * (number - (len(groups) - 1) / 2)
+            bars = axis.bar(places, values, 0.92 * width, yerr=errors, color=PALETTE[0], alpha=0.4 if number else 1, ecolor=INK, capsize=3)
+            axis.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, weight="normal" if number else "bold")
+            bars.set_label(how)
         for colour, dashes, row in zip(PALETTE[1:], ("-", "--", ":"), lines, strict=False):
             label = f"{row['model']} {row['value']:.2f} (n = {row['n']:,})"
             axis.axhline(row["value"], color=colour, linestyle=dashes, label=label)
-        top = max([*values + errors[1], *(row["value"] for row in lines)])
+        top = max(row["high"] or row["value"] for row in [*lines, *(row for rows in groups.values() for row in rows.values())])
+        axis.set_xticks(range(len(names)), names)
         axis.set(ylabel=f"cross-lingual {METRICS[metric]}", ylim=(0, min(1.0, 1.1 * top) or 1))
-        axis.set_title(f"mean of {_languages(stage, metric)} languages, n = {rows[names[0]]['n']:,} queries")
+        axis.set_title(f"mean of {_languages(stage, metric)} languages, n = {groups['as it is'][names[0]]['n']:,} queries")
         axis.grid(axis="x", visible=False)
-        if lines:
-            figure.legend(loc="outside right upper", title="peers")
+        if len(groups) > 1 or lines:
+            figure.legend(loc="outside right upper")
         return figure
 
 
@@ -116,8 +129,9 @@ def r1_matrix(stage: Stage) -> Figure:
         return figure
 
 
-def _crosslingual(stage: Stage, metric: str) -> list[dict]:
-    rows = [row for row in series(stage, "scores.json") if row["type"] == "crosslingual" and row["metric"] == metric]
+def _crosslingual(stage: Stage, metric: str, rows: list[dict] | None = None) -> list[dict]:
+    """Cross-lingual rows of a metric, of scores.json where no rows are given."""
+    rows = [row for row in rows or series(stage, "scores.json") if row["type"] == "crosslingual" and row["metric"] == metric]
     if not rows:
         raise UserError(f"{stage.path / 'scores.json'}: no cross-lingual {metric}; it is measured on the embedded tasks only")
     return rows

@@ -1,6 +1,6 @@
 """Sections on what was trained, stage by stage, and on the run itself."""
 
-from conan_lib.report import beside, figures, figures_eval, figures_lm, seeds, tables
+from conan_lib.report import beside, figures, figures_eval, figures_lm, seeds, tables, whitening
 from conan_lib.report.blocks import Block, Figure, Missing, Section, Table, Text, evaluated, figure, scored, table
 from conan_lib.report.run import Run
 
@@ -57,7 +57,12 @@ def _learned(run: Run) -> list[Block]:
             f"{candidates:,} verses of books that no stage trained on. R@10 is the share of queries whose translation is among the ten "
             "nearest."
         ),
-        evaluated(run, "checkpoints", "Cross-lingual R@10 of each checkpoint; lines: peers.", figures_eval.checkpoints),
+        evaluated(
+            run,
+            "checkpoints",
+            "Cross-lingual R@10 of each checkpoint, as it is and whitened; lines: peers, as they are.",
+            figures_eval.checkpoints,
+        ),
         evaluated(run, "languages", "Cross-lingual R@10 by language of the query.", figures_eval.languages),
         scored(
             run, "crosslingual", "Cross-lingual R@10 by query language, mean with its 95 % bootstrap interval.", tables.crosslingual_table
@@ -69,6 +74,7 @@ def _learned(run: Run) -> list[Block]:
             ("evaluate",),
             tables.differences_table,
         ),
+        *whitening.blocks(run),
         *seeds.blocks(run),
         table(run, "bits_per_byte", "Held-out bits per byte by language, before and after pretraining.", ("pretrain",), tables.bits_table),
     ]

@@ -2,16 +2,21 @@
 
 import pandas as pd
 
-from conan_lib.evaluation.run import MODELS
+from conan_lib.evaluation.run import MODELS, WHITENED
+from conan_lib.evaluation.whitening import SUFFIX
 from conan_lib.params.load import SEEDED
 from conan_lib.report.blocks import Block, Missing, Table, Text
 from conan_lib.report.intervals import combine_seeds, mean_of
 from conan_lib.report.run import Run
-from conan_lib.report.tables import MAIN_METRIC, MEAN, with_interval
+from conan_lib.report.tables import main_rows, with_interval
 from conan_lib.stages import project_root
 
-SHOWN = {"crosslingual": "R@10 across languages", "retrieval": "nDCG@10 within a language"}
-"""Types of task in the table, and what their main metric is called there."""
+SHOWN = {
+    "R@10 across languages": ("crosslingual", ""),
+    "R@10 across languages, whitened": ("crosslingual", SUFFIX),
+    "nDCG@10 within a language": ("retrieval", ""),
+}
+"""Columns of the table: what the main metric of a type of task is called there, and of which vectors it is."""
 
 
 def blocks(run: Run) -> list[Block]:
@@ -35,14 +40,14 @@ def _reseeded(runs: list[Run]) -> list[str]:
 
 
 def seeds_table(runs: list[Run]) -> pd.DataFrame:
-    """Checkpoint by type of task: mean over seeds with its interval, then the number with each seed."""
+    """Checkpoint by column: mean over seeds with its interval, then the number with each seed."""
     return pd.DataFrame([{"model": model} | _row(runs, model) for model in MODELS])
 
 
 def _row(runs: list[Run], model: str) -> dict[str, str]:
     row = {}
-    for kind, title in SHOWN.items():
-        found = [mean_of(own) for run in runs if (own := _main_rows(run, model, kind))]
+    for title, (kind, suffix) in SHOWN.items():
+        found = [mean_of(own) for run in runs if (own := main_rows(_rows(run, suffix), f"{model}{suffix}", kind))]
         if len(found) < len(runs):
             continue
         if all(interval for _, interval in found):
@@ -52,8 +57,5 @@ def _row(runs: list[Run], model: str) -> dict[str, str]:
     return row
 
 
-def _main_rows(run: Run, model: str, kind: str) -> list[dict]:
-    """Score rows of a model's main metric on the tasks of a type."""
-    wanted = (model, kind, MAIN_METRIC[kind])
-    rows = run.file("evaluate", "scores.json")
-    return [row for row in rows if (row["model"], row["type"], row["metric"]) == wanted and row["subset"] in ("default", MEAN)]
+def _rows(run: Run, suffix: str) -> list[dict]:
+    return run.file("evaluate", f"{WHITENED}/scores.json" if suffix else "scores.json") or []

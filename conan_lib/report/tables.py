@@ -178,9 +178,15 @@ def crosslingual_table(rows: list[dict], metric: str = MAIN_METRIC["crosslingual
     return pd.DataFrame(table)
 
 
-def differences_table(stage: Stage) -> pd.DataFrame:
-    """Each checkpoint against the one before it on the same queries, with the paired interval."""
-    rows = series(stage, "differences.json")
+def main_rows(rows: list[dict], model: str, kind: str) -> list[dict]:
+    """Score rows of a model's main metric on the tasks of a type."""
+    wanted = (model, kind, MAIN_METRIC[kind])
+    return [row for row in rows if (row["model"], row["type"], row["metric"]) == wanted and row["subset"] in ("default", MEAN)]
+
+
+def differences_table(stage: Stage, folder: str = ".") -> pd.DataFrame:
+    """Each checkpoint against the one before it on the same queries, with the paired interval; from a folder of stage evaluate."""
+    rows = series(stage, f"{folder}/differences.json")
     return pd.DataFrame(
         [
             {"from": row["before"], "to": row["after"], "task": row["task"], "metric": row["metric"],

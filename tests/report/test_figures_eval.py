@@ -1,6 +1,8 @@
 """Pins: bars, points, lines and cells of the evaluation's figures are the numbers of the stages' files; peers are drawn where they have
 finished; axes are labelled; a figure without rows is a clear error."""
 
+import json
+
 import numpy as np
 import pytest
 from handmade import rewrite
@@ -14,15 +16,17 @@ from conan_lib.stages import GRAPH, open_stage
 TINY = "params/tiny.yaml"
 
 
-def recall(stage, subset):
-    rows = [row for row in series(stage, "scores.json") if row["type"] == "crosslingual" and row["metric"] == "recall_at_10"]
+def recall(stage, subset, file="scores.json"):
+    rows = [row for row in series(stage, file) if row["type"] == "crosslingual" and row["metric"] == "recall_at_10"]
     return {row["model"]: row["value"] for row in rows if row["subset"] == subset}
 
 
 def test_checkpoints_are_bars_and_peers_lines(report):
     stage, peers = open_stage("evaluate", TINY), open_stage("peers", TINY)
     (axis,) = checkpoints(stage, peers).axes
-    assert [bar.get_height() for bar in axis.patches] == [recall(stage, "mean")[name] for name in CHECKPOINTS]
+    plain, white = ([recall(stage, "mean", file)[name + suffix] for name in CHECKPOINTS]
+                    for file, suffix in (("scores.json", ""), ("whitened/scores.json", "-whitened")))  # fmt: skip
+    assert [bar.get_height() for bar in axis.patches] == plain + white and plain != white
     drawn = {line.get_label().split()[0]: line.get_ydata()[0] for line in axis.lines if not line.get_label().startswith("_")}
     assert drawn == recall(peers, "mean")
     assert axis.get_ylabel() and "n = " in axis.get_title(loc="left")
@@ -32,8 +36,18 @@ def test_peers_that_have_not_finished_are_left_out(fake_run):
     names = [name for name in GRAPH if name != "peers"]
     file = fake_run(*names)
     (axis,) = checkpoints(open_stage("evaluate", file), open_stage("peers", file)).axes
-    assert len(axis.patches) == len(CHECKPOINTS)
+    assert len(axis.patches) == 2 * len(CHECKPOINTS)
     assert not [line for line in axis.lines if not line.get_label().startswith("_")]
+
+
+def test_a_run_without_whitening_has_one_bar_each(fake_run):
+    stage = open_stage("evaluate", fake_run(*GRAPH))
+    manifest = stage.path / "manifest.json"
+    said = json.loads(manifest.read_text())
+    del said["results"]["whitened"]
+    manifest.write_text(json.dumps(said))
+    (axis,) = checkpoints(open_stage("evaluate", stage.params)).axes
+    assert len(axis.patches) == len(CHECKPOINTS)
 
 
 def test_each_language_has_the_files_value(report):

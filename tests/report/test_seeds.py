@@ -104,6 +104,9 @@ def test_the_table_has_each_seed(three, fake_run):
     values = [float(value) for value in row["R@10 across languages, each seed"].split()]
     assert values == pytest.approx([values[0], values[0] + 0.01, values[0] + 0.02], abs=1e-3)
     assert row["R@10 across languages"].startswith(f"{fmean(values):.3f} [")
+    assert row["R@10 across languages, whitened, each seed"] == " ".join(
+        [f"{0.9 * values[0]:.3f}"] * 3
+    )  # the fixture moves what is as it is
     assert row["nDCG@10 within a language"].startswith(f"{0.3 + RECALL['supervised'] / 2 + 0.01:.3f} [")
 
 
