@@ -1,4 +1,4 @@
-"""Kernels that start warm: one process imports what the notebooks import, once, and every kernel is a fork of it.
+"""Kernels that start warm: one process imports what the notebooks import, once, and every kernel is a fork of it; so is the report's build.
 
 torch, transformers and mteb take ten seconds to import, and there are eight notebooks. A fork has the imported modules and nothing else:
 its own memory, environment and folder, no state of another notebook. Where forking is not sound (anything but Linux) kernels start in the
@@ -13,8 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,12 +40,13 @@ def imports_of(notebooks: Iterable[Path]) -> list[str]:
 
 
 @contextmanager
-def kernel_manager(environment: dict[str, str], imports: list[str], warm: bool = True) -> Iterator[type]:
+def kernel_manager(environment: dict[str, str], imports: list[str], warm: bool = True, later: tuple[str, ...] = ()) -> Iterator[type]:
     """A kernel manager class for papermill whose kernels get `environment` (papermill has no argument for it) and, where `warm`, are
-    forks of one process that has made `imports`. That process ends with the block."""
+    forks of one process that has made `imports`, and those of `later` once the first kernel runs. That process ends with the block; it is
+    the class' `nursery`, None where kernels start in the ordinary way."""
     from jupyter_client.manager import AsyncKernelManager
 
-    nursery = Nursery(imports, environment) if warm and sys.platform == "linux" else None
+    nursery = Nursery(imports, environment, later) if warm and sys.platform == "linux" else None
 
     class KernelManager(AsyncKernelManager):
         async def start_kernel(self, **options):
@@ -51,6 +54,7 @@ def kernel_manager(environment: dict[str, str], imports: list[str], warm: bool =
                 self.provisioner = _warm_provisioner(self, nursery)
             await super().start_kernel(**options, env=environment, transport_encryption="auto")
 
+    KernelManager.nursery = nursery
     try:
         yield KernelManager
     finally:
@@ -61,11 +65,12 @@ def kernel_manager(environment: dict[str, str], imports: list[str], warm: bool =
 class Nursery:
     """The process that imports and forks, seen from the pipeline: one JSON line to it, one back. It ends when the pipeline does."""
 
-    def __init__(self, imports: list[str], environment: dict[str, str]):
+    def __init__(self, imports: list[str], environment: dict[str, str], later: tuple[str, ...] = ()):
         self.channel, theirs = socket.socketpair()
+        serving = f"from conan_lib.kernels import serve; serve({theirs.fileno()}, {imports!r}, {later!r})"
         self.process = subprocess.Popen(
             # -c and not -m: its sys.path is then that of a kernel
-            [sys.executable, "-Xfrozen_modules=off", "-c", f"from conan_lib.kernels import serve; serve({theirs.fileno()}, {imports!r})"],
+            [sys.executable, "-Xfrozen_modules=off", "-c", serving],
             env={**environment, "MPLBACKEND": "module://matplotlib_inline.backend_inline"},
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
@@ -77,6 +82,16 @@ class Nursery:
     def start(self, arguments: list[str], environment: dict[str, str], folder: str) -> "Fork":
         """A kernel with the arguments of `python -m ipykernel_launcher`, once the imports are made."""
         return Fork(self, self.ask(arguments=arguments, environment=environment, folder=str(folder)))
+
+    def call(self, function: str, *arguments: str) -> bool:
+        """Call `module:name` silently in a fork; False where it raised or the process is gone: call it here, then, and see why."""
+        try:
+            pid = self.ask(call=function, arguments=arguments, folder=os.getcwd())
+            while (code := self.ask(poll=pid)) is None:
+                time.sleep(0.05)
+        except (OSError, ValueError):
+            return False
+        return code == 0
 
     def ask(self, **request: Any) -> Any:
         """Raises OSError or ValueError where the process is gone."""
@@ -134,13 +149,9 @@ def _warm_provisioner(manager, nursery: Nursery):
     return WarmProvisioner(kernel_id=manager.kernel_id, kernel_spec=manager.kernel_spec, parent=manager)
 
 
-def serve(descriptor: int, imports: list[str]) -> None:
-    """The nursery itself: import, then fork a kernel or tell an exit code for each line that comes, until the pipeline is gone."""
-    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-        for name in ("ipykernel.kernelapp", *imports):
-            module, _, attribute = name.partition(":")
-            with suppress(Exception):  # a notebook that cannot import says so itself, in its cell
-                getattr(import_module(module), attribute or "__name__")
+def serve(descriptor: int, imports: list[str], later: tuple[str, ...] = ()) -> None:
+    """The nursery itself: import, then fork a kernel or a call or tell an exit code for each line, until the pipeline is gone."""
+    _import(["ipykernel.kernelapp", *imports])
     channel = socket.socket(fileno=descriptor)
     lines = channel.makefile("r", encoding="utf-8")
     for line in lines:
@@ -154,8 +165,40 @@ def serve(descriptor: int, imports: list[str]) -> None:
         else:
             lines.close()
             channel.close()
-            return _become_kernel(**request)
+            return _call(**request) if "call" in request else _become_kernel(**request)
         channel.sendall(json.dumps(answer).encode() + b"\n")
+        if later and "poll" not in request:
+            _import(list(later))
+            later = ()
+
+
+def _import(names: list[str]) -> None:
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        for name in names:
+            module, _, attribute = name.partition(":")
+            with suppress(Exception):  # a notebook that cannot import says so itself, in its cell
+                getattr(import_module(module), attribute or "__name__")
+
+
+def _call(call: str, arguments: list[str], folder: str) -> None:
+    """Call a function and leave; leave too when the nursery does, which ends with the pipeline."""
+    nursery = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == nursery:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    os.chdir(folder)
+    module, _, name = call.partition(":")
+    code = 1
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere), redirect_stdout(nowhere):
+            getattr(import_module(module), name)(*arguments)
+        code = 0
+    finally:
+        os._exit(code)
 
 
 def _become_kernel(arguments: list[str], environment: dict[str, str], folder: str) -> None:

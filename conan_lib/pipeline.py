@@ -18,7 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from conan_lib.artefacts import write_json
 from conan_lib.checks import check_lora, check_sources
 from conan_lib.errors import UserError
-from conan_lib.kernels import imports_of, kernel_manager
+from conan_lib.kernels import Nursery, imports_of, kernel_manager
 from conan_lib.params import Params, load_params
 from conan_lib.stages import GRAPH, Stage, open_stage, project_root
 
@@ -53,6 +53,7 @@ FUNCTIONS: dict[str, str] = {
     "score": "conan_lib.evaluation.checkpoint:score_checkpoint",
     "outside": "conan_lib.evaluation.outside:evaluate_outside",
 }
+REPORT = "conan_lib.report.build:build_report"
 """Stage -> the one call that computes it; imported when it is needed, so that a machine which only trains can do without the rest."""
 
 
@@ -163,13 +164,14 @@ def run(
     chosen = [step for step in steps if step.notebook in select(start, stop, only)]
     check(params, chosen)
     sources = [step.source for step in chosen if not step.done]
-    with kernel_manager(kernel_environment(params), imports_of(sources), warm=len(sources) > 1) as manager:
+    warm = len(sources) > 1
+    with kernel_manager(kernel_environment(params), imports_of(sources), warm, (REPORT.partition(":")[0],)) as manager:
         for step in chosen:
             if step.done:
                 _print(console, step, "already done")
             else:
                 _execute(step, params_file, console, manager)
-    _report(steps, params, params_file, console)
+        _report(steps, params, params_file, console, manager.nursery)
 
 
 def load(params_file: str | Path) -> Params:
@@ -238,7 +240,7 @@ def _print(console: Console, step: Step, what: str) -> None:
         console.print(f"{step.notebook:14} {stage.name:18} {stage.key}  {seconds:7.1f} s  {what}")
 
 
-def _report(steps: list[Step], params: Params, params_file: str | Path, console: Console) -> None:
+def _report(steps: list[Step], params: Params, params_file: str | Path, console: Console, nursery: Nursery | None) -> None:
     """Build the report where every step is done and the last report showed something else."""
     if waiting := [step.notebook for step in steps if not step.done]:
         console.print(f"no report yet: {', '.join(waiting)} not done")
@@ -246,10 +248,11 @@ def _report(steps: list[Step], params: Params, params_file: str | Path, console:
     record, shown = {step.notebook: step.record for step in steps}, steps[0].copy.with_name("report.json")
     page = project_root() / params.runtime.reports / params.tier / "report.md"
     if _read(shown) != record or not page.is_file():
-        from conan_lib.report.build import build_report
-
+        path = str(resolve(params_file))
         with console.status("report"):
-            build_report(resolve(params_file))
+            if nursery is None or not nursery.call(REPORT, path):
+                module, _, function = REPORT.partition(":")
+                getattr(import_module(module), function)(path)
         write_json(shown, record)
     console.print(f"report: {os.path.relpath(page)}")
 

@@ -92,6 +92,32 @@ def test_other_kernels_start_in_the_ordinary_way(look, monkeypatch, how):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
+def test_a_call_has_the_imports_of_the_first_kernel_and_later_ones(tmp_path, monkeypatch):
+    """It runs in a fork and the caller's folder, silently; what raises, and a nursery that is gone, are False."""
+    (tmp_path / "said.py").write_text("""
+import os, sys
+def save(*names):
+    print("heard by nobody")
+    with open("said", "w") as file:
+        print(os.getppid(), *(name in sys.modules for name in names), file=file)
+def fail():
+    raise SystemExit("heard by nobody")
+""")
+    monkeypatch.chdir(tmp_path)
+    nursery = Nursery(["colorsys"], {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}, ("this",))
+    try:
+        for seen in ("True False", "True True"):  # `later` is imported once the first fork is made
+            assert nursery.call("said:save", "colorsys", "this")
+            assert (tmp_path / "said").read_text().split() == [str(nursery.process.pid), *seen.split()]
+        assert not nursery.call("said:fail") and not nursery.call("no.such:function")
+        nursery.process.kill()
+        nursery.process.wait()
+        assert not nursery.call("said:save")
+    finally:
+        nursery.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
 def test_exit_codes_are_told_and_a_lost_nursery_is_a_dead_kernel(tmp_path):
     (tmp_path / "broken.json").write_text("no JSON")
     nursery = Nursery([], dict(os.environ))
