@@ -1,6 +1,7 @@
 """Figures of the evaluation (checkpoints, languages) and of how languages mix (UMAP, R@1)."""
 
 from collections.abc import Callable
+from itertools import cycle
 
 import matplotlib
 import numpy as np
@@ -48,7 +49,7 @@ def checkpoints(stage: Stage, peers: Stage | None = None, metric: str = "recall_
             bars = axis.bar(places, values, 0.92 * width, yerr=errors, color=PALETTE[0], alpha=0.4 if number else 1, ecolor=INK, capsize=3)
             axis.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, weight="normal" if number else "bold")
             bars.set_label(how)
-        for colour, dashes, row in zip(PALETTE[1:], ("-", "--", ":"), lines, strict=False):
+        for colour, dashes, row in zip(cycle(PALETTE[1:]), cycle(("-", "--", ":", "-.")), lines, strict=False):
             label = f"{row['model']} {row['value']:.2f} (n = {row['n']:,})"
             axis.axhline(row["value"], color=colour, linestyle=dashes, label=label)
         top = max(row["high"] or row["value"] for row in [*lines, *(row for rows in groups.values() for row in rows.values())])
