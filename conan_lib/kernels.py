@@ -40,13 +40,13 @@ def imports_of(notebooks: Iterable[Path]) -> list[str]:
 
 
 @contextmanager
-def kernel_manager(environment: dict[str, str], imports: list[str], warm: bool = True, later: tuple[str, ...] = ()) -> Iterator[type]:
+def kernel_manager(environment: dict[str, str], imports: list[str], warm: bool = True) -> Iterator[type]:
     """A kernel manager class for papermill whose kernels get `environment` (papermill has no argument for it) and, where `warm`, are
-    forks of one process that has made `imports`, and those of `later` once the first kernel runs. That process ends with the block; it is
-    the class' `nursery`, None where kernels start in the ordinary way."""
+    forks of one process that has made `imports`. That process ends with the block; it is the class' `nursery`, None where kernels start in
+    the ordinary way."""
     from jupyter_client.manager import AsyncKernelManager
 
-    nursery = Nursery(imports, environment, later) if warm and sys.platform == "linux" else None
+    nursery = Nursery(imports, environment) if warm and sys.platform == "linux" else None
 
     class KernelManager(AsyncKernelManager):
         async def start_kernel(self, **options):
@@ -65,9 +65,9 @@ def kernel_manager(environment: dict[str, str], imports: list[str], warm: bool =
 class Nursery:
     """The process that imports and forks, seen from the pipeline: one JSON line to it, one back. It ends when the pipeline does."""
 
-    def __init__(self, imports: list[str], environment: dict[str, str], later: tuple[str, ...] = ()):
+    def __init__(self, imports: list[str], environment: dict[str, str]):
         self.channel, theirs = socket.socketpair()
-        serving = f"from conan_lib.kernels import serve; serve({theirs.fileno()}, {imports!r}, {later!r})"
+        serving = f"from conan_lib.kernels import serve; serve({theirs.fileno()}, {imports!r})"
         self.process = subprocess.Popen(
             # -c and not -m: its sys.path is then that of a kernel
             [sys.executable, "-Xfrozen_modules=off", "-c", serving],
@@ -149,9 +149,13 @@ def _warm_provisioner(manager, nursery: Nursery):
     return WarmProvisioner(kernel_id=manager.kernel_id, kernel_spec=manager.kernel_spec, parent=manager)
 
 
-def serve(descriptor: int, imports: list[str], later: tuple[str, ...] = ()) -> None:
+def serve(descriptor: int, imports: list[str]) -> None:
     """The nursery itself: import, then fork a kernel or a call or tell an exit code for each line, until the pipeline is gone."""
-    _import(["ipykernel.kernelapp", *imports])
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        for name in ("ipykernel.kernelapp", *imports):
+            module, _, attribute = name.partition(":")
+            with suppress(Exception):  # a notebook that cannot import says so itself, in its cell
+                getattr(import_module(module), attribute or "__name__")
     channel = socket.socket(fileno=descriptor)
     lines = channel.makefile("r", encoding="utf-8")
     for line in lines:
@@ -167,17 +171,6 @@ def serve(descriptor: int, imports: list[str], later: tuple[str, ...] = ()) -> N
             channel.close()
             return _call(**request) if "call" in request else _become_kernel(**request)
         channel.sendall(json.dumps(answer).encode() + b"\n")
-        if later and "poll" not in request:
-            _import(list(later))
-            later = ()
-
-
-def _import(names: list[str]) -> None:
-    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-        for name in names:
-            module, _, attribute = name.partition(":")
-            with suppress(Exception):  # a notebook that cannot import says so itself, in its cell
-                getattr(import_module(module), attribute or "__name__")
 
 
 def _call(call: str, arguments: list[str], folder: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -164,8 +165,7 @@ def run(
     chosen = [step for step in steps if step.notebook in select(start, stop, only)]
     check(params, chosen)
     sources = [step.source for step in chosen if not step.done]
-    warm = len(sources) > 1
-    with kernel_manager(kernel_environment(params), imports_of(sources), warm, (REPORT.partition(":")[0],)) as manager:
+    with kernel_manager(kernel_environment(params), imports_of(sources), warm=len(sources) > 1) as manager:
         for step in chosen:
             if step.done:
                 _print(console, step, "already done")
@@ -248,10 +248,10 @@ def _report(steps: list[Step], params: Params, params_file: str | Path, console:
     record, shown = {step.notebook: step.record for step in steps}, steps[0].copy.with_name("report.json")
     page = project_root() / params.runtime.reports / params.tier / "report.md"
     if _read(shown) != record or not page.is_file():
-        path = str(resolve(params_file))
+        path, (module, _, function) = str(resolve(params_file)), REPORT.partition(":")
         with console.status("report"):
-            if nursery is None or not nursery.call(REPORT, path):
-                module, _, function = REPORT.partition(":")
+            here = nursery is None or module in sys.modules  # else a fork, which need not import all that first
+            if here or not nursery.call(REPORT, path):
                 getattr(import_module(module), function)(path)
         write_json(shown, record)
     console.print(f"report: {os.path.relpath(page)}")

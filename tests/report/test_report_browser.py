@@ -100,7 +100,7 @@ def test_a_language_can_be_shown_alone(page):
 def test_a_link_opens_what_is_folded(page):
     assert not page.locator("#C12").evaluate("one => one.open")
     page.locator('table.ledger a[href="#C12"]').first.click()
-    assert page.locator("#C12").evaluate("one => one.open")
+    page.wait_for_selector("#C12[open]", state="attached")  # the page hears of the new address a moment after the click
 
 
 def test_without_scripts_everything_is_there(opened):
