@@ -10,7 +10,7 @@ from conan_lib.artefacts import write_json
 from conan_lib.evaluation.encoder import Encoder, own_encoder
 from conan_lib.evaluation.scores import MEAN, compare, provenance, score
 from conan_lib.evaluation.tasks import open_tasks
-from conan_lib.evaluation.whitening import KINDS, SUFFIX, shared_directions, training_texts, whitened
+from conan_lib.evaluation.whitening import KINDS, SUFFIX, WHITENED, shared_directions, training_texts, whitened
 from conan_lib.params.evaluation import TasksParams
 from conan_lib.stages import Stage
 
@@ -22,12 +22,10 @@ MODELS = {
     "supervised": ("supervised", "model"),
 }
 """Our checkpoints in the order of training: input stage and folder in it."""
-WHITENED = "whitened"
-"""Folder of what the whitened checkpoints scored, within the stage's, and its key in the manifest."""
 
 
 def evaluate(stage: Stage) -> Stage:
-    """Score our five checkpoints on the tasks, through mteb, as they are; then, on those that rank by cosine, whitened.
+    """Score our five checkpoints on the tasks, through mteb, as they are; then, on those that find a passage, whitened.
 
     Writes mteb/ (mteb's own result files), items/ (values of single queries), scores.json, differences.json (each checkpoint against the
     one before it, paired); the same four below whitened/. Killed and run again, it goes on with the first (model, task) that mteb's files

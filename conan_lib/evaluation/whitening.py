@@ -21,8 +21,11 @@ from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import Encoder
 
 KINDS = ("crosslingual", "retrieval")
-"""Types of task that are scored again: those that only rank by cosine."""
-SUFFIX = "-whitened"
+"""Types of task that are scored again: those that find a passage."""
+WHITENED = "whitened"
+"""Folder of what the whitened checkpoints scored, within the stage's, and its key in the manifest."""
+SUFFIX = f"-{WHITENED}"
+"""Follows a checkpoint's name there."""
 CHARACTERS = 300
 """Of a training text, from its start."""
 
@@ -45,15 +48,15 @@ def training_texts(data: Path, per_language: int, seed: int) -> dict[str, list[s
     }
 
 
-def shared_directions(vectors: dict[str, np.ndarray]) -> dict[str, float]:
+def shared_directions(vectors: dict[str, np.ndarray]) -> dict[str, float | None]:
     """How much texts have in common, whatever they say.
 
     Args:
         vectors: language -> unit vectors, shape (N, D).
 
     Returns:
-        mean_cosine: of two texts of different languages, 0 where vectors have no common direction; language_share: the share of the
-        vectors' variance that lies between the languages' means, each language weighing the same.
+        mean_cosine: of two texts of different languages, 0 where vectors have no common direction, None of one language.
+        language_share: the share of the vectors' variance between the languages' means, each language weighing the same.
     """
     means = np.stack([own.mean(axis=0) for own in vectors.values()]).astype(np.float64)
     within = np.mean([own.astype(np.float64).var(axis=0).sum() for own in vectors.values()])
@@ -61,7 +64,7 @@ def shared_directions(vectors: dict[str, np.ndarray]) -> dict[str, float]:
     gram = means @ means.T
     pairs = ~np.eye(len(means), dtype=bool)
     return {
-        "mean_cosine": float(gram[pairs].mean()) if len(means) > 1 else float("nan"),
+        "mean_cosine": float(gram[pairs].mean()) if len(means) > 1 else None,
         "language_share": float(between / (between + within)),
     }
 

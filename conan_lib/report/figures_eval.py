@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
-from conan_lib.evaluation.run import WHITENED
-from conan_lib.evaluation.whitening import SUFFIX
+from conan_lib.evaluation.whitening import SUFFIX, WHITENED
 from conan_lib.report.figures import INK, PALETTE, language_colours, series, style
 from conan_lib.stages import Stage
 

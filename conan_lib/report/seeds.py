@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from conan_lib.evaluation.run import MODELS, WHITENED
-from conan_lib.evaluation.whitening import SUFFIX
+from conan_lib.evaluation.run import MODELS
+from conan_lib.evaluation.whitening import SUFFIX, WHITENED
 from conan_lib.params.load import SEEDED
 from conan_lib.report.blocks import Block, Missing, Table, Text
 from conan_lib.report.intervals import combine_seeds, mean_of

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from conan_lib.evaluation.run import MODELS, WHITENED
-from conan_lib.evaluation.whitening import SUFFIX
+from conan_lib.evaluation.run import MODELS
+from conan_lib.evaluation.whitening import SUFFIX, WHITENED
 from conan_lib.report.blocks import Block, Missing, Text, table
 from conan_lib.report.figures import series
 from conan_lib.report.intervals import mean_of
@@ -50,7 +50,7 @@ def whitening_table(stage: Stage) -> pd.DataFrame:
         shared = stage.results[WHITENED]["shared_directions"][name]
         row = {
             "model": name,
-            "mean cosine": round(shared["mean_cosine"], 3),
+            "mean cosine": None if shared["mean_cosine"] is None else round(shared["mean_cosine"], 3),
             "variance between languages": f"{shared['language_share']:.1%}",
         }
         for kind, title in TITLES.items():

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from conan_lib.errors import UserError
+from conan_lib.evaluation import whitening
 from conan_lib.evaluation.encoder import Encoder, model_meta
-from conan_lib.evaluation.whitening import CHARACTERS, shared_directions, training_texts, whitened
+from conan_lib.evaluation.whitening import shared_directions, training_texts, whitened
 
 DIM, TEXTS = 6, [f"text {i}" for i in range(80)]
 
@@ -62,16 +63,18 @@ def test_shared_directions_of_known_vectors():
     found = shared_directions({"de": scatter + np.array([2, 0]), "en": scatter - np.array([2, 0])})
     assert found == {"mean_cosine": -4, "language_share": 4 / 5}
     assert shared_directions({"de": scatter, "en": scatter}) == {"mean_cosine": 0, "language_share": 0}
+    assert shared_directions({"de": scatter}) == {"mean_cosine": None, "language_share": 0}
 
 
-def test_it_is_fitted_on_single_training_texts(ready):
+def test_it_is_fitted_on_single_training_texts(ready, monkeypatch):
     data = ready("evaluate").inputs["data"].path
     texts = training_texts(data, 10, 0)
     assert {language: len(own) for language, own in texts.items()} == {"de": 10, "en": 10, "fr": 10, "zh": 10}
     assert texts == training_texts(data, 10, 0) != training_texts(data, 10, 1)
     everything = training_texts(data, 10**6, 0)
     assert [len(own) for own in everything.values()] == [24] * 4  # of 72: neither the parallel ones nor those held out
-    assert all(len(text) <= CHARACTERS for own in everything.values() for text in own)
+    monkeypatch.setattr(whitening, "CHARACTERS", 5)
+    assert training_texts(data, 10, 0) == {language: [text[:5] for text in own] for language, own in texts.items()}
 
 
 def test_too_few_texts_are_one_line(vectors):
