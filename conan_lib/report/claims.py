@@ -97,7 +97,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Soft mask, CLR and DHNM add up.",
         "Table 4, all three: 65.17 multilingual, 73.52 en, 74.24 zh, the best of every column; best pair 64.45 / 72.78 / 72.44.",
         "The 2 x 2 x 2 grid of soft mask, clr, dhnm, with the two rows that the paper leaves out.",
-        f"Reproduced if all three are above the best pair with a 95 % interval, corrected for the seven comparisons. {SEEDS}",
+        f"Reproduced if all three are above each of the seven other cells with a 95 % interval, corrected for seven comparisons. {SEEDS}",
         findings_grid.all_three_are_best,
         (1, 3),
     ),
@@ -107,7 +107,8 @@ CLAIMS: tuple[Claim, ...] = (
         "With the soft mask full fine-tuning beats LoRA; without it LoRA is ahead.",
         "Table 6, en, without and with SM: LoRA r16 72.18, 72.12; r32 72.08, 72.23; r64 71.83, 72.40; full 71.50, 73.52.",
         "LoRA ranks and full fine-tuning, each with and without the soft mask.",
-        f"Reproduced if the interaction (full minus LoRA, with minus without) is above 0 with its 95 % interval. {SEEDS}",
+        "Reproduced if the interaction (full minus LoRA, with minus without), full minus LoRA with the mask and LoRA minus full without it "
+        f"are all above 0 with their 95 % intervals; contradicted if one is below. {SEEDS}",
         findings_grid.full_needs_the_mask,
         (1,),
     ),
@@ -128,7 +129,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Matryoshka training lets a prefix of the vector serve in its place.",
         "Table 5 lists MRL as supported; dims 256 to 3584 are trained; no score by dim is published.",
         "R@10 at each of efficiency.dims over R@10 at full width, by task; the same trained without MRL (params/ablations/no_mrl.yaml).",
-        f"Reproduced if a quarter of the width keeps 90 % of the score and more than an arm without MRL keeps. {SEEDS}",
+        "Reproduced if a quarter of the width keeps 90 % of the score and more than an arm without MRL keeps, both with their 95 % "
+        f"intervals; contradicted if an interval lies below. {SEEDS}",
         findings.small_dims_keep_quality,
     ),
     Claim(
@@ -148,7 +150,8 @@ CLAIMS: tuple[Claim, ...] = (
         'Limitations: "3 fairy tales" and "5 fairy tales" get a low similarity although close in meaning; no number is published.',
         "Templated sentence pairs that differ in a number, a unit or a negation; similarity against the numeric gap. The "
         "gap is a difference or a ratio, the correlation within a sentence or over all: the one farthest from zero decides.",
-        f"Reproduced if the rank correlation of similarity and numeric gap is within 0.3 of zero, interval included. {SEEDS}",
+        "Reproduced if the rank correlation of similarity and numeric gap is within 0.3 of zero, interval included; contradicted if the "
+        f"interval lies below -0.3: similarity then falls with the gap. {SEEDS}",
         findings.numbers_badly_told_apart,
     ),
     Claim(

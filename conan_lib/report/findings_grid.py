@@ -12,7 +12,7 @@ import numpy as np
 from conan_lib.evaluation.statistics import over_seeds
 from conan_lib.report.ablation import ALPHA, Ablation, Estimate
 from conan_lib.report.ablation_blocks import negatives_of
-from conan_lib.report.findings import Finding, Verdict, difference, negatives_stay_hard
+from conan_lib.report.findings import Finding, Verdict, difference, negatives_stay_hard, weakest
 from conan_lib.report.run import Run
 
 MEAN = "mean"
@@ -55,20 +55,22 @@ def soft_mask_helps(ablation: Ablation) -> Finding:
 
 @from_grid("sm_clr_dhnm", ALL_THREE, *PAIRS, *FEWER)
 def all_three_are_best(ablation: Ablation) -> Finding:
-    """C5: all three parts minus the best pair; corrected over the comparisons with all other cells."""
-    best = max(PAIRS, key=lambda name: ablation.mean(name, MEAN).value)
-    one = _turned(ablation.against(MEAN, ALL_THREE)[best])
-    return _finding(one, f"all three minus {best}, the best pair", [one])
+    """C5: all three parts minus the best of the seven other cells; all seven comparisons must hold, corrected together."""
+    others = {name: _turned(one) for name, one in ablation.against(MEAN, ALL_THREE).items()}
+    best, pair = (min(names, key=lambda name: others[name].value) for names in (others, PAIRS))
+    return _finding(others[best], f"all three minus {best}, the best other cell (minus {pair}, the best pair: {_text(others[pair])})",
+                    list(others.values()))  # fmt: skip
 
 
 @from_grid("lora", "full + SM", "full", *RANKS, *(f"{rank} + SM" for rank in RANKS))
 def full_needs_the_mask(ablation: Ablation) -> Finding:
-    """C6: the interaction (full minus the mean of the LoRA ranks, with minus without the soft mask)."""
+    """C6: the interaction (full minus the mean of the LoRA ranks, with minus without the soft mask), and the sign of both differences."""
     share = 1 / len(RANKS)
     weights = {"full + SM": 1, "full": -1} | {f"{rank} + SM": -share for rank in RANKS} | dict.fromkeys(RANKS, share)
     sides = [ablation.contrast({f"full{end}": 1} | {f"{rank}{end}": -share for rank in RANKS}, MEAN) for end in (" + SM", "")]
-    note = f"full minus LoRA (mean of three ranks) is {sides[0].value:+.3f} with the mask and {sides[1].value:+.3f} without"
-    return _finding(ablation.contrast(weights, MEAN), note)
+    note = f"full minus LoRA (mean of three ranks) is {_text(sides[0])} with the mask and {_text(sides[1])} without, where LoRA should be ahead"
+    interaction = ablation.contrast(weights, MEAN)
+    return _finding(interaction, note, [interaction, sides[0], _turned(sides[1])])
 
 
 @from_grid("alpha", "linear", "quadratic", "inverse quadratic")
@@ -101,7 +103,7 @@ def _negatives(ablation: Ablation) -> Finding:
     seeds = sorted(set(runs[0]) & set(runs[1]))
     last = np.array([[_last_quarter(cells[seed]) for seed in seeds] for cells in runs])
     points = last[0] - last[1]
-    harder = Estimate(**over_seeds(points, np.repeat(points[:, None], 1000, axis=1), 0), keys=())
+    harder = Estimate(**over_seeds(points, np.repeat(points[:, None], 1000, axis=1)), keys=())
     if len(seeds) == 1:  # a mean over a run's own steps says nothing of another run
         harder = replace(harder, low=-inf, high=inf)
     note = f"v2 minus static: nDCG@10 {_text(retrieval)}, mean cosine of the negatives in the last quarter {_text(harder)} (over seeds)"
@@ -123,13 +125,12 @@ def _last_quarter(cell) -> float:
 def _finding(one: Estimate, note: str, together: list[Estimate] | None = None, unit: str = "mean main metric", keys: tuple = ()) -> Finding:
     """The verdict on one > 0; where several comparisons belong `together`, all must hold, by their corrected p where they have one."""
     verdicts = [_verdict(each) for each in together or [one]]
-    order: tuple[Verdict, ...] = ("contradicted", "not testable at this scale", "directional", "reproduced")
     corrected = f"; p {one.p:.3f}" + (f", corrected {one.corrected:.3f}" if one.corrected is not None else "")
     reading = (
         "the interval holds zero" if one.low <= 0 <= one.high else "points the claim's way" if one.value > 0 else "points against the claim"
     )
     return Finding(
-        min(verdicts, key=order.index), f"{note}{corrected}; {reading}", one.value, unit, (one.low, one.high), one.seeds, one.keys + keys
+        weakest(verdicts), f"{note}{corrected}; {reading}", one.value, unit, (one.low, one.high), one.seeds, one.keys + keys
     )
 
 
