@@ -188,6 +188,13 @@ class NegativePool:
         self.swaps += swaps
         return swaps
 
+    def swapped_in(self, pool_ids: Tensor) -> Tensor:
+        """Which negatives (B, n) of the batch that waits for its update came in by a swap; bool. A swap is worth something only here: it
+        acts at its pool's next visit, which a short run over many pools never makes."""
+        if self.params.rule == "random":
+            return torch.zeros(len(pool_ids), self.n, dtype=torch.bool)
+        return self._ranks(pool_ids.cpu(), self.updates) >= self.n
+
     def log(self) -> dict[str, float]:
         """Mean score of the negatives in use since the last call, swaps so far, and the share of exhausted pools."""
         mean = self.score_sum / self.scored if self.scored else float("nan")

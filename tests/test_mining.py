@@ -120,8 +120,11 @@ def test_a_swap_by_hand():
     assert visit(negatives, [2], [[0.9, 0.9]]) == ([[116, 117]], 0)
     assert visit(negatives, [0], [[0.6, 0.5]]) == ([[100, 102]], 1)  # 100 fell from 0.8 to 0.6; 0.5 is the new slot's S_0
     assert visit(negatives, [2], [[0.9, 0.9]]) == ([[116, 117]], 0)
-    assert visit(negatives, [0], [[0.5, 0.5]]) == ([[103, 102]], 0)
+    assert negatives.draw(ids([0])).tolist() == [[103, 102]] and negatives.swapped_in(ids([0])).tolist() == [[True, True]]
+    assert negatives.update(ids([0]), torch.tensor([[0.5, 0.5]])) == 0
     assert negatives.log()["swaps"] == 2
+    negatives.draw(ids([1]))
+    assert negatives.swapped_in(ids([1])).tolist() == [[False, False]]
 
 
 def test_a_batch_drawn_ahead_is_scored_as_what_it_held():

@@ -234,7 +234,9 @@ def over_seeds(points: Sequence[float], draws: np.ndarray, resample_seeds: int |
     draws = draws[:, ~np.isnan(draws).any(0)]
     seeds, resamples = draws.shape
     if seeds == 1 or resample_seeds is not None:
-        drawn = np.zeros((resamples, 1), int) if seeds == 1 else np.random.default_rng(resample_seeds).integers(0, seeds, (resamples, seeds))
+        drawn = (
+            np.zeros((resamples, 1), int) if seeds == 1 else np.random.default_rng(resample_seeds).integers(0, seeds, (resamples, seeds))
+        )
         means = draws[drawn, np.arange(resamples)[:, None]].mean(1)
         low, high = _bounds(means)
         p = 2 * (min(np.sum(means <= 0), np.sum(means >= 0)) + 1) / (resamples + 1)

@@ -1,6 +1,7 @@
 """Grids in the report: their tables and figures, which of their cells were run, and the files below ablations/."""
 
 import io
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def negatives_over_steps(ablation: Ablation) -> Drawing:
         drawing = Drawing(figsize=(4.4 * max(1, len(tasks)) + 2, 3.2))
         panels = drawing.subplots(1, max(1, len(tasks)), sharey=True, squeeze=False)[0]
         for axis, task in zip(panels, tasks, strict=False):  # their negatives differ in kind: one curve of both would only show the mix
-            for colour, (name, stages) in zip(PALETTE, runs.items(), strict=False):
+            for colour, dashes, (name, stages) in zip(PALETTE, cycle(("-", "--", ":", "-.")), runs.items(), strict=False):  # some coincide
                 curves = [
                     {row["step"]: row["mean_score"] for row in scored(stage) if row.get("task", "all tasks") == task} for stage in stages
                 ]
@@ -118,7 +119,7 @@ def negatives_over_steps(ablation: Ablation) -> Drawing:
                 steps = sorted(set.intersection(*map(set, curves)))
                 values = np.array([[curve[step] for step in steps] for curve in curves])
                 label = f"{name} ({len(curves)} seeds)" if axis is panels[0] else None
-                axis.plot(steps, values.mean(0), color=colour, label=label)
+                axis.plot(steps, values.mean(0), color=colour, linestyle=dashes, label=label)
                 axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
             axis.set(xlabel="optimiser step", title=f"negatives of {task}")
         panels[0].set_ylabel("mean cosine with the anchor")

@@ -162,6 +162,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Cross-lingual R@10 by query language, related to English or not; each language's share of the training text beside it.",
         f"Reproduced if related minus others is above 0 with its 95 % interval over queries. {SEEDS}",
         findings.distant_languages_weaker,
+        (11,),
     ),
     Claim(
         "C12",

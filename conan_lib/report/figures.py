@@ -141,7 +141,7 @@ def contrastive_loss(stage: Stage) -> Figure:
 
 
 def negatives(stage: Stage) -> Figure:
-    """Dynamic hard negatives: mean cosine of the negatives in use by task, and how many were swapped, over steps."""
+    """Dynamic hard negatives over steps: mean cosine of those in use by task; how many were swapped, and how many in use had come in so."""
     rows = series(stage, "negatives.json")
     if not rows:
         raise UserError(
@@ -157,8 +157,12 @@ def negatives(stage: Stage) -> Figure:
         scores.legend()
         scores.set(title="how hard the negatives are", xlabel="optimiser step", ylabel="mean cosine with the anchor")
         width = 0.8 * min(np.diff(steps), default=1)
-        swaps.bar(steps, [row["swaps"] for row in rows], width=width, color=PALETTE[1], label="swaps since the last row")
-        swaps.set(title="negatives swapped", xlabel="optimiser step", ylabel="swaps")
+        swaps.bar(steps, [row["swaps"] for row in rows], width=width, color=PALETTE[1], alpha=0.5, label="swapped for later visits")
+        swaps.bar(
+            steps, [row.get("swapped_in", 0) for row in rows], width=width, color=PALETTE[3], alpha=0.6, label="in use, came in by a swap"
+        )
+        swaps.set(title="negatives swapped", xlabel="optimiser step", ylabel="negatives of the batch")
+        swaps.legend()
         if any(row.get("exhausted") is not None for row in rows):
             share = swaps.twinx()
             share.plot(steps, [100 * (row.get("exhausted") or 0) for row in rows], color=GREY, linestyle="--")

@@ -74,7 +74,8 @@ def languages(stage: Stage, peers: Stage | None = None, metric: str = "recall_at
         for number, model in enumerate(models):
             own = {row["subset"]: row["value"] for row in rows if row["model"] == model}
             shift = 0.7 * ((number + 0.5) / len(models) - 0.5)
-            axis.plot(places + shift, [own.get(language, np.nan) for language in order], MARKERS[number % len(MARKERS)], label=model,
+            marker = MARKERS[(number + number // len(PALETTE)) % len(MARKERS)]  # where colours come again, markers are others
+            axis.plot(places + shift, [own.get(language, np.nan) for language in order], marker, label=model,
                       color=PALETTE[number % len(PALETTE)], markersize=6, alpha=0.9)  # fmt: skip
             if model == "supervised":
                 bounds = [[last[language][end] for language in order] for end in ("low", "high")]
@@ -131,7 +132,9 @@ def r1_matrix(stage: Stage) -> Figure:
 
 def _crosslingual(stage: Stage, metric: str, rows: list[dict] | None = None) -> list[dict]:
     """Cross-lingual rows of a metric, of scores.json where no rows are given."""
-    rows = [row for row in rows or series(stage, "scores.json") if row["type"] == "crosslingual" and row["metric"] == metric]
+    rows = [
+        row for row in (series(stage, "scores.json") if rows is None else rows) if row["type"] == "crosslingual" and row["metric"] == metric
+    ]
     if not rows:
         raise UserError(f"{stage.path / 'scores.json'}: no cross-lingual {metric}; it is measured on the embedded tasks only")
     return rows

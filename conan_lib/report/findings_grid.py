@@ -68,7 +68,8 @@ def full_needs_the_mask(ablation: Ablation) -> Finding:
     share = 1 / len(RANKS)
     weights = {"full + SM": 1, "full": -1} | {f"{rank} + SM": -share for rank in RANKS} | dict.fromkeys(RANKS, share)
     sides = [ablation.contrast({f"full{end}": 1} | {f"{rank}{end}": -share for rank in RANKS}, MEAN) for end in (" + SM", "")]
-    note = f"full minus LoRA (mean of three ranks) is {_text(sides[0])} with the mask and {_text(sides[1])} without, where LoRA should be ahead"
+    with_mask, without = map(_text, sides)
+    note = f"full minus LoRA (mean of three ranks) is {with_mask} with the mask and {without} without, where LoRA should be ahead"
     interaction = ablation.contrast(weights, MEAN)
     return _finding(interaction, note, [interaction, sides[0], _turned(sides[1])])
 
@@ -129,9 +130,7 @@ def _finding(one: Estimate, note: str, together: list[Estimate] | None = None, u
     reading = (
         "the interval holds zero" if one.low <= 0 <= one.high else "points the claim's way" if one.value > 0 else "points against the claim"
     )
-    return Finding(
-        weakest(verdicts), f"{note}{corrected}; {reading}", one.value, unit, (one.low, one.high), one.seeds, one.keys + keys
-    )
+    return Finding(weakest(verdicts), f"{note}{corrected}; {reading}", one.value, unit, (one.low, one.high), one.seeds, one.keys + keys)
 
 
 def _verdict(one: Estimate) -> Verdict:

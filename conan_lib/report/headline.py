@@ -24,7 +24,7 @@ PUBLISHED = {
 }
 """Claim -> the paper's figure in a few words; the whole of it is the claim's `paper`."""
 MEANINGS = {
-    "reproduced": "the rule holds with at least three seeds, its 95 % interval apart from the rule's bound (or the count is equal to the unit)",
+    "reproduced": "the rule holds with at least three seeds, the 95 % interval apart from its bound (or the count is equal to the unit)",
     "directional": "it points the paper's way, interval apart from the rule's bound, with fewer than three seeds",
     "contradicted": "an interval lies on the other side of the rule's bound with at least three seeds",
     "not testable at this scale": "measured, but the rule decides neither way: the interval, too few seeds or a missing arm leave it open",

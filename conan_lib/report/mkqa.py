@@ -100,7 +100,7 @@ def _languages(run: Run) -> Table:
             }
         )
     caption = "MKQA by language, in percent. Other protocols and other tasks have columns of their own: compare columns of one name only. "
-    caption += f"{HOW}, tasks.suite: MKQA for mteb's."
+    caption += f"{HOW}, tasks.suite: MKQARetrieval for mteb's."
     return Table("paper_mkqa_languages", caption, pd.DataFrame(rows), ("paper", run.key("mkqa"), run.key("evaluate")))
 
 

@@ -3,6 +3,8 @@
 Both templates print the same sections, all of them in every report. A block whose stage has not finished says so.
 """
 
+import pandas as pd
+
 from conan_lib.report import (
     architecture,
     beside,
@@ -39,14 +41,14 @@ def sections(run: Run) -> list[Section]:
         Section("filter", "Filter of weak pairs", tuple(_filter(run)), "05_weak", "Pair filter", ("C13", "C14")),
         Section("clr", "Cross-lingual retrieval and UMAP", tuple(_clr(run)), "08_clr_umap", "CLR, UMAP", ("C2", "C3"), (3, 7)),
         Section("dhnm", "Dynamic hard negatives", tuple(_dhnm(run)), "06_supervised", "DHNM", ("C4",), (1,)),
-        Section("mteb", "MTEB-style table", tuple(_evaluation(run)), "07_eval", "MTEB", (), (5, 6)),
+        Section("mteb", "MTEB-style table", tuple(_evaluation(run)), "07_eval", "MTEB", (), (5, 6, 10)),
         Section("mkqa", "MKQA and retrieval by language", tuple(_mkqa(run)), "07_eval", "MKQA", ("C3",), (2,)),
         Section("ablation", "Ablation of the three parts", tuple(_ablation(run)), None, "Ablation", ("C1", "C3", "C4", "C5"), (1, 3)),
         Section("gap", "Training gap: LoRA and full fine-tuning", tuple(_gap(run)), None, "Training gap", ("C6",), (1,)),
         Section("alpha", "Schedules of alpha", tuple(_alpha(run)), "05_weak", "Alpha", ("C7",), (8,)),
         Section("practical", "Practical: size, speed, small dims", tuple(_practical(run)), "07_eval", "Practical", ("C8", "C9"), (4,)),
         Section("outside", "Out of domain", tuple(outside.blocks(run)), None, "Out of domain"),
-        Section("limits", "Limits, the paper's and ours", tuple(_limits(run)), "07_eval", "Limits", ("C10", "C11")),
+        Section("limits", "Limits, the paper's and ours", tuple(_limits(run)), "07_eval", "Limits", ("C10", "C11"), (11,)),
         *training_sections(run),
         Section("contradictions", "Where the paper disagrees with itself", (_contradictions(),), None, "Contradictions"),
         run_section(run),
@@ -59,8 +61,17 @@ def _data(run: Run) -> list[Block]:
         *beside.data(run),
         figure(run, "funnel", "Text that each step of cleaning left.", ("data",), figures_data.funnel),
         figure(run, "kept_text", "Training text by source and language.", ("data",), figures_data.kept_text),
-        table(run, "funnel", "What each step of cleaning left, all sources together.", ("data",), tables.funnel_table),
-        table(run, "kept_text", "Characters kept by source and language.", ("data",), tables.kept_text_table, folded=True),
+        table(
+            run, "funnel", "What each step of cleaning left, all sources together, held-out text included.", ("data",), tables.funnel_table
+        ),
+        table(
+            run,
+            "kept_text",
+            "Characters kept by source and language, held-out text included.",
+            ("data",),
+            tables.kept_text_table,
+            folded=True,
+        ),
         table(run, "sets", "Sets that training and evaluation read.", ("data",), tables.sets_table, folded=True),
         table(
             run,
@@ -124,7 +135,8 @@ def _dhnm(run: Run) -> list[Block]:
     return [
         Text(
             "The paper's figure: the score of hard negatives over steps stays up where easy ones are swapped, and falls where they are "
-            "static. It prints a curve and no number; its gains in retrieval are in the ablation."
+            "static. It prints a curve and no number; its gains in retrieval are in the ablation. A swap acts at its anchor's next visit: "
+            "where anchors come once, dynamic negatives are static ones."
         ),
         figure(run, "negatives", "Dynamic hard negatives: mean score of those in use, and swaps.", ("supervised",), figures.negatives),
         *grid_blocks(run, "negatives"),
@@ -177,7 +189,7 @@ def _practical(run: Run) -> list[Block]:
 
 
 def _contradictions() -> Table:
-    frame = tables.pd.DataFrame(CONTRADICTIONS.items(), columns=["point", "what disagrees"])
+    frame = pd.DataFrame(CONTRADICTIONS.items(), columns=["point", "what disagrees"])
     return Table("contradictions", "Set these beside any comparison; claims and sections refer to them by number.", frame, ("paper",))
 
 
@@ -189,8 +201,8 @@ def _scripture(run: Run) -> str:
 def _limits(run: Run) -> list[Block]:
     p, again = run.params, len(run.with_seeds("evaluate"))
     seeds = (
-        f"The run has {again} seeds in claims C2, C3, C10, C11 and in the table of checkpoints over seeds; every other number of it has "
-        "one, and its interval covers queries and texts, not training. The ablations have several."
+        f"The run has {again} seeds in claims C2, C3, C8, C10, C11 and in the table of checkpoints over seeds; every other number of it "
+        "has one, and its interval covers queries and texts, not training. The ablations have several."
         if again > 1
         else "One seed for each stage of the run: intervals cover queries and texts, never training. The ablations have several."
     )

@@ -1,5 +1,7 @@
 """Sections on what was trained, stage by stage, and on the run itself."""
 
+import pandas as pd
+
 from conan_lib.report import beside, figures, figures_eval, figures_lm, seeds, tables, whitening
 from conan_lib.report.blocks import Block, Figure, Missing, Section, Table, Text, evaluated, figure, scored, table
 from conan_lib.report.run import Run
@@ -21,7 +23,7 @@ def training_sections(run: Run) -> list[Section]:
 def run_section(run: Run) -> Section:
     """Stages, artefacts, environment and parameters: where every key leads."""
     environment = tables.environment_table(run.manifests.values())
-    parameters = tables.pd.concat([tables.parameters_table(run.stages[name]) for name in run.stages]).drop_duplicates("parameter")
+    parameters = pd.concat([tables.parameters_table(run.stages[name]) for name in run.stages]).drop_duplicates("parameter")
     keys, stages = tuple(run.key(name) for name in run.manifests), tables.stages_table(run.stages)
     blocks: list[Block] = [
         Figure("pipeline", "The stages, and what feeds them.", figures.pipeline(), ("conan_lib.stages",)),
@@ -45,7 +47,7 @@ def _cells(run: Run) -> Block:
     ]
     if not rows:
         return Missing("Artefacts of the grids", "no cell of a grid of this tier has finished; the sections above have the commands")
-    frame = tables.pd.DataFrame(rows, columns=["grid", "cell", "seed", "supervised", "score"])
+    frame = pd.DataFrame(rows, columns=["grid", "cell", "seed", "supervised", "score"])
     return Table("cells", "Finished cells of the grids and their artefacts.", frame, ("manifests",), anchors=("supervised", "score"))
 
 
@@ -131,9 +133,21 @@ def _supervised(run: Run) -> list[Block]:
         Text("Bidirectional; task-homogeneous batches, Matryoshka dims, hard negatives that are swapped once they have become easy."),
         figure(run, "supervised_loss", "Loss by task (thin: each row, thick: running mean).", ("supervised",), figures.contrastive_loss),
         table(run, "supervised_losses", "First and last loss by task.", ("supervised",), tables.loss_table),
+        *_rising(run),
         _results(run, "mine"),
         _results(run, "supervised"),
     ]
+
+
+def _rising(run: Run) -> list[Block]:
+    """The tasks that the supervised stage did not learn: their loss is higher at its end."""
+    found, steps = run.results("supervised").get("loss") or {}, run.results("supervised").get("steps") or {}
+    rising = [
+        f"{task} from {loss['first']:.1f} to {loss['last']:.1f} in {steps.get(task, '?')} of {run.params.supervised.max_steps} steps"
+        for task, loss in found.items()
+        if loss["last"] > loss["first"]
+    ]
+    return [Text(f"The loss rises: {'; '.join(rising)}. This stage does not learn it beside the others.")] if rising else []
 
 
 def _results(run: Run, name: str) -> Block:

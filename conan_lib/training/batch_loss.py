@@ -77,11 +77,12 @@ class ContrastiveLoss(CachedLossMixin, nn.Module):
         return scores, (anchors * embeddings[label["positive"]]).sum(-1)
 
     def _update_pool(self, pool_ids: Tensor, scores: Tensor, positive: Tensor) -> None:
+        swapped_in = int(self.pool.swapped_in(pool_ids).sum())
         swaps = self.pool.update(pool_ids, scores, positive)
         log = self.pool.log()
         above = suspected(scores, positive, 0.0).float().mean().item()
         self.seen |= {"mean_score": log["mean_score"], "positive_score": positive.mean().item(), "above_positive": above}
-        self.seen |= {"swaps": swaps, "exhausted": log["exhausted"]}
+        self.seen |= {"swaps": swaps, "swapped_in": swapped_in, "exhausted": log["exhausted"]}
 
     def _task_loss(self, embeddings: Tensor, label: dict[str, Tensor], scored: tuple[Tensor, Tensor] | None) -> Tensor:
         """InfoNCE, CoSENT, or `balance`: InfoNCE + beta CoSENT (Conan-embedding v1: beta = 0.8)."""

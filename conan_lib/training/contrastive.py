@@ -157,6 +157,7 @@ def train_supervised(stage: Stage) -> Stage:
                     if (own := [row for row in history if row["task"] == task.name])
                 },
                 "swaps": pool.swaps if pool else 0,
+                "swapped_in": sum(row.get("swapped_in", 0) for row in history),
                 "exhausted": pool.log()["exhausted"] if pool else 0.0,
                 **verdict,
             }
@@ -237,7 +238,8 @@ def fit(
     """Train to `section.max_steps`, from the last complete checkpoint where there is one; returns a row for each step.
 
     Rows: step, learning_rate, task, loss; mean_score (of the hard negatives in use), positive_score, above_positive (their share that
-    scores above the anchor's positive: suspected false negatives), swaps, exhausted where a pool is used. Killed at any moment and called
+    scores above the anchor's positive: suspected false negatives), swaps, swapped_in (negatives of the batch that came in by a swap),
+    exhausted where a pool is used. Killed at any moment and called
     again it ends with the same weights: batches, negatives and schedules are functions of the seed and the step, and what is not is in the
     checkpoint. Under a launcher every process takes a share of each batch's texts, and the weights are those of one process up to rounding.
 

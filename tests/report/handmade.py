@@ -121,9 +121,10 @@ def _contrastive(stage, tasks=("retrieval", "clr", "sts", "classification", "clu
     rows = [{"step": s, "loss": 1 + 2 * math.exp(-s / 80) + 0.2 * math.sin(7 * s), "task": tasks[s % len(tasks)], "learning_rate": 1e-3}
             for s in range(1, 400)]  # fmt: skip
     rewrite(stage, "history.json", rows)
-    negatives = [{"step": s, "mean_score": 0.4 + s / 4000, "swaps": s // 20, "exhausted": s / 8000} for s in range(20, 400, 20)]
+    negatives = [{"step": s, "mean_score": 0.4 + s / 4000, "swaps": s // 20, "swapped_in": s // 40, "exhausted": s / 8000}
+                 for s in range(20, 400, 20)]  # fmt: skip
     rewrite(stage, "negatives.json", negatives)
-    return {"loss": {task: {"first": 3.0, "last": 1.0} for task in tasks}, "swaps": 190, "exhausted": 0.05}
+    return {"loss": {task: {"first": 3.0, "last": 1.0} for task in tasks}, "swaps": 190, "swapped_in": 90, "exhausted": 0.05}
 
 
 def _weak(stage):

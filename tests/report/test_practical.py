@@ -80,6 +80,14 @@ def test_the_arm_without_mrl_is_shown_and_judged_where_it_was_run(fake_run):
     assert small_dims_keep_quality(run).verdict == "not testable at this scale"
 
 
+def test_claim_c8_asks_for_the_whole_interval_above_the_bound(fake_run):
+    run = Run.open(fake_run())
+    finish_arm(run, kept=0.5)
+    assert small_dims_keep_quality(run, share=0.9).verdict == "directional"
+    within = small_dims_keep_quality(run, share=0.965)
+    assert within.interval[0] < 0.965 < within.effect and within.verdict == "not testable at this scale"
+
+
 def test_claim_c8_asks_for_a_quarter_exactly(fake_run):
     """A sixth of the width that keeps everything is no answer."""
     run = Run.open(fake_run())

@@ -37,7 +37,7 @@ def test_negatives_show_scores_and_swaps(fake_run):
     scores, swaps, _ = negatives(stage).axes
     rows = series(stage, "negatives.json")
     assert list(scores.lines[0].get_ydata()) == [row["mean_score"] for row in rows]
-    assert [bar.get_height() for bar in swaps.patches] == [row["swaps"] for row in rows]
+    assert [bar.get_height() for bar in swaps.patches] == [row[field] for field in ("swaps", "swapped_in") for row in rows]
     rewrite(stage, "negatives.json", [])
     with pytest.raises(UserError, match="no rows"):
         negatives(stage)
