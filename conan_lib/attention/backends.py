@@ -26,15 +26,15 @@ GROUP_BYTES = 8 * 2**20
 """Logits made at once by the `logit` reading: few enough to stay near the cores, enough to be worth a call."""
 
 
-def pick_backend(q: Tensor, mask: SoftMask, alpha: float | None = None, dropout: float = 0.0) -> Backend:
-    """The backend that "auto" takes, by device, dtype, length, reading and end of the transition. q is (B, H, L, D).
+def pick_backend(q: Tensor, mask: SoftMask, alpha: float | None = None, dropout: float = 0.0, v: Tensor | None = None) -> Backend:
+    """The backend that "auto" takes, by device, dtype, shapes, reading and end of the transition. q is (B, H, L, D), v (B, G, L, D or E).
 
     Stock causal and bidirectional attention without padding need no mask, so they are dense (linear in memory) everywhere. On the CPU the
     halves are for rows longer than `CPU_DENSE_UP_TO`. On CUDA they are for what flash attention takes: float16 and bfloat16, head dims that
-    are multiples of 8 up to 256, compute capability 8.0 and up.
+    are multiples of 8 up to 256, compute capability 8.0 and up. Values of another head dim than the queries' (MLA) are dense everywhere.
     """
     alpha = mask.alpha if alpha is None else alpha
-    if dropout > 0 or (mask.full and mask.kind(alpha) != "soft"):
+    if dropout > 0 or (mask.full and mask.kind(alpha) != "soft") or (v is not None and v.shape[-1] != q.shape[-1]):
         return "dense"
     if q.device.type == "cpu":
         return "halves" if q.shape[2] > CPU_DENSE_UP_TO else "dense"
@@ -56,10 +56,10 @@ def soft_mask_attention(
     dropout: float = 0.0,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Soft-mask attention -> (B, H, L, D); rows of padding are finite and mean nothing. Under autocast q, k and v are cast as for SDPA.
+    """Soft-mask attention -> (B, H, L, E); rows of padding are finite and mean nothing. Under autocast q, k and v are cast as for SDPA.
 
     Args:
-        q: (B, H, L, D). k, v: (B, G, L, D); G divides H.
+        q: (B, H, L, D). k: (B, G, L, D). v: (B, G, L, E); G divides H, E is D but for MLA.
         alpha: overrides the mask's own.
         scale: of the logits, D^-0.5 unless given.
         dropout: of the attention weights; "dense" alone has it.
@@ -73,7 +73,7 @@ def soft_mask_attention(
         q, k, v = (x.to(torch.get_autocast_dtype(device)) for x in (q, k, v))
     alpha = mask.alpha if alpha is None else alpha
     backend = mask.backend if backend == "auto" else backend
-    backend = pick_backend(q, mask, alpha, dropout) if backend == "auto" else backend
+    backend = pick_backend(q, mask, alpha, dropout, v) if backend == "auto" else backend
     if dropout > 0 and backend != "dense":
         raise UserError(f"soft_mask: backend {backend} has no attention dropout: set config.attention_dropout to 0, or take backend dense")
     match backend:
@@ -115,14 +115,15 @@ def dense_attention(
 
 
 class _ScaledLogits(torch.autograd.Function):
-    """softmax(q k^T * scale * factor + bias) v -> (B, H, L, D), a few sequences at a time and in place.
+    """softmax(q k^T * scale * factor + bias) v -> (B, H, L, E), a few sequences at a time and in place.
 
     Plain operations make and keep several L x L tensors for the whole batch, and fetching that memory costs more than the arithmetic: here
     the weights alone are kept, and each group's gradient reuses the memory of the one before."""
 
     @staticmethod
     def forward(ctx, q, k, v, factor, bias, scale):
-        out, kept = torch.empty_like(q), []
+        B, H, L, _ = q.shape
+        out, kept = q.new_empty(B, L, H, v.shape[-1]).transpose(1, 2), []  # laid out as transformers wants it next
         for rows in _groups(q):
             weights = (q[rows] * scale) @ k[rows].transpose(-1, -2)
             weights.mul_(_of(factor, rows))

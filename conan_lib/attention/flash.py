@@ -72,7 +72,14 @@ def halves_attention(
         alpha: overrides the mask's own.
         scale: of the logits, D^-0.5 unless given.
         operators: those of the device unless given.
+
+    Raises:
+        UserError: values have another head dim than queries, which flash attention does not take.
     """
+    if v.shape[-1] != q.shape[-1]:
+        raise UserError(
+            f"soft_mask: backend halves needs values of the queries' head dim {q.shape[-1]}, not {v.shape[-1]}: take backend auto or dense"
+        )
     if operators is None:
         if q.device.type != "cpu":
             operators = cuda_operators()

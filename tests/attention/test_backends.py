@@ -1,6 +1,6 @@
 """Pins: which backend is taken when; what each refuses, in one line; dropout and autocast behave as with stock attention; FlexAttention,
-compiled, takes a new alpha without compiling again; the halves never allocate an L x L tensor and their memory is linear in L; through the
-flash-attn package the same comes out as through torch's own kernels."""
+compiled, takes a new alpha without compiling again; values of another head dim (MLA) are served or refused; the halves never allocate an
+L x L tensor and their memory is linear in L; through the flash-attn package the same comes out as through torch's own kernels."""
 
 import subprocess
 import sys
@@ -94,6 +94,25 @@ def test_refusals():
         soft_mask_attention(*inputs(requires_grad=True), mask_of(alpha=0.3), backend="flex")
     with pytest.raises(UserError, match="'fast' is not one of auto, dense, halves"):
         soft_mask_attention(*inputs(), mask_of(alpha=0.3), backend="fast")
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("padding", [0, 2])
+@pytest.mark.parametrize("value_dim", [4, 12])
+def test_values_of_another_head_dim_equal_the_equation_or_are_refused(monkeypatch, reading, padding, value_dim):
+    monkeypatch.setattr("conan_lib.attention.backends.CPU_DENSE_UP_TO", 5)  # auto would take the halves
+    mask = mask_of(padding=padding, alpha=0.3, reading=reading)
+    exact = [x.requires_grad_() for x in (*inputs(dtype=torch.float64)[:2], torch.randn(2, 2, 6, value_dim, dtype=torch.float64))]
+    direction = (mask.segments > 0)[:, None, :, None] * torch.randn(2, 4, 6, value_dim, dtype=torch.float64)
+    wanted = reference_attention(*exact, 0.3, mask.segments, reading)
+    wanted = [wanted * (direction != 0), *torch.autograd.grad((wanted * direction).sum(), exact)]
+    for dtype, limit in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        leaves = [x.detach().to(dtype).requires_grad_() for x in exact]
+        out = soft_mask_attention(*leaves, mask)
+        found = [out * (direction != 0), *torch.autograd.grad((out * direction).sum(), leaves)]
+        assert all(a.shape == b.shape and relative(a, b) < limit for a, b in zip(found, wanted, strict=True))
+    with pytest.raises(UserError, match=f"halves needs values of the queries' head dim 8, not {value_dim}: take backend auto or dense"):
+        soft_mask_attention(*exact, mask, backend="halves")
 
 
 @pytest.mark.parametrize("reading", READINGS)
