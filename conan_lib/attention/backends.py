@@ -97,14 +97,15 @@ def dense_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: SoftMask, alpha: float, scale: float | None = None, dropout: float = 0.0
 ) -> Tensor:
     """The attention by stock SDPA or plain maths; the mask is made once for all layers. Arguments as in `soft_mask_attention`."""
+    if mask.reading == "logit" and mask.kind(alpha) == "soft" and q.dtype in (torch.float16, torch.bfloat16):
+        # logits rounded to half precision would be worse than those of stock SDPA
+        return dense_attention(q.float(), k.float(), v.float(), mask, alpha, scale, dropout).to(q.dtype)
     factor, bias = mask.terms(alpha, q.dtype)
     if factor is None:
         causal = bias is None and mask.kind(alpha) == "causal"
         return F.scaled_dot_product_attention(
             q, k, v, bias, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
         )
-    if q.dtype in (torch.float16, torch.bfloat16):  # logits rounded to half precision would be worse than those of stock SDPA
-        return dense_attention(q.float(), k.float(), v.float(), mask, alpha, scale, dropout).to(q.dtype)
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
     scale = q.shape[-1] ** -0.5 if scale is None else scale

@@ -136,19 +136,21 @@ def test_autocast_casts_as_it_does_for_stock_attention(backend):
     assert torch.autograd.grad(out.sum(), q)[0].dtype == torch.float32
 
 
-def test_plans_and_masks_are_made_once_for_all_layers(monkeypatch):
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_plans_and_masks_are_made_once_for_all_layers(monkeypatch, reading, dtype):
     from conan_lib.attention import flash, softmask
 
     made = []
     for owner, name in ((softmask.Sequences, "__init__"), (flash._Future, "__init__"), (softmask.SoftMask, "_terms")):
         original = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda self, *a, original=original, owner=owner: made.append(owner) or original(self, *a))
-    mask = mask_of(padding=2, alpha=0.3)
+    mask = mask_of(padding=2, alpha=0.3, reading=reading)
     for _ in range(3):
-        soft_mask_attention(*inputs(), mask, backend="halves")
+        soft_mask_attention(*inputs(dtype=dtype), mask, backend="halves")
     assert made == [softmask.Sequences, flash._Future]
     for _ in range(3):
-        soft_mask_attention(*inputs(), mask, backend="dense")
+        soft_mask_attention(*inputs(dtype=dtype), mask, backend="dense")
     assert made.count(softmask.SoftMask) == 1
 
 
