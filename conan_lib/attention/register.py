@@ -139,27 +139,64 @@ def set_soft_mask(model: nn.Module, **values: Any) -> None:
             setattr(config, name, value)
 
 
-def to_stock(model: nn.Module) -> None:
+def to_stock(model: nn.Module, attn_implementation: str = "sdpa") -> None:
     """Turns a model at an end of the transition into a stock one: SDPA, config.is_causal = False at alpha = 1, True at alpha = 0.
 
     Its config then names nothing of ours, and the saved model loads in plain transformers or sentence-transformers with equal vectors.
 
+    Args:
+        attn_implementation: the stock one; another than "sdpa" has to be named again wherever the saved model is loaded.
+
     Raises:
-        UserError: the mask is between its ends, the ratio i/l keeps it from being bidirectional, or an encoder (BERT) is at alpha = 0: its
-            stock form sees both ways whatever its config says. Nothing is changed then.
+        UserError: the mask is between its ends; the ratio i/l keeps it from being bidirectional; an encoder (BERT) is at alpha = 0: its
+            stock form sees both ways whatever its config says; or a decoder (StableLm) is at alpha = 1 and its stock form stays causal,
+            whatever its config says, in a batch without padding. Nothing is changed then.
     """
     ends = [(config, _end(config)) for config in _configs(model)]
+    opened = {}  # decoders made bidirectional, for each config the innermost
     for part in _soft_masked(model):
         encodes = any(getattr(module, "is_causal", True) is False for module in part.modules())
-        if encodes and _end(part.config) == "causal":
+        end = _end(part.config)
+        if encodes and end == "causal":
             raise UserError(f"soft_mask: a stock {part.config.model_type} is never causal: set alpha to 1, or take a decoder")
-    for config, end in ends:
-        config.is_causal = end == "causal"
-        for name in DEFAULTS:
-            config.__dict__.pop(name, None)
-    for module in model.modules():
-        if isinstance(module, PreTrainedModel):
-            module.set_attn_implementation("sdpa")
+        if not encodes and end == "bidirectional":
+            opened[id(part.config)] = part
+    models = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    before = [(module.config, dict(vars(module.config))) for module in models]
+    try:
+        for config, end in ends:
+            config.is_causal = end == "causal"
+            for name in DEFAULTS:
+                config.__dict__.pop(name, None)
+        for module in models:
+            module.set_attn_implementation(attn_implementation)
+        for part in opened.values():
+            if not _sees_the_future(part):
+                raise UserError(
+                    f"soft_mask: a stock {type(part).__name__} under {attn_implementation} stays causal in a batch without padding: "
+                    'to_stock(model, attn_implementation="eager"), and load it with attn_implementation="eager" from then on'
+                )
+    except BaseException:
+        for config, values in before:
+            vars(config).clear()
+            vars(config).update(values)
+        raise
+
+
+@torch.no_grad()
+def _sees_the_future(model: PreTrainedModel) -> bool:
+    """Whether the first of two tokens moves with the second, without padding: some models hand neither mask nor config.is_causal on."""
+    size = model.config.vocab_size
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        # tokens from the middle of the vocabulary: its ends hold padding and rows that were never trained
+        pairs = (torch.tensor([[size // 2, (size // 2 + n) % size]], device=model.device) for n in (1, 2))
+        one, other = (model(pair)[0][:, 0] for pair in pairs)
+    finally:
+        for module in training:
+            module.training = True
+    return not torch.equal(one, other)
 
 
 def _end(config: Any) -> str:
@@ -167,7 +204,10 @@ def _end(config: Any) -> str:
     chosen = settings(config)
     chosen.pop("backend")
     if (end := kind(**chosen)) == "soft":
-        raise UserError(f"soft_mask: {chosen} is neither causal nor bidirectional, so no stock model gives its vectors")
+        raise UserError(
+            f"soft_mask: {chosen} is neither causal nor bidirectional, so no stock model gives its vectors: finish the schedule, or "
+            'set_soft_mask(model, alpha=1, ratio="l/i")'
+        )
     return end
 
 

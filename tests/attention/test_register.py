@@ -23,8 +23,12 @@ from transformers import (
     LlamaModel,
     MistralConfig,
     MistralModel,
+    NemotronConfig,
+    NemotronModel,
     Qwen3Config,
     Qwen3Model,
+    StableLmConfig,
+    StableLmModel,
     T5Config,
     T5EncoderModel,
 )
@@ -205,8 +209,27 @@ def test_to_stock_keeps_the_vectors_and_names_nothing_of_ours(tmp_path, alpha, c
     assert stock.config._attn_implementation == "sdpa" and stock.config.is_causal is causal
     torch.testing.assert_close(states(stock, ids, mask) * mask[..., None], ours * mask[..., None], rtol=1e-5, atol=1e-5)
     for between in ({"alpha": 0.5}, {"ratio": "i/l"}, {"alpha": 0.0, "reading": "logit"}):
-        with pytest.raises(UserError, match="neither causal nor bidirectional"):
+        with pytest.raises(UserError, match=r"neither causal nor bidirectional.*: finish the schedule, or set_soft_mask\(model, alpha=1"):
             to_stock(tiny(**between))
+
+
+@pytest.mark.parametrize(("config_class", "model_class"), [(StableLmConfig, StableLmModel), (NemotronConfig, NemotronModel)])
+def test_to_stock_refuses_what_stays_causal_without_padding_and_changes_nothing_then(tmp_path, config_class, model_class):
+    model = tiny(config_class, model_class, alpha=1.0).train()
+    model.layers[0].eval()
+    before, modes, ours = model.config.to_dict(), [module.training for module in model.modules()], states(model, tokens())
+    with pytest.raises(UserError, match=rf'a stock {model_class.__name__} under sdpa stays causal.*attn_implementation="eager"'):
+        to_stock(model)
+    assert model.config._attn_implementation == "soft_mask" and model.config.to_dict() == before
+    assert [module.training for module in model.modules()] == modes
+    to_stock(model, attn_implementation="eager")
+    model.save_pretrained(tmp_path)
+    stock = model_class.from_pretrained(tmp_path, attn_implementation="eager")
+    torch.testing.assert_close(states(stock, tokens()), ours, rtol=1e-5, atol=1e-5)
+    causal = tiny(config_class, model_class, alpha=0.0)
+    ours = states(causal, tokens())
+    to_stock(causal)
+    torch.testing.assert_close(states(causal, tokens()), ours, rtol=1e-5, atol=1e-5)
 
 
 def test_an_encoder_has_no_causal_stock_form():
