@@ -35,9 +35,15 @@ def settings(config: Any, **changes: Any) -> dict[str, Any]:
     for name, choices in _CHOICES.items():
         if found[name] not in choices:
             raise UserError(f"config.{name}: {found[name]!r} is not one of {', '.join(choices)}")
-    if not (isinstance(found["soft_mask_alpha"], (int, float)) and 0 <= found["soft_mask_alpha"] <= 1):
-        raise UserError(f"config.soft_mask_alpha: {found['soft_mask_alpha']!r} is outside 0..1")
+    found["soft_mask_alpha"] = _number(found["soft_mask_alpha"], "config.soft_mask_alpha")
     return {name.removeprefix("soft_mask_"): value for name, value in found.items()}
+
+
+def _number(alpha: Any, name: str) -> float:
+    """alpha, of any type of number (numpy's scalars and tensors without dimensions too), as a float. UserError outside 0..1."""
+    if not hasattr(alpha, "__float__") or getattr(alpha, "ndim", 0) or not 0 <= alpha <= 1:
+        raise UserError(f"{name}: {alpha!r} is outside 0..1: give one number from there")
+    return float(alpha)
 
 
 @torch.compiler.disable
@@ -111,8 +117,8 @@ def attention_forward(
         if kwargs.get(option) is not None:
             raise UserError(f"soft_mask: {module.config.model_type} uses {option}, which it does not cover: use a backbone without it")
     alpha = kwargs.pop("soft_mask_alpha", None)
-    if alpha is not None and not 0 <= alpha <= 1:
-        raise UserError(f"soft_mask_alpha: {alpha} is outside 0..1")
+    if alpha is not None:
+        alpha = _number(alpha, "soft_mask_alpha")
     if isinstance(attention_mask, SoftMask):
         attention_mask.keep("packing", (), lambda: _check_packing(attention_mask, kwargs.get("position_ids")))
         out = soft_mask_attention(query, key, value, attention_mask, alpha, scaling, dropout)
@@ -133,10 +139,10 @@ def set_soft_mask(model: nn.Module, **values: Any) -> None:
         raise UserError(f"set_soft_mask: {unknown[0]} is not one of alpha, reading, ratio, backend (a schedule is SoftMaskCallback's)")
     configs = _configs(model)
     for config in configs:
-        settings(config, **changes)
+        chosen = settings(config, **changes)
     for config in configs:
-        for name, value in changes.items():
-            setattr(config, name, value)
+        for name in values:
+            setattr(config, f"soft_mask_{name}", chosen[name])
 
 
 def to_stock(model: nn.Module, attn_implementation: str = "sdpa") -> None:

@@ -3,6 +3,9 @@ stock bidirectional model; batch invariance and packed documents, in every backe
 refusals in one line, of whatever the mask does not cover too: packing that transformers does not see, terms of other attentions,
 cross-attention, an encoder's causal end."""
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -307,6 +310,26 @@ def test_terms_of_other_attentions_are_refused_by_name():
 def test_a_mask_of_another_shape_is_refused(cache, shape):
     with pytest.raises(UserError, match=rf"attention_mask has shape \({shape[0]},.*the batch \(2, 9\)"):
         states(tiny(), tokens(), torch.ones(shape, dtype=torch.long), use_cache=cache)
+
+
+@pytest.mark.parametrize("number", [np.float32(0.3), np.float64(0.3), np.array(0.3), torch.tensor(0.3), Fraction(3, 10)])
+def test_any_real_scalar_is_an_alpha_in_a_call_and_in_the_config(tmp_path, number):
+    model = tiny(alpha=0.3)
+    wanted = states(model, tokens())
+    torch.testing.assert_close(states(model, tokens(), soft_mask_alpha=number), wanted)
+    set_soft_mask(model, alpha=number)
+    assert type(model.config.soft_mask_alpha) is float
+    model.save_pretrained(tmp_path)
+    torch.testing.assert_close(states(model, tokens()), wanted)
+
+
+@pytest.mark.parametrize("wrong", ["0.3", torch.tensor([0.3, 0.4]), np.array([0.3, 0.4]), [0.3], float("nan"), np.float32(1.5), -0.1, 0.3j])
+def test_what_is_no_number_of_0_to_1_is_refused_alike_in_a_call_and_in_the_config(wrong):
+    model = tiny(alpha=0.3)
+    for attempt in (lambda: states(model, tokens(), soft_mask_alpha=wrong), lambda: set_soft_mask(model, alpha=wrong)):
+        with pytest.raises(UserError, match=r"soft_mask_alpha: .* is outside 0..1: give one number"):
+            attempt()
+    assert model.config.soft_mask_alpha == 0.3
 
 
 def test_a_setting_that_is_refused_changes_nothing():
