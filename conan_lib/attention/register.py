@@ -10,6 +10,7 @@ Gradient checkpointing works as it is. torch.compile works with a graph break at
 new alpha compiles nothing; fullgraph=True therefore fails.
 """
 
+import sys
 from typing import Any, get_args
 
 import torch
@@ -26,11 +27,16 @@ NAME = "soft_mask"
 DEFAULTS = {"soft_mask_alpha": 1.0, "soft_mask_reading": "weight", "soft_mask_ratio": "l/i", "soft_mask_backend": "auto"}
 _NOT_COVERED = ("sliding_window", "softcap", "position_bias", "s_aux", "sinks", "indices", "block_indices")
 """What else models hand to their attention that changes its result."""
+_ATTENTION_LAYERS = {"full_attention", "attention", "sliding_attention", "chunked_attention"}
+"""Layer types that reach our attention, where windows and chunks are refused if they are in use."""
 _CHOICES = {"soft_mask_reading": get_args(Reading), "soft_mask_ratio": get_args(Ratio), "soft_mask_backend": get_args(Backend)}
 
 
 def settings(config: Any, **changes: Any) -> dict[str, Any]:
-    """alpha, reading, ratio and backend of a config after `changes`, checked. UserError for a value outside its range."""
+    """alpha, reading, ratio and backend of a config after `changes`, checked. UserError for a value outside its range, and for layers that
+    mix tokens by other means (Mamba, convolutions), which stay causal."""
+    if others := sorted(set(getattr(config, "layer_types", None) or ()) - _ATTENTION_LAYERS):
+        raise UserError(f"soft_mask: {config.model_type} has {others[0]} layers, which it does not cover: use a full-attention backbone")
     found = {name: getattr(config, name, default) for name, default in DEFAULTS.items()} | changes
     for name, choices in _CHOICES.items():
         if found[name] not in choices:
@@ -58,7 +64,8 @@ def build_mask(batch_size: int, q_length: int, kv_length: int, *, config: Any, m
     if kwargs.get("local_size") is not None:
         # some decoders ask for this mask although no layer uses it: a layer that does raises it
         return UserError(
-            f"soft_mask: {config.model_type} has sliding-window layers, which it does not cover: use a full-attention backbone"
+            f"soft_mask: {config.model_type} has sliding-window layers, which it does not cover: use a full-attention backbone, or "
+            "(Mistral and others whose windows can be left out) from_pretrained(..., sliding_window=None)"
         )
     if kwargs.get("use_vmap"):
         raise UserError(f"soft_mask: {config.model_type} overlays its own mask rule, which it does not cover: use a plain decoder")
@@ -132,7 +139,8 @@ def set_soft_mask(model: nn.Module, **values: Any) -> None:
     """Sets alpha, reading, ratio or backend on every soft-masked transformers model inside `model` (e.g. a SentenceTransformer).
 
     Raises:
-        UserError: there is none, no such setting, or a value is outside its range; nothing is changed then.
+        UserError: there is none, one mixes tokens by other means than our attention, no such setting, or a value is outside its range;
+            nothing is changed then.
     """
     changes = {f"soft_mask_{name}": value for name, value in values.items()}
     if unknown := [name for name in values if f"soft_mask_{name}" not in DEFAULTS]:
@@ -223,11 +231,15 @@ def _soft_masked(model: nn.Module) -> list[PreTrainedModel]:
 
 
 def _configs(model: nn.Module) -> list[Any]:
-    """Their configs, each once."""
-    found = list({id(module.config): module.config for module in _soft_masked(model)}.values())
-    if not found:
+    """Their configs, each once. UserError where there is none, or one whose code never asks for an attention by name (Mamba, CodeGen)."""
+    parts = _soft_masked(model)
+    if not parts:
         raise UserError(f'soft_mask: no model inside {type(model).__name__} uses it: load it with attn_implementation="{NAME}"')
-    return found
+    for part in parts:
+        files = {sys.modules.get(type(module).__module__) for module in part.modules()}
+        if not any(isinstance(value, AttentionInterface) for file in files for value in getattr(file, "__dict__", {}).values()):
+            raise UserError(f"soft_mask: {type(part).__name__} does not use transformers' attention interface: take a backbone that does")
+    return list({id(part.config): part.config for part in parts}.values())
 
 
 AttentionInterface.register(NAME, attention_forward)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from conan_lib.errors import UserError
+
 Reading = Literal["weight", "logit"]
 Ratio = Literal["l/i", "i/l"]
 Schedule = Literal["linear", "quadratic", "inverse_quadratic"]
@@ -121,6 +123,10 @@ def kind(alpha: float, reading: Reading = "weight", ratio: Ratio = "l/i") -> Lit
     return "bidirectional" if alpha >= 1 and ratio == "l/i" else "soft"
 
 
+class _NotATensor(UserError, AttributeError):
+    """An AttributeError too, so that hasattr, copy and pickle work."""
+
+
 class SoftMask:
     """One batch's mask, made once in a forward pass and shared by its layers: what a backend derives from it is kept for the next.
 
@@ -141,6 +147,18 @@ class SoftMask:
     ):
         self.segments, self.full, self.alpha, self.reading, self.ratio, self.backend = segments, full, alpha, reading, ratio, backend
         self._kept: dict[str, tuple] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        raise _NotATensor(
+            f"soft_mask: this model computes with its attention mask itself (it wants its {name}), instead of handing it to transformers' "
+            "attention interface: take a backbone that does"
+        )
+
+    def __radd__(self, other: Any) -> Any:
+        return self.__getattr__("sum")
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.__getattr__("elements")
 
     @cached_property
     def sequences(self) -> Sequences:

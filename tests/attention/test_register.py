@@ -1,7 +1,7 @@
 """Pins: a stock Llama and Qwen3 take attn_implementation="soft_mask" unpatched; what leaks from the future at which alpha; alpha = 1 is the
 stock bidirectional model; batch invariance and packed documents, in every backend; gradient checkpointing and torch.compile; decoding;
 refusals in one line, of whatever the mask does not cover too: packing that transformers does not see, terms of other attentions,
-cross-attention, an encoder's causal end."""
+cross-attention, layers and models that mix tokens by other means, an encoder's causal end."""
 
 from fractions import Fraction
 
@@ -13,6 +13,14 @@ from torch.nn.attention.flex_attention import flex_attention
 from transformers import (
     BertConfig,
     BertModel,
+    BloomConfig,
+    BloomModel,
+    CodeGenConfig,
+    CodeGenModel,
+    DogeConfig,
+    DogeModel,
+    FalconH1Config,
+    FalconH1Model,
     Gemma2Config,
     Gemma2Model,
     Gemma3TextConfig,
@@ -21,19 +29,29 @@ from transformers import (
     GPT2Model,
     GptOssConfig,
     GptOssModel,
+    Lfm2Config,
+    Lfm2Model,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaModel,
+    MambaConfig,
+    MambaModel,
     MistralConfig,
     MistralModel,
+    MptConfig,
+    MptModel,
     NemotronConfig,
     NemotronModel,
     Qwen3Config,
     Qwen3Model,
+    RwkvConfig,
+    RwkvModel,
     StableLmConfig,
     StableLmModel,
     T5Config,
     T5EncoderModel,
+    XGLMConfig,
+    XGLMModel,
 )
 
 from conan_lib.attention import set_soft_mask, to_stock
@@ -303,6 +321,58 @@ def test_terms_of_other_attentions_are_refused_by_name():
     crossed = BertModel._from_config(BertConfig(**SIZES, is_decoder=True, add_cross_attention=True), attn_implementation="soft_mask")
     with pytest.raises(UserError, match="bert has cross-attention"):
         states(crossed, tokens(), encoder_hidden_states=torch.zeros(2, 9, 32))
+
+
+@pytest.mark.parametrize(
+    ("config", "model_class", "message"),
+    [
+        (Lfm2Config(**SIZES, layer_types=["conv", "full_attention"]), Lfm2Model, "lfm2 has (conv|linear_attention) layers"),
+        (FalconH1Config(**SIZES, mamba_n_heads=4, mamba_d_head=8, mamba_d_ssm=32), FalconH1Model, "falcon_h1 has hybrid layers"),
+    ],
+)
+def test_layers_that_mix_tokens_without_attention_are_refused(config, model_class, message):
+    model = model_class._from_config(config, attn_implementation="soft_mask").eval()
+    for attempt in (lambda: states(model, tokens()), lambda: set_soft_mask(model, alpha=0.3), lambda: to_stock(model)):
+        with pytest.raises(UserError, match=message + ", which it does not cover"):
+            attempt()
+
+
+@pytest.mark.parametrize(
+    ("config", "model_class"),
+    [
+        (MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, state_size=4), MambaModel),
+        (RwkvConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2), RwkvModel),
+        (CodeGenConfig(vocab_size=64, n_embd=32, n_layer=1, n_head=4, rotary_dim=8), CodeGenModel),
+    ],
+)
+def test_models_that_never_ask_for_an_attention_are_refused(config, model_class):
+    model = model_class._from_config(config, attn_implementation="soft_mask")
+    for attempt in (lambda: set_soft_mask(model, alpha=0.3), lambda: to_stock(model)):
+        with pytest.raises(UserError, match=f"{model_class.__name__} does not use transformers' attention interface"):
+            attempt()
+
+
+MASK_READERS = [
+    (CodeGenConfig(vocab_size=64, n_embd=32, n_layer=1, n_head=4, rotary_dim=8), CodeGenModel),
+    (BloomConfig(vocab_size=64, hidden_size=32, n_layer=1, n_head=4), BloomModel),
+    (MptConfig(vocab_size=64, d_model=32, n_layers=1, n_heads=4), MptModel),
+    (XGLMConfig(vocab_size=64, d_model=32, ffn_dim=32, num_layers=1, attention_heads=4), XGLMModel),
+    (DogeConfig(**{name: value for name, value in SIZES.items() if name != "head_dim"}), DogeModel),
+]
+
+
+@pytest.mark.parametrize(("config", "model_class"), MASK_READERS)
+def test_models_that_compute_with_their_mask_are_refused_in_one_line(config, model_class):
+    model = model_class._from_config(config, attn_implementation="soft_mask").eval()
+    with pytest.raises(UserError, match="this model computes with its attention mask itself"):
+        states(model, tokens())
+
+
+def test_a_sliding_window_that_can_be_left_out_is(tmp_path):
+    MistralModel._from_config(MistralConfig(**SIZES, sliding_window=4)).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"mistral has sliding-window layers.*from_pretrained\(\.\.\., sliding_window=None\)"):
+        states(MistralModel.from_pretrained(tmp_path, attn_implementation="soft_mask"), tokens())
+    states(MistralModel.from_pretrained(tmp_path, attn_implementation="soft_mask", sliding_window=None), tokens())
 
 
 @pytest.mark.parametrize("cache", [True, False])

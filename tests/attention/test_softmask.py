@@ -2,6 +2,9 @@
 attention does not depend on padding or packing; padding rows never produce NaN; schedules start at 0 and end at 1; `logit` is not causal at
 0; bf16 is no worse than half as bad again as stock attention."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,6 +22,7 @@ from conan_lib.attention import (
     soft_mask_attention,
 )
 from conan_lib.attention.flash import Operators, _aten_backward, _aten_forward
+from conan_lib.errors import UserError
 from tests.soft_mask_oracle import READINGS, batches, loop_attention, relative, varlen_mocks
 
 
@@ -240,3 +244,13 @@ def test_bf16_is_no_worse_than_half_as_bad_again_as_stock_attention(reading, alp
         stock = errors(F.scaled_dot_product_attention(*low, enable_gqa=True), both)
         ours = errors(soft_mask_attention(*low, mask, backend=backend), wanted)
     assert all(a < 1.5 * b for a, b in zip(ours, stock, strict=True)), [a / b for a, b in zip(ours, stock, strict=True)]
+
+
+def test_a_mask_is_no_tensor_and_says_so_but_copies_pickles_and_answers_hasattr():
+    mask = SoftMask(torch.ones(1, 4), True, 0.3)
+    for use in (lambda: torch.ones(4) + mask, lambda: mask.size(), lambda: mask[:, 0], lambda: mask.dtype):
+        with pytest.raises(UserError, match="this model computes with its attention mask itself"):
+            use()
+    assert not hasattr(mask, "to") and getattr(mask, "device", None) is None
+    for other in (copy.copy(mask), copy.deepcopy(mask), pickle.loads(pickle.dumps(mask))):
+        assert other.alpha == 0.3 and other.sequences.longest == 4
