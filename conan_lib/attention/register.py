@@ -1,9 +1,10 @@
 """Registers the soft mask with transformers, so that any decoder that uses its attention interface takes attn_implementation="soft_mask"
-with no change to its code.
+with no change to its code. What mixes tokens by other means, or uses no such interface, is refused.
 
 What the mask is comes from the model's config: soft_mask_alpha (default 1.0), soft_mask_reading ("weight"), soft_mask_ratio ("l/i"),
 soft_mask_backend ("auto": see `conan_lib.attention.backends.pick_backend`).
-model(..., soft_mask_alpha=0.3) overrides alpha for one call, where the model hands such arguments on to its attention (StableLm does not).
+model(..., soft_mask_alpha=0.3) overrides alpha for one call, where the model hands such arguments on to its attention (StableLm and
+Nemotron do not).
 config.is_causal is not read here: alpha alone says what a row sees.
 Texts packed into a row stay apart where a decoder is given position_ids, use_cache=False and no attention_mask.
 Gradient checkpointing works as it is. torch.compile works with a graph break at the mask and at each attention, which stay eager, so that a
@@ -35,7 +36,8 @@ _CHOICES = {"soft_mask_reading": get_args(Reading), "soft_mask_ratio": get_args(
 def settings(config: Any, **changes: Any) -> dict[str, Any]:
     """alpha, reading, ratio and backend of a config after `changes`, checked. UserError for a value outside its range, and for layers that
     mix tokens by other means (Mamba, convolutions), which stay causal."""
-    if others := sorted(set(getattr(config, "layer_types", None) or ()) - _ATTENTION_LAYERS):
+    layers = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
+    if others := sorted(set(layers) - _ATTENTION_LAYERS):
         raise UserError(f"soft_mask: {config.model_type} has {others[0]} layers, which it does not cover: use a full-attention backbone")
     found = {name: getattr(config, name, default) for name, default in DEFAULTS.items()} | changes
     for name, choices in _CHOICES.items():
@@ -59,6 +61,7 @@ def build_mask(batch_size: int, q_length: int, kv_length: int, *, config: Any, m
     `mask_function(b, h, i, j)` is transformers' causal rule; where it forbids a token its left neighbour, a new packed sequence starts.
     transformers sees packing only in position_ids, and only without a cache and without attention_mask.
     """
+    chosen = settings(config)
     if getattr(config, "is_encoder_decoder", False) or getattr(config, "add_cross_attention", False):
         raise UserError(f"soft_mask: {config.model_type} has cross-attention, which it does not cover: use a plain decoder")
     if kwargs.get("local_size") is not None:
@@ -74,7 +77,6 @@ def build_mask(batch_size: int, q_length: int, kv_length: int, *, config: Any, m
         raise UserError(
             f"soft_mask: attention_mask has shape {tuple(attention_mask.shape)}, the batch {rows}: give one number for each token"
         )
-    chosen = settings(config)
     if q_length != kv_length:  # decoding: past rows can no longer see their future, so only the causal end makes sense
         if chosen["alpha"] > 0 or chosen["reading"] != "weight":
             raise UserError("soft_mask: decoding with a cache needs config.soft_mask_alpha = 0 (reading weight); or pass use_cache=False")

@@ -44,6 +44,8 @@ from transformers import (
     NemotronModel,
     Qwen3Config,
     Qwen3Model,
+    RecurrentGemmaConfig,
+    RecurrentGemmaModel,
     RwkvConfig,
     RwkvModel,
     StableLmConfig,
@@ -328,6 +330,11 @@ def test_terms_of_other_attentions_are_refused_by_name():
     [
         (Lfm2Config(**SIZES, layer_types=["conv", "full_attention"]), Lfm2Model, "lfm2 has (conv|linear_attention) layers"),
         (FalconH1Config(**SIZES, mamba_n_heads=4, mamba_d_head=8, mamba_d_ssm=32), FalconH1Model, "falcon_h1 has hybrid layers"),
+        (
+            RecurrentGemmaConfig(**SIZES | {"num_hidden_layers": 3}, lru_width=32),
+            RecurrentGemmaModel,
+            "recurrent_gemma has (linear_attention|recurrent) layers",
+        ),
     ],
 )
 def test_layers_that_mix_tokens_without_attention_are_refused(config, model_class, message):
