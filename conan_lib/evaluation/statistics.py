@@ -4,12 +4,13 @@ Percentile intervals at 95 %. Values that belong together (the translations of o
 together, as a cluster: otherwise the interval would be too narrow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.stats import rankdata
 from scipy.stats import t as student_t
 
 LEVEL = 0.95
@@ -30,7 +31,7 @@ def bootstrap_interval(values: Sequence[float], resamples: int, seed: int, clust
     Raises:
         ValueError: there are no values, or not as many labels as values.
     """
-    return _bounds(resampled_means(values, resamples, seed, clusters))
+    return interval_of(resampled_means(values, resamples, seed, clusters))
 
 
 def resampled_means(values: Sequence[float], resamples: int, seed: int, clusters: Sequence | None = None) -> np.ndarray:
@@ -47,7 +48,9 @@ def resampled_means(values: Sequence[float], resamples: int, seed: int, clusters
 
 def interval_of(means: np.ndarray) -> tuple[float, float]:
     """95 % percentile interval of what `resampled_means` gave, or of a difference or quotient of such rows; nan is left out."""
-    return _bounds(means)
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.nanpercentile(means, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 def paired_difference(
@@ -62,7 +65,7 @@ def paired_difference(
     if a.shape != b.shape:
         raise ValueError(f"paired values must be of the same items: shapes {a.shape} and {b.shape}")
     means = resampled_means(b - a, resamples, seed, clusters)
-    low, high = _bounds(means)
+    low, high = interval_of(means)
     return {"difference": float(np.mean(b - a)), "low": low, "high": high, "share_below_zero": float(np.mean(means <= 0))}
 
 
@@ -113,21 +116,11 @@ class ClusterDraws:
         """value, low, high; all None where the value is nan."""
         if np.isnan(numbers[0]):
             return dict.fromkeys(("value", "low", "high"))
-        low, high = _bounds(numbers[1:])
+        low, high = interval_of(numbers[1:])
         return {"value": float(numbers[0]), "low": low, "high": high}
 
     def _index(self, clusters: Sequence[str]) -> np.ndarray:
         return np.array([self._place[name] for name in clusters], dtype=int)
-
-
-def statistic_interval(statistic: Callable[[np.ndarray], float], n: int, resamples: int, seed: int) -> tuple[float, float]:
-    """95 % percentile interval of any statistic of n items.
-
-    Args:
-        statistic: takes the indices of the drawn items, shape (n,), some of them repeated, and returns a number (nan where undefined).
-    """
-    rng = np.random.default_rng(seed)
-    return _bounds(np.array([statistic(rng.integers(0, n, n)) for _ in range(resamples)]))
 
 
 def jackknife_interval(value: float, without: np.ndarray) -> tuple[float, float]:
@@ -147,7 +140,7 @@ def jackknife_interval(value: float, without: np.ndarray) -> tuple[float, float]
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Spearman's rank correlation with tied ranks averaged; nan where one side is constant."""
-    x, y = _ranks(np.asarray(x)), _ranks(np.asarray(y))
+    x, y = rankdata(x), rankdata(y)
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt((x @ x) * (y @ y))
     return float(x @ y / scale) if scale > 0 else float("nan")
@@ -163,22 +156,11 @@ def spearman_interval(gold, predicted, left: Sequence, right: Sequence, resample
         gold, predicted: a number for each pair, shape (N,).
         left, right: the two texts (or their ids) of each pair.
     """
-    gold, predicted = np.asarray(gold), np.asarray(predicted)
-    texts, ids = np.unique(np.concatenate([np.asarray(left), np.asarray(right)]), return_inverse=True)
-    left_ids, right_ids = ids[: len(gold)], ids[len(gold) :]
-    if len(texts) >= len(gold):
-        return statistic_interval(lambda drawn: spearman(gold[drawn], predicted[drawn]), len(gold), resamples, seed)
-
-    def statistic(drawn: np.ndarray) -> float:
-        count = np.bincount(drawn, minlength=len(texts))
-        pairs = np.repeat(np.arange(len(gold)), count[left_ids] * count[right_ids])
-        return spearman(gold[pairs], predicted[pairs]) if len(pairs) > 2 else float("nan")
-
-    return statistic_interval(statistic, len(texts), resamples, seed)
+    return interval_of(resampled_spearman(gold, predicted, left, right, resamples, seed))
 
 
 def resampled_spearman(gold, predicted, left: Sequence, right: Sequence, resamples: int, seed: int) -> np.ndarray:
-    """Spearman's correlation in each bootstrap resample, shape (resamples,); arguments as of `spearman_interval`, which resamples alike.
+    """Spearman's correlation in each bootstrap resample, shape (resamples,); arguments as of `spearman_interval`, which is made from it.
 
     nan where a resample leaves one side constant.
     """
@@ -238,7 +220,7 @@ def over_seeds(points: Sequence[float], draws: np.ndarray, resample_seeds: int |
             np.zeros((resamples, 1), int) if seeds == 1 else np.random.default_rng(resample_seeds).integers(0, seeds, (resamples, seeds))
         )
         means = draws[drawn, np.arange(resamples)[:, None]].mean(1)
-        low, high = _bounds(means)
+        low, high = interval_of(means)
         p = 2 * (min(np.sum(means <= 0), np.sum(means >= 0)) + 1) / (resamples + 1)
     else:
         mixture = _StudentMixture(draws.mean(0), draws.std(0, ddof=1) / np.sqrt(seeds), seeds - 1)
@@ -306,15 +288,3 @@ def _draws(n: int, resamples: int, seed: int):
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0)
-
-
-def _bounds(statistics: np.ndarray) -> tuple[float, float]:
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.nanpercentile(statistics, [tail, 100 - tail])
-    return float(low), float(high)
-
-
-def _ranks(x: np.ndarray) -> np.ndarray:
-    _, index, count = np.unique(x, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return (last - (count - 1) / 2)[index]

@@ -179,14 +179,20 @@ def test_counted_spearman_is_scipys_of_the_repeated_pairs():
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_resampled_spearman_has_the_spread_of_its_interval(shared):
+def test_spearmans_interval_is_that_of_scipys_over_repeated_pairs(shared):
+    """A plain loop: draw texts (or pairs), repeat each pair as often as both of its texts were drawn."""
     rng = np.random.default_rng(1)
     pairs = [(a, b) for a in range(12) for b in range(a)] if shared else [(f"l{i}", f"r{i}") for i in range(66)]
     left, right = zip(*pairs, strict=True)
-    gold = rng.random(66)
-    cosine = gold + 0.3 * rng.random(66)
-    draws = resampled_spearman(gold, cosine, left, right, 2000, 3)
-    assert np.percentile(draws, [2.5, 97.5]) == pytest.approx(spearman_interval(gold, cosine, left, right, 2000, 4), abs=0.05)
+    gold = rng.integers(0, 5, 66)
+    cosine = gold + rng.random(66)
+    draw, loop, n = np.random.default_rng(3), [], 12 if shared else 66
+    for _ in range(300):
+        count = np.bincount(draw.integers(0, n, n), minlength=n)
+        rows = np.repeat(np.arange(66), count[list(left)] * count[list(right)] if shared else count)
+        loop.append(stats.spearmanr(gold[rows], cosine[rows]).statistic)
+    assert resampled_spearman(gold, cosine, left, right, 300, 3) == pytest.approx(loop, abs=1e-12)
+    assert spearman_interval(gold, cosine, left, right, 300, 3) == pytest.approx(np.percentile(loop, [2.5, 97.5]), abs=1e-12)
 
 
 def test_over_seeds_refuses_what_does_not_fit():
