@@ -19,6 +19,10 @@ BAD_PAIRS = {
     "a list as passage_id": ([PAIR | {"passage_id": [1]}], "line 1: passage_id is [1], where a text is needed"),
     "a number as passage_lang": ([PAIR, PAIR | {"id": "b", "passage_lang": 5}], "line 2: passage_lang is 5, where a text is needed"),
     "half a character": ([PAIR | {"query": "\ud800 how tall"}], "line 1: query holds half a character (a lone surrogate)"),
+    "a passage_id for two passages": (
+        [PAIR | {"passage_id": 7}, PAIR | {"id": "b", "passage_id": 7}, PAIR | {"id": "c", "passage_id": "7", "passage": "that"}],
+        "line 3: passage_id 7 names another passage above",
+    ),
     "no rows": ([], "no pairs in it"),
     "a language unknown": ([PAIR | {"lang": "xx"}], "language xx: py3langid does not know it"),
 }

@@ -26,14 +26,18 @@ def read_pairs(path: str | Path) -> list[Query]:
             passages are one, and passage_lang to lang. Ids may be whole numbers.
 
     Raises:
-        UserError: no such file, not readable, a field is missing, empty or no text, an id occurs twice, or there is no row.
+        UserError: no such file, not readable, a field is missing, empty or no text, an id occurs twice, a passage_id names two
+            passages, or there is no row.
     """
     queries, seen = [], set()
+    passages: dict[str, str] = {}
     for place, row in _rows(Path(path), PAIRS, OPTIONAL):
         if row["id"] in seen:
             raise UserError(f"{path}, {place}: id {row['id']} occurs twice: every pair needs an id of its own")
         seen.add(row["id"])
         passage_id = row.get("passage_id") or hashlib.sha256(row["passage"].encode()).hexdigest()[:16]
+        if passages.setdefault(passage_id, row["passage"]) != row["passage"]:
+            raise UserError(f"{path}, {place}: passage_id {passage_id} names another passage above: give each passage an id of its own")
         queries.append(Query(row["id"], row["query"], row["passage"], passage_id, row["lang"], row.get("passage_lang") or row["lang"]))
     if not queries:
         raise UserError(f"{path}: no pairs in it")
