@@ -1,4 +1,5 @@
-"""Pins: a translator of a reader's own need not say where it comes from, and each slip in it is one line; how much of a file of human
+"""Pins: a translator of a reader's own need not say where it comes from, and each slip in it is one line; another translator never gets the
+old one's data set; how much of a file of human
 translations matches is said; what can be known before anything is written is."""
 
 import pytest
@@ -69,3 +70,37 @@ def test_what_matches_of_human_translations_is_said(pairs, tmp_path, capsys):
         ):
             build_clr(pairs, tmp_path / "none", params, write_lines(tmp_path / "none.jsonl", kept))
     assert not (tmp_path / "none").exists()
+
+
+class Unsigned:
+    """No provenance."""
+
+    def translate(self, queries, lang):
+        return []
+
+
+NO_TRANSLATORS = {
+    "a class": (Phrases, r"Phrases is a class: give an instance, Phrases\(\)"),
+    "no provenance": (Unsigned(), r"Unsigned needs translate\(queries, lang\) and a mapping provenance, which may be \{\}"),
+    "provenance None": (own(None, Translation), "Phrases needs .* a mapping provenance"),
+    "no translate": (type("Mute", (), {"provenance": {}})(), "Mute needs translate"),
+}
+
+
+@pytest.mark.parametrize("translator, message", NO_TRANSLATORS.values(), ids=NO_TRANSLATORS.keys())
+def test_what_is_no_translator_is_told_before_anything_is_written(pairs, tmp_path, translator, message):
+    with pytest.raises(UserError, match=message):
+        build_clr(pairs, tmp_path / "out", PARAMS, translator=translator)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_translator_does_not_get_the_finished_data_set(pairs, tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    with monkeypatch.context() as patch:  # every shard is there, and nothing more
+        patch.setattr(build, "assemble", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build_clr(pairs, folder, PARAMS, translator=own({"model": "a"}, Translation))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"was begun with \['', 'a', '', ''\], which is now \['', 'b', '', ''\]"):
+            build_clr(pairs, folder, PARAMS, translator=own({"model": "b"}, Translation))
+        build_clr(pairs, folder, PARAMS, translator=own({"model": "a"}, Translation))

@@ -44,7 +44,8 @@ def build_clr(
 
     Args:
         pairs: .jsonl or .parquet; see inputs.read_pairs.
-        folder: where the data set comes to be; empty, new, or the folder of an unfinished build with the same input and parameters.
+        folder: where the data set comes to be; empty, new, or that of a build, finished or not, with the same input, parameters and
+            translator.
         params: see TranslateParams.
         translations: human translations for `translator: aligned`; see inputs.read_translations.
         translator: your own, in place of the one that params name.
@@ -67,6 +68,8 @@ def build_clr(
         _say_what_matches(str(translations), texts, queries, tasks, params)
     request = {"version": VERSION, "input": _digest(queries, texts), "params": params.model_dump(mode="json")}
     identity = _opened(folder, request)
+    if translator is not None:
+        _origin(folder, identity, translator)  # a finished build is another's too where its translator was another
     if (folder / DONE).is_file():
         _tidy(folder)
         return json.loads((folder / DONE).read_text(encoding="utf-8"))["results"]
@@ -75,10 +78,7 @@ def build_clr(
     shards = {folder / "shards" / f"{start // size:05}.parquet": tasks[start : start + size] for start in range(0, len(tasks), size)}
     if not all(path.is_file() for path in shards):
         translator = translator or _translator(params, texts, device)
-        provenance = _provenance(translator)
-        if identity and identity["provenance"] != provenance:
-            was, now = (list(found.values()) for found in (identity["provenance"], provenance))
-            raise UserError(f"{folder}: was begun with {was}, which is now {now}: pin translate.revision, or name another folder")
+        provenance = _origin(folder, identity, translator)
         if params.teacher_check != "none":
             encoder(params.teacher)  # a teacher that is not there shows before anything is written
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,10 +150,25 @@ def _digest(queries: Sequence[Query], texts: dict) -> str:
 
 def _provenance(translator: Translator) -> dict[str, str]:
     """What it says of its origin, empty where it says nothing."""
+    if isinstance(translator, type):
+        raise UserError(f"translator: {translator.__name__} is a class: give an instance, {translator.__name__}()")
+    if not isinstance(getattr(translator, "provenance", None), Mapping) or not callable(getattr(translator, "translate", None)):
+        raise UserError(
+            f"translator: {type(translator).__name__} needs translate(queries, lang) and a mapping provenance, which may be {{}}"
+        )
     found = {name: translator.provenance.get(name, "") for name in ORIGIN}
     if wrong := [name for name, value in found.items() if not isinstance(value, str)]:
         raise UserError(f"translator.provenance: {wrong[0]} is {found[wrong[0]]!r}: give a text, or leave it out")
     return found
+
+
+def _origin(folder: Path, identity: dict | None, translator: Translator) -> dict[str, str]:
+    """The translator's provenance, known to be that of an earlier attempt at the same build."""
+    provenance = _provenance(translator)
+    if identity and identity["provenance"] != provenance:
+        was, now = (list(found.values()) for found in (identity["provenance"], provenance))
+        raise UserError(f"{folder}: was begun with {was}, which is now {now}: pin translate.revision, or name another folder")
+    return provenance
 
 
 def _outputs(translator: Translator, queries: list[Query], lang: str) -> list[Translation]:
