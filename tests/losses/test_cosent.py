@@ -1,4 +1,5 @@
-"""Pins: CoSENT equals its equation in a double loop and sentence-transformers' loss, with ties; the gradient orders pairs by gold."""
+"""Pins: CoSENT equals its equation in a double loop and sentence-transformers' loss, with ties; the gradient orders pairs by gold; a wrong
+argument is one line, and a NaN gold never passes."""
 
 import math
 
@@ -41,3 +42,28 @@ def test_gradient_raises_the_pair_with_the_higher_gold_and_is_finite_without_pai
     loss = cosent(one, torch.tensor([0.5]), 0.05)
     loss.backward()
     assert loss.item() == 0 and one.grad.item() == 0
+
+
+NAN = torch.tensor([0.1, math.nan])
+
+
+@pytest.mark.parametrize(
+    ("scores", "gold", "temperature", "message"),
+    [
+        (torch.ones(6), GOLD[:, None], 0.05, r"shape \(B,\), not \(6,\) and \(6, 1\)"),
+        (torch.ones(6), GOLD[:1], 0.05, r"shape \(B,\), not \(6,\) and \(1,\)"),
+        (torch.ones(6, 1), GOLD[:, None], 0.05, r"shape \(B,\), not \(6, 1\) and \(6, 1\)"),
+        (torch.ones(2), NAN, 0.05, "gold holds NaN or infinity"),
+        (torch.ones(6), GOLD, 0.0, "temperature 0.0 must be above 0"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(scores, gold, temperature, message):
+    with pytest.raises(ValueError, match=f"^cosent: .*{message}"):
+        cosent(scores, gold, temperature)
+
+
+def test_where_a_check_would_stop_the_compiler_a_nan_gold_makes_the_loss_nan():
+    compiled = torch.compile(cosent, backend="eager", fullgraph=True)  # fullgraph: no check looks at a value
+    assert compiled(torch.ones(2), NAN, 0.05).isnan()
+    scores = torch.linspace(-1, 1, 6)
+    torch.testing.assert_close(compiled(scores, GOLD, 0.05), cosent(scores, GOLD, 0.05))

@@ -1,5 +1,5 @@
 """Pins: InfoNCE equals its equation in float64 and sentence-transformers' loss; excluded candidates change nothing but their own weight;
-false negatives are exactly the equal texts and the positives of equal anchors."""
+false negatives are exactly the equal texts and the positives of equal anchors; a wrong argument is one line."""
 
 import math
 
@@ -71,3 +71,39 @@ def test_false_negatives():
 def test_bf16_scores_are_summed_in_float():
     scores = torch.randn(4, 6).bfloat16()
     assert info_nce_from_scores(scores, torch.arange(4), 0.05).dtype == torch.float32
+
+
+E = torch.ones
+WRONG = {
+    "temperature 0": ({"temperature": 0}, "temperature 0 must be above 0"),
+    "temperature below 0": ({"temperature": -0.05}, "temperature -0.05 must be above 0"),
+    "no anchors": ({"anchors": E(0, 4), "positives": E(0, 4)}, r"with B above 0, not \(0, 0\) and \(0,\)"),
+    "fewer positives": ({"positives": E(2, 4)}, r"must both have shape \(B, D\), not \(3, 4\) and \(2, 4\)"),
+    "flat negatives": ({"hard_negatives": E(3, 4)}, r"hard_negatives must have shape \(B, N, D\)"),
+    "other negatives": ({"hard_negatives": E(3, 2, 5)}, r"of \(3, 4\), not \(3, 2, 5\)"),
+    "whole numbers": ({"excluded": torch.zeros(3, 3, dtype=torch.long)}, "excluded must be bool .*, not torch.int64"),
+    "a column": ({"excluded": torch.zeros(3, 1, dtype=torch.bool)}, r"= \(3, 3\), not torch.bool of shape \(3, 1\)"),
+}
+
+
+@pytest.mark.parametrize("changed, message", WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_argument_is_one_line(changed, message):
+    with pytest.raises(ValueError, match=f"^info_nce: .*{message}"):
+        info_nce(**{"anchors": E(3, 4), "positives": E(3, 4), "temperature": 0.05} | changed)
+
+
+def test_scores_and_positives_of_other_shapes_are_refused():
+    for scores, positive in ((E(3), torch.arange(3)), (E(3, 4), torch.arange(2)), (E(3, 4), torch.zeros(3, 1, dtype=torch.long))):
+        with pytest.raises(ValueError, match=r"must have shapes \(B, C\) and \(B,\)"):
+            info_nce_from_scores(scores, positive, 0.05)
+
+
+def test_no_hard_negatives_of_an_anchor_are_none():
+    anchors, positives = embeddings(3, 4), embeddings(3, 4, seed=1)
+    assert info_nce(anchors, positives, E(3, 0, 4).double(), temperature=0.1) == info_nce(anchors, positives, temperature=0.1)
+
+
+def test_a_learnt_temperature_gets_its_gradient():
+    temperature = torch.tensor(0.1, requires_grad=True)
+    info_nce(embeddings(3, 4).float(), embeddings(3, 4, seed=1).float(), temperature=temperature).backward()
+    assert temperature.grad.isfinite() and temperature.grad != 0

@@ -1,4 +1,4 @@
-"""Pins: Matryoshka is the weighted sum over re-normalised prefixes, equal to sentence-transformers' MatryoshkaLoss; bad dims refused."""
+"""Pins: Matryoshka is the weighted sum over re-normalised prefixes, equal to sentence-transformers' MatryoshkaLoss; impossible dims and weights are refused."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
 from torch import nn
 
-from conan_lib.losses import info_nce, matryoshka
+from conan_lib.losses import info_nce, matryoshka, prefix
 
 
 class Fixed(nn.Module):
@@ -40,7 +40,18 @@ def test_prefixes_have_unit_length_and_only_they_are_seen():
         torch.testing.assert_close(cut, vectors[:, :dim] / vectors[:, :dim].norm(dim=1, keepdim=True))
 
 
-@pytest.mark.parametrize("dims", [[], [0, 4], [4, 9]])
+@pytest.mark.parametrize("dims", [[], [0, 4], [4, 9], None, 4, [2.0, 4]])
 def test_impossible_dims(dims):
-    with pytest.raises(ValueError, match="matryoshka dims"):
+    with pytest.raises(ValueError, match=r"matryoshka dims .* whole numbers from 1 to the vector's 8"):
         matryoshka(lambda cut: cut.sum(), torch.randn(2, 8), dims)
+
+
+def test_not_as_many_weights_as_dims():
+    with pytest.raises(ValueError, match="matryoshka weights: 1 for 2 dims"):
+        matryoshka(lambda cut: cut.sum(), torch.randn(2, 8), [4, 8], [1.0])
+
+
+@pytest.mark.parametrize("dim", [99, 0, -1, 2.0, None])
+def test_an_impossible_prefix(dim):
+    with pytest.raises(ValueError, match=r"^prefix: dim .* whole number from 1 to the vector's 8"):
+        prefix(torch.randn(2, 8), dim)
