@@ -1,5 +1,7 @@
 """Dynamic hard negative mining: the rule, and the pool that it acts on. Sees tensors only; the loss has computed the scores anyway."""
 
+from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -52,12 +54,17 @@ def suspected(scores: Tensor, positive: Tensor, margin: float) -> Tensor:
     return scores > positive[:, None] - margin
 
 
+LARGEST = 1.05
+"""The largest cosine that passes: of unit vectors rounded to bf16, and multiplied in it, cosines of 1.02 come out."""
+
+
 class NegativePool:
     """The hard negatives of P anchors: ranked candidates, the n in use, and what the rule needs to replace them.
 
-    One batch is one `draw`, then one `update` with its scores, in the same order. Data loaders build a batch ahead, so one draw may come
-    before the update of the batch before it; to make no difference (not even when a killed run draws that batch again), the swaps of
-    batch m are drawn from batch m + 2 on.
+    One batch is one `draw`, then one `update` with its scores, in the same order. A loop that skips a batch (its loss was NaN) ends it with
+    `discard`: an update that scores nothing, so `updates` counts it too and the batches behind it keep their numbers. Data loaders build a
+    batch ahead, so one draw may come before the update of the batch before it; to make no difference (not even when a killed run draws
+    that batch again), the swaps of batch m are drawn from batch m + 2 on.
 
     A slot starts with rank 0..n-1. Its S_0 is its score in the first loss that it takes part in; a replaced slot takes the next rank that
     the pool has not used. When no rank is left the slot keeps its negative and the pool counts as
@@ -67,7 +74,8 @@ class NegativePool:
     `static` never replaces; `random` draws n ranks anew for each batch, from the seed, the pool and the batch's number alone; `remined`
     waits for `refresh`. With `margin` set, `v2` and `v1` also replace what is `suspected` at any update.
 
-    The state is a function of the batches' ids and scores. So processes that all see the whole batch's scores keep equal pools.
+    The state is a function of the batches' ids and scores, a discarded one having none. So processes that all see the whole batch's scores
+    keep equal pools. Wherever a tensor is asked for, what `torch.as_tensor` takes (lists, numpy arrays) will do.
 
     Args:
         candidates: (P, K) corpus rows of each pool, best first, whole numbers; -1 fills the end of a pool that has fewer than K.
@@ -76,21 +84,25 @@ class NegativePool:
         seed: of the rule `random`.
 
     Raises:
-        UserError: n is below 1, a pool has fewer than n candidates, or `candidates` has another form.
+        UserError: n is no whole number from 1, params are no DhnmParams, a pool has fewer than n candidates, or they have
+            another form.
     """
 
     def __init__(self, candidates: Tensor, n: int, params: DhnmParams | None = None, seed: int = 0):
-        if n < 1:
-            raise UserError(f"negatives: n {n} must be at least 1")
+        if not isinstance(n, Integral) or n < 1:
+            raise UserError(f"negatives: n {n} must be at least 1, a whole number")
+        if not isinstance(params, DhnmParams | None):
+            raise UserError(f"negatives: params must be DhnmParams, not {type(params).__name__}: give DhnmParams(rule=..., ...)")
         self.n, self.params, self.seed = n, params or DhnmParams(), seed
         self.updates = self.swaps = self.scored = 0
         self.score_sum = 0.0
-        self._waiting: list[Tensor] = []  # pool ids of the batches drawn and not yet updated
+        self._waiting: list[Tensor] = []  # pool ids of the batches drawn and neither updated nor discarded, oldest first
         self._start(candidates)
 
     def _start(self, candidates: Tensor) -> None:
         """Every slot at its first rank, nothing seen yet."""
-        if candidates.ndim != 2 or candidates.is_floating_point():
+        candidates = _tensor("candidates", candidates)
+        if candidates.ndim != 2 or not _whole(candidates):
             raise UserError(
                 f"negatives: candidates must be whole numbers (P, K), not {candidates.dtype} of shape {tuple(candidates.shape)}"
             )
@@ -122,9 +134,10 @@ class NegativePool:
             RuntimeError: two batches wait for their update.
         """
         if len(self._waiting) > 1:
-            raise RuntimeError(f"{len(self._waiting)} batches drawn and not updated: draw at most one batch ahead, with no workers")
-        pool_ids = pool_ids.cpu()
-        if pool_ids.ndim != 1 or pool_ids.is_floating_point() or ((pool_ids < 0) | (pool_ids >= len(self.candidates))).any():
+            waiting = f"{len(self._waiting)} batches drawn and not updated"
+            raise RuntimeError(f"{waiting}: draw at most one batch ahead, with no workers, and update or discard each")
+        pool_ids = _tensor("pool_ids", pool_ids).cpu()
+        if pool_ids.ndim != 1 or not _whole(pool_ids) or ((pool_ids < 0) | (pool_ids >= len(self.candidates))).any():
             raise UserError(f"negatives: pool_ids must be whole numbers (B,) from 0 to {len(self.candidates) - 1}, not {pool_ids.tolist()}")
         ranks = self._ranks(pool_ids, self.updates + len(self._waiting))
         self._waiting.append(pool_ids.clone())
@@ -140,33 +153,59 @@ class NegativePool:
             positive: (B,) scores of the anchors' positives; needed where `margin` is set.
 
         Raises:
-            UserError: pool_ids are not those of the batch that was drawn, or the scores have another shape. Nothing is changed then.
+            UserError: pool_ids are not those of the batch that was drawn, the scores have another shape, or are no cosines. Nothing is
+                changed then: the batch can be discarded.
             RuntimeError: no batch is drawn.
         """
-        if not self._waiting:
-            raise RuntimeError("update before draw: every update takes the scores of one drawn batch")
-        pool_ids = pool_ids.cpu()
-        if pool_ids.tolist() != self._waiting[0].tolist():
-            raise UserError("negatives: pool_ids are not those of the batch drawn: update with each batch's own, in the order of the draws")
+        pool_ids, scores = self._drawn(pool_ids), _tensor("scores", scores).detach().float().cpu()
         if scores.shape != (len(pool_ids), self.n):
             raise UserError(f"negatives: scores must have shape (B, n) = {(len(pool_ids), self.n)}, not {tuple(scores.shape)}")
-        if self.params.margin is not None and (positive is None or positive.shape != (len(pool_ids),)):
-            given = "None" if positive is None else f"of shape {tuple(positive.shape)}"
-            raise UserError(f"negatives: positive must have shape (B,) = ({len(pool_ids)},) where dhnm.margin is set, and is {given}")
+        _check_cosines("scores", scores)
+        if self.params.margin is not None:
+            positive = None if positive is None else _tensor("positive", positive).detach().float().cpu()
+            if positive is None or positive.shape != (len(pool_ids),):
+                given = "None" if positive is None else f"of shape {tuple(positive.shape)}"
+                raise UserError(f"negatives: positive must have shape (B,) = ({len(pool_ids)},) where dhnm.margin is set, and is {given}")
+            _check_cosines("positive", positive)
         pools, place, count = pool_ids.unique(return_inverse=True, return_counts=True)
-        scores = scores.detach().float().cpu()
         self.score_sum += scores.sum().item()
         self.scored += scores.numel()
         now = torch.zeros(len(pools), self.n).index_add_(0, place, scores) / count[:, None]
         too_close = torch.zeros(len(pools), self.n, dtype=torch.bool)
         if self.params.margin is not None:
-            mean_positive = torch.zeros(len(pools)).index_add_(0, place, positive.detach().float().cpu()) / count
+            mean_positive = torch.zeros(len(pools)).index_add_(0, place, positive) / count
             too_close = suspected(now, mean_positive, self.params.margin)
         if self.params.rule != "random":
             fresh = self._ranks(pools, self.updates) == self.rank[pools]  # else the score is of the negative that has just left
             now, too_close = torch.where(fresh, now, self.latest[pools]), too_close & fresh
             self.latest[pools] = now
             self.initial[pools] = torch.where(self.initial[pools].isnan(), now, self.initial[pools])
+        return self._finish(pools, too_close)
+
+    def discard(self, pool_ids: Tensor) -> int:
+        """Ends a drawn batch that gets no update: it counts as a batch, scores nothing, and its negatives stay in use.
+
+        Every process that shares the pool must discard it. Returns the swaps: v1's look at all pools may fall on this batch.
+
+        Raises:
+            UserError, RuntimeError: as in `update`.
+        """
+        self._drawn(pool_ids)
+        return self._finish(torch.empty(0, dtype=torch.long), torch.zeros(0, self.n, dtype=torch.bool))
+
+    def _drawn(self, pool_ids: Tensor) -> Tensor:
+        """The pool ids, known to be those of the oldest batch that waits."""
+        if not self._waiting:
+            raise RuntimeError("update before draw: every update, or discard, ends one drawn batch")
+        pool_ids = _tensor("pool_ids", pool_ids).cpu()
+        if pool_ids.tolist() != self._waiting[0].tolist():
+            raise UserError(
+                "negatives: pool_ids are not those of the batch drawn: update or discard with each batch's own, in the order of the draws"
+            )
+        return pool_ids
+
+    def _finish(self, pools: Tensor, too_close: Tensor) -> int:
+        """Replaces by the rule after a batch that scored `pools`, and ends it; returns the number of swaps."""
         swaps = self._replace(pools, too_close) if self.params.rule in ("v2", "v1") else 0
         self.swaps += swaps
         self.updates += 1
@@ -180,6 +219,7 @@ class NegativePool:
             UserError: a pool has fewer than n candidates.
             RuntimeError: another number of pools, or a batch was drawn ahead: its scores would belong to candidates that are gone.
         """
+        candidates = _tensor("candidates", candidates)
         if self._waiting or len(candidates) != len(self.candidates):
             raise RuntimeError(f"refresh with {len(self._waiting)} batches drawn ahead and {len(candidates)} pools: see its docstring")
         before = self.candidates.gather(1, self.rank)
@@ -210,12 +250,18 @@ class NegativePool:
         return {name: getattr(self, name).clone() for name in tensors} | {name: getattr(self, name) for name in self._COUNTERS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on exactly where `state_dict` was taken. UserError if the checkpoint's pools have another shape."""
+        """Goes on exactly where `state_dict` was taken. UserError if it is no such state, or one of other pools."""
+        missing = [name for name in (*self._TENSORS, *self._COUNTERS) if not isinstance(state, Mapping) or name not in state]
+        if missing:
+            raise UserError(f"negatives: the state has no {', '.join(missing)}: give what state_dict returned")
         if state["rank"].shape != self.rank.shape:
             raise UserError(
                 f"negatives: the checkpoint holds pools of shape {tuple(state['rank'].shape)}, this run {tuple(self.rank.shape)}: "
                 "delete the checkpoint, it belongs to other parameters"
             )
+        available = (state["candidates"] >= 0).sum(1) if "candidates" in state else self.available
+        if len(available) != len(state["unused"]) or (state["unused"] > available).any():
+            raise UserError("negatives: the checkpoint used more candidates than the pools have: it belongs to other candidates, delete it")
         if "candidates" in state:
             self._start(state["candidates"])
         for name in self._TENSORS:
@@ -251,3 +297,23 @@ class NegativePool:
         self.latest[due] = self.latest[due].masked_fill(swap, torch.nan)
         self.unused[due] += swap.sum(1)
         return int(swap.sum())
+
+
+def _tensor(name: str, values: Any) -> Tensor:
+    """Anything that torch takes for a tensor."""
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"negatives: {name} must be a tensor, or a list or array of numbers, not {type(values).__name__}") from None
+
+
+def _whole(values: Tensor) -> bool:
+    return not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
+
+
+def _check_cosines(name: str, values: Tensor) -> None:
+    within = values.abs() <= LARGEST  # a NaN is not
+    if not within.all():
+        raise UserError(
+            f"negatives: {name} hold {values[~within][0].item():.4g}: give cosines, not logits, and discard a batch whose loss is NaN"
+        )

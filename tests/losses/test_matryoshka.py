@@ -1,4 +1,5 @@
-"""Pins: Matryoshka is the weighted sum over re-normalised prefixes, equal to sentence-transformers' MatryoshkaLoss; impossible dims and weights are refused."""
+"""Pins: Matryoshka is the weighted sum over re-normalised prefixes, equal to sentence-transformers' MatryoshkaLoss; impossible dims
+and weights are refused."""
 
 import pytest
 import torch
