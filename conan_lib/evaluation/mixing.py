@@ -5,6 +5,7 @@ Intervals: where each text or pair has a value of its own (R@1, alignment) group
 (neighbours, all pairs, centroids) groups are left out one after the other.
 """
 
+from collections import Counter
 from itertools import combinations, permutations
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from conan_lib.artefacts import write_json
 from conan_lib.data.records import write_table
+from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import load_sentence_transformer
 from conan_lib.evaluation.mixing_texts import Sample, mixing_texts
 from conan_lib.evaluation.statistics import bootstrap_interval, jackknife_interval, paired_difference
@@ -69,13 +71,18 @@ def measure(vectors: np.ndarray, sample: Sample, params: MixingParams) -> tuple[
     """All numbers of one model.
 
     Args:
-        vectors: unit vectors, shape (N, D).
-        sample: language and group of each.
+        vectors: unit vectors, shape (N, D); whatever numpy reads as such.
+        sample: language and group of each; every group has one text in every language.
 
     Returns:
         {metric: {value, low, high, ...}}, and what pairs two models: mean_r1 of each text, shape (N,); purity and entropy without each of
         the groups, shape (G,).
+
+    Raises:
+        UserError: vectors of another form, or a sample that is not whole.
     """
+    vectors = _unit_vectors(vectors, len(sample.langs))
+    _check_whole(sample)
     languages, groups = np.asarray(sample.langs), np.asarray(sample.groups)
     hits = translation_hits(vectors, languages, groups)
     k, largest = params.neighbours, int(np.unique(groups, return_counts=True)[1].max())
@@ -97,6 +104,38 @@ def measure(vectors: np.ndarray, sample: Sample, params: MixingParams) -> tuple[
         "centroid_distance": _centroids(vectors, languages, groups),
     }
     return numbers, parts
+
+
+def _unit_vectors(vectors, count: int) -> np.ndarray:
+    """The vectors as an array (count, D), known to be finite and of unit length."""
+    try:
+        vectors = np.asarray(vectors)
+    except (TypeError, ValueError, RuntimeError):  # rows of unequal length; a torch tensor on a GPU, with a gradient, or in bf16
+        raise UserError("mixing: vectors are no numpy array: for a torch tensor give vectors.detach().float().cpu().numpy()") from None
+    if vectors.dtype.kind != "f" or vectors.ndim != 2 or len(vectors) != count:
+        raise UserError(f"mixing: vectors must be ({count}, D) floats, a row for each text, not {vectors.dtype} of shape {vectors.shape}")
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    if not np.isfinite(lengths).all():
+        raise UserError(f"mixing: vector {int(np.argmin(np.isfinite(lengths)))} is not finite: look at its text and the model")
+    if (off := np.abs(lengths - 1) > 1e-3).any():
+        worst = int(off.argmax())
+        raise UserError(f"mixing: vector {worst} has length {lengths[worst]:.4g}, not 1: encode with normalize_embeddings=True")
+    return vectors
+
+
+def _check_whole(sample: Sample) -> None:
+    """UserError unless every group has exactly one text in every language, and there are two of both at least."""
+    if len(sample.groups) != len(sample.langs):
+        raise UserError(f"mixing: the sample has {len(sample.groups)} groups and {len(sample.langs)} langs: give one of both for each text")
+    texts, languages, groups = Counter(zip(sample.groups, sample.langs, strict=True)), sample.languages, set(sample.groups)
+    if len(languages) < 2 or len(groups) < 2:
+        raise UserError(f"mixing: {len(groups)} groups in {len(languages)} languages: give at least two of both")
+    (group, language), most = texts.most_common(1)[0]
+    if most > 1:
+        raise UserError(f"mixing: group {group} has {most} texts in {language}: give one text in each language")
+    if len(texts) < len(languages) * len(groups):
+        group, language = next((group, language) for group in sample.groups for language in languages if (group, language) not in texts)
+        raise UserError(f"mixing: group {group} has no text in {language}: leave the group out")
 
 
 def _left_out(value: float, without: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Invariants: mixed languages give chance purity and even entropy, languages apart give 1 and 0; R@1, alignment, uniformity and neighbours
-equal double loops; MultiEmo is read from the archive's real layout and only where its rows are aligned; the stage writes points and numbers
-of both models."""
+equal double loops; vectors or samples of another form are one line; MultiEmo is read from the archive's real layout and only where its rows
+are aligned; the stage writes points and numbers of both models."""
 
 import io
 import json
@@ -9,6 +9,7 @@ import tarfile
 
 import numpy as np
 import pytest
+import torch
 
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
@@ -134,6 +135,46 @@ def test_alignment_and_uniformity_equal_double_loops():
     assert numbers["centroid_distance"]["pairs"]["de-zh"] == pytest.approx(np.linalg.norm(centroids["de"] - centroids["zh"]))
     for metric in ("alignment", "uniformity", "purity", "entropy", "mean_r1", "centroid_distance"):
         assert numbers[metric]["low"] <= numbers[metric]["high"]
+
+
+SAMPLE = Sample("made up", list("abcd"), ["de", "de", "en", "en"], ["0", "1", "0", "1"])
+WRONG_VECTORS = {
+    "NaN": (np.array([[1, 0], [np.nan, 0], [0, 1], [0, 1]]), "vector 1 is not finite"),
+    "infinity": (np.array([[1, 0], [0, 1], [np.inf, 0], [0, 1]]), "vector 2 is not finite"),
+    "no unit length": (np.array([[1, 0], [0, 1], [0, 1], [3.0, 4]]), "vector 3 has length 5, not 1: encode with normalize_embeddings=True"),
+    "zeros": (np.zeros((4, 2)), "vector 0 has length 0, not 1"),
+    "a row too few": (np.eye(3), r"must be \(4, D\) floats, a row for each text, not float64 of shape \(3, 3\)"),
+    "one row": (np.ones(4), r"must be \(4, D\) floats"),
+    "whole numbers": (np.eye(4, dtype=int), r"not int64 of shape \(4, 4\)"),
+    "unequal rows": ([[1.0], [1.0, 0.0], [1.0], [1.0]], "vectors are no numpy array"),
+    "a gradient": (torch.eye(4, requires_grad=True), r"vectors\.detach\(\)\.float\(\)\.cpu\(\)\.numpy\(\)"),
+    "bf16": (torch.eye(4).bfloat16(), "vectors are no numpy array"),
+}
+WRONG_SAMPLES = {
+    "a group too few": (["de", "de", "en", "en"], ["0", "1", "0"], "the sample has 3 groups and 4 langs"),
+    "one language": (["de"] * 4, ["0", "1", "2", "3"], "4 groups in 1 languages: give at least two of both"),
+    "one group": (["de", "en", "fr", "zh"], ["0"] * 4, "1 groups in 4 languages: give at least two of both"),
+    "a text twice": (["de", "de", "en", "en"], ["0", "1", "1", "1"], "group 1 has 2 texts in en: give one text in each language"),
+    "no translation": (["de", "de", "en", "en"], ["0", "1", "0", "2"], "group 1 has no text in en: leave the group out"),
+}
+
+
+@pytest.mark.parametrize("vectors, message", WRONG_VECTORS.values(), ids=WRONG_VECTORS.keys())
+def test_vectors_of_another_form_are_one_line(vectors, message):
+    with pytest.raises(UserError, match=f"^mixing: .*{message}"):
+        mixing.measure(vectors, SAMPLE, PARAMS)
+
+
+@pytest.mark.parametrize("langs, groups, message", WRONG_SAMPLES.values(), ids=WRONG_SAMPLES.keys())
+def test_a_sample_that_is_not_whole_is_one_line(langs, groups, message):
+    with pytest.raises(UserError, match=f"^mixing: {message}"):
+        mixing.measure(np.eye(4), Sample("made up", list("abcd"), langs, groups), PARAMS)
+
+
+def test_lists_and_tensors_give_the_same_numbers():
+    vectors = unit(np.random.default_rng(9).normal(size=(4, 3)))
+    numbers, _ = mixing.measure(vectors, SAMPLE, PARAMS)
+    assert mixing.measure(vectors.tolist(), SAMPLE, PARAMS)[0] == mixing.measure(torch.from_numpy(vectors), SAMPLE, PARAMS)[0] == numbers
 
 
 def archive(path, languages=("de", "en", "pl"), rows=5, sentiment=lambda language, row: row % 2):
