@@ -86,15 +86,27 @@ def build(backbone: BackboneParams, vocab_size: int, seed: int) -> CausalLM:
     return model
 
 
+def with_weights(folder: Path) -> str:
+    """The folder's name, if there is a whole model in it: artefacts may be carried here without their weights (see carry.py).
+
+    Raises:
+        UserError: there is no model in the folder, or its weights are missing.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise UserError(f"{folder}: no model here (config.json is missing): run the stage that writes it")
+    if not any(path.suffix in (".safetensors", ".bin") for path in Path(folder).rglob("*")):
+        mend = f"unpack the weights parcel (pack --weights), or delete {Path(folder).parent} to compute it again"
+        raise UserError(f"{folder}: the weights are not here, they were left out of this parcel: {mend}")
+    return str(folder)
+
+
 def load(folder: Path) -> CausalLM:
     """A model that `save` wrote.
 
     Raises:
-        UserError: there is no model in the folder.
+        UserError: there is no model in the folder, or its weights are missing.
     """
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: no model here (config.json is missing): run the stage that writes it")
-    return CausalLM.from_pretrained(str(folder), dtype="auto")
+    return CausalLM.from_pretrained(with_weights(folder), dtype="auto")
 
 
 def random_encoder(backbone: BackboneParams, vocab_size: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LlamaModel:
@@ -132,11 +144,9 @@ def to_sentence_transformer(
         device: sentence-transformers' own choice by default.
 
     Raises:
-        UserError: there is no model in the folder.
+        UserError: there is no model in the folder, or its weights are missing.
     """
-    if not (Path(folder) / "config.json").is_file():
-        raise UserError(f"{folder}: no model here (config.json is missing): run the stage that writes it")
-    transformer = Transformer(str(folder), max_seq_length=max_length, model_kwargs={"attn_implementation": attention})
+    transformer = Transformer(with_weights(folder), max_seq_length=max_length, model_kwargs={"attn_implementation": attention})
     transformer.model.config.is_causal = causal
     width = transformer.get_embedding_dimension()
     return SentenceTransformer(modules=[transformer, Pooling(width, pooling_mode=pooling), Normalize()], device=device)

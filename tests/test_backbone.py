@@ -166,7 +166,12 @@ def test_the_reloaded_model_is_bidirectional_and_the_language_model_causal(saved
         assert ((first - other).abs().amax(1) > 1e-3).tolist() == [moves, moves]
 
 
-def test_a_folder_without_a_model_is_one_clear_line(tmp_path):
-    for action in (load, lambda folder: to_sentence_transformer(folder, "mean", 16)):
+def test_a_folder_without_a_model_or_its_weights_is_one_clear_line(tmp_path):
+    actions = load, lambda folder: to_sentence_transformer(folder, "mean", 16)
+    for action in actions:
         with pytest.raises(UserError, match="no model here"):
+            action(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    for action in actions:
+        with pytest.raises(UserError, match=r"the weights are not here, .*: unpack the weights parcel \(pack --weights\), or delete .*"):
             action(tmp_path)

