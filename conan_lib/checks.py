@@ -1,5 +1,6 @@
-"""What can be known of a run before it starts, whoever starts it: the pipeline or a grid."""
+"""What can be known of a run before it starts, whoever starts it: the pipeline, a grid, a job or `conan-lib train`."""
 
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -7,25 +8,36 @@ from packaging.requirements import Requirement
 
 from conan_lib.errors import UserError
 from conan_lib.params import Params
-from conan_lib.stages import project_root
+from conan_lib.stages import Stage, project_root
+
+
+def check_stages(todo: Iterable[Stage]) -> None:
+    """Check the stages that are to be computed, of one run or of many, each run once.
+
+    Raises:
+        UserError: see `check_lora` and `check_sources`.
+    """
+    runs: dict[int, list[Stage]] = {}
+    for stage in todo:
+        runs.setdefault(id(stage.params), []).append(stage)  # the stages of a run share its tree
+    for stages in runs.values():
+        check_lora(stages[0].params)
+        check_sources(stages[0].params, {stage.name for stage in stages})
 
 
 def check_lora(params: Params) -> None:
-    """Whether every name in lora.targets is the end of a layer's name, as peft reads it; peft itself accepts a list with one right name.
+    """Whether every name in lora.targets names a layer of the backbone.
 
     Raises:
         UserError: a name is not.
     """
     for section in ("weak", "supervised"):
         lora = getattr(params, section).lora
-        if lora is None:
-            continue
-        from conan_lib.backbone import linear_layers
+        if lora is not None:
+            from conan_lib.backbone import linear_layers  # imported when it is needed: it brings torch along
+            from conan_lib.training.lora import check_targets
 
-        layers = linear_layers(params.backbone)
-        if wrong := [target for target in lora.targets if not any(f".{layer}".endswith(f".{target}") for layer in layers)]:
-            known = ", ".join(dict.fromkeys(layer.rpartition(".")[2] for layer in layers))
-            raise UserError(f"{section}.lora.targets: {', '.join(wrong)}: no layer of the backbone is called so: choose from {known}")
+            check_targets(f"{section}.lora.targets", lora.targets, linear_layers(params.backbone))
 
 
 def check_sources(params: Params, todo: set[str]) -> None:

@@ -96,7 +96,7 @@ def plan(file: File):
             work = f"{optimiser.max_steps:,} steps" if optimiser else ""
             verb = {"finished": "skip", "partial": "resume", "new": "run"}[stage.status]
             console.print(f"{step.notebook:14} {stage.name:18} {stage.key}  {verb:7} {work}".rstrip())
-    pipeline.check(params, steps)
+    pipeline.check(steps)
 
 
 @app.command()

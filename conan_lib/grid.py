@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from conan_lib.cells import TARGET, Cell, Grid, open_grid
-from conan_lib.checks import check_lora, check_sources
+from conan_lib.checks import check_stages
 from conan_lib.errors import Stopped
 from conan_lib.params import Params
 from conan_lib.pipeline import RunError, compute, kernel_environment
@@ -34,7 +34,7 @@ Execute = Callable[[Stage, Path], str | None]
 
 
 @dataclass
-class Job:
+class Needed:
     """One stage to compute, and the cells that need it."""
 
     stage: Stage
@@ -64,14 +64,12 @@ def run_grid(
     """
     console = console or Console(highlight=False, soft_wrap=True, file=sys.stdout)
     grid = open_grid(path, seeds)
-    todo, clock = jobs(grid.cells), Clock(stage for cell in grid.cells for stage in cell.stages.values())
+    todo, clock = needed_by(grid.cells), Clock(stage for cell in grid.cells for stage in cell.stages.values())
     if dry_run:
         show(grid, todo, clock, console)
         return grid
-    for cell in grid.cells:
-        check_lora(cell.params)
-    check_sources(grid.cells[0].params, {job.stage.name for job in todo})
-    with _worker(grid.cells[0].params) if execute is None and todo else _given(execute) as call:
+    check_stages(needed.stage for needed in todo)
+    with _worker() if execute is None else _given(execute) as call:
         failures = _run(grid, todo, clock, call, console)
     from conan_lib.report.ablation_blocks import write_ablation
 
@@ -83,15 +81,15 @@ def run_grid(
     return grid
 
 
-def jobs(cells: Iterable[Cell]) -> list[Job]:
+def needed_by(cells: Iterable[Cell]) -> list[Needed]:
     """The stages that the unfinished cells lack, each once, in an order that can run: seed after seed, cell after cell."""
-    found: dict[str, Job] = {}
+    found: dict[str, Needed] = {}
 
     def need(stage: Stage, cell: Cell) -> None:
         if not stage.finished:
             for other in stage.inputs.values():
                 need(other, cell)
-            wanted = found.setdefault(stage.key, Job(stage)).cells
+            wanted = found.setdefault(stage.key, Needed(stage)).cells
             if cell not in wanted:
                 wanted.append(cell)
 
@@ -100,16 +98,16 @@ def jobs(cells: Iterable[Cell]) -> list[Job]:
     return list(found.values())
 
 
-def _run(grid: Grid, todo: list[Job], clock: "Clock", execute: Execute, console: Console) -> dict[Cell, str]:
-    """Compute every job whose inputs could be computed; returns the failed cells with the reason."""
+def _run(grid: Grid, todo: list[Needed], clock: "Clock", execute: Execute, console: Console) -> dict[Cell, str]:
+    """Compute every stage whose inputs could be computed; returns the failed cells with the reason."""
     failures: dict[Cell, str] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("stages  {task.fields[cells]}"),
                TimeElapsedColumn(), TextColumn("{task.fields[left]}"))  # fmt: skip
     start = time.monotonic()
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as progress:
         bar = progress.add_task("", total=len(todo), cells="", left="")
-        for number, job in enumerate(todo):
-            waiting = [cell for cell in job.cells if cell not in failures]
+        for number, needed in enumerate(todo):
+            stage, waiting = needed.stage, [cell for cell in needed.cells if cell not in failures]
             if not waiting:  # an input of it failed
                 progress.advance(bar)
                 continue
@@ -117,40 +115,41 @@ def _run(grid: Grid, todo: list[Job], clock: "Clock", execute: Execute, console:
             rate = f"{60 * number / (time.monotonic() - start):.1f} a minute" if number else ""
             left = clock.left(other.stage for other in todo[number:] if not set(other.cells) <= set(failures))
             progress.update(
-                bar, description=f"{job.stage.name}: {waiting[0]}", cells=f"{done}/{len(grid.cells)} cells  {rate}", left=f"{left} left"
+                bar, description=f"{stage.name}: {waiting[0]}", cells=f"{done}/{len(grid.cells)} cells  {rate}", left=f"{left} left"
             )
-            log = project_root() / job.stage.runtime.artefacts / "grids" / grid.params.name / f"{job.stage.name}-{job.stage.key}.log"
+            log = project_root() / stage.runtime.artefacts / "grids" / grid.params.name / f"{stage.name}-{stage.key}.log"
             log.parent.mkdir(parents=True, exist_ok=True)
-            if reason := execute(job.stage, log):
-                where = f"stage {job.stage.name} {job.stage.key}: {reason} (see {os.path.relpath(log)})"
+            if reason := execute(stage, log):
+                where = f"stage {stage.name} {stage.key}: {reason} (see {os.path.relpath(log)})"
                 failures |= dict.fromkeys(waiting, where)
                 console.print(f"failed: {where}")
             else:
-                seconds = job.stage.artefact.manifest["seconds"]
-                clock.add(job.stage)
-                console.print(f"{number + 1:4}/{len(todo)}  {job.stage.name:10} {job.stage.key} {seconds:7.1f} s  {waiting[0]}")
+                seconds = stage.artefact.manifest["seconds"]
+                clock.add(stage)
+                console.print(f"{number + 1:4}/{len(todo)}  {stage.name:10} {stage.key} {seconds:7.1f} s  {waiting[0]}")
             progress.advance(bar)
     return failures
 
 
-def show(grid: Grid, todo: list[Job], clock: "Clock", console: Console) -> None:
+def show(grid: Grid, todo: list[Needed], clock: "Clock", console: Console) -> None:
     """What a run would do: cells, stages shared and needed, and about how long it takes; writes nothing."""
     own = {*grid.params.stages, TARGET}
     console.print(f"{grid.params.name}: {grid.params.title}")
     console.print(f"{len(grid.names)} cells x {len(grid.params.seeds)} seeds = {len(grid.cells)} runs; baseline: {grid.params.baseline}")
     table = Table("cell", *(f"seed {seed}: to do" for seed in grid.params.seeds), box=None)
     for name in grid.names:
-        missing = [[job.stage.name for job in jobs([cell])] for cell in grid.of(name)]
+        missing = [[needed.stage.name for needed in needed_by([cell])] for cell in grid.of(name)]
         table.add_row(name, *(" ".join(stage for stage in one if stage in own) or "nothing" for one in missing))
     console.print(table)
     table = Table("stage", "different", "finished", "to do", "time", box=None)
     for name in grid.cells[0].stages:
         different = {cell.stages[name].key: cell.stages[name] for cell in grid.cells}
-        stages = [job.stage for job in todo if job.stage.name == name]
+        stages = [needed.stage for needed in todo if needed.stage.name == name]
         finished = sum(stage.finished for stage in different.values())
         table.add_row(name, str(len(different)), str(finished), str(len(stages)), clock.left(stages) if stages else "")
     console.print(table)
-    console.print(f"{len(todo)} stages to do; time, from the manifests of finished like stages: {clock.left(job.stage for job in todo)}")
+    left = clock.left(needed.stage for needed in todo)
+    console.print(f"{len(todo)} stages to do; time, from the manifests of finished like stages: {left}")
 
 
 class Clock:
@@ -225,13 +224,16 @@ def _given(execute: Execute | None):
 
 
 @contextmanager
-def _worker(params: Params):
-    """An Execute that computes in a process of its own, which is started again where it has died."""
+def _worker():
+    """An Execute that computes in a process of its own; another is started where it has died or the stage asks for another environment."""
     worker = None
 
     def call(stage: Stage, log: Path) -> str | None:
         nonlocal worker
-        worker = worker if worker is not None and worker.alive else Worker(params)
+        if worker is not None and not worker.fits(stage.params):
+            worker.stop()
+            worker = None
+        worker = worker or Worker(stage.params)
         return worker.call(stage, log)
 
     try:
@@ -249,7 +251,8 @@ class Worker:
         self.answers, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(there,))
         before = dict(os.environ)
-        os.environ.update(kernel_environment(params))
+        self._environment = kernel_environment(params)
+        os.environ.update(self._environment)
         try:
             self._process.start()
         finally:
@@ -261,6 +264,10 @@ class Worker:
     @property
     def alive(self) -> bool:
         return self._process.is_alive()
+
+    def fits(self, params: Params) -> bool:
+        """Whether it is there, with the environment that these parameters ask for: threads, and whether the hub may be reached."""
+        return self.alive and self._environment == kernel_environment(params)
 
     def call(self, stage: Stage, log: Path) -> str | None:
         """Compute a stage and wait for it."""

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from conan_lib.artefacts import write_json
-from conan_lib.checks import check_lora, check_sources
+from conan_lib.checks import check_stages
 from conan_lib.errors import UserError
 from conan_lib.kernels import Nursery, imports_of, kernel_manager
 from conan_lib.params import Params, load_params
@@ -54,8 +54,9 @@ FUNCTIONS: dict[str, str] = {
     "score": "conan_lib.evaluation.checkpoint:score_checkpoint",
     "outside": "conan_lib.evaluation.outside:evaluate_outside",
 }
-REPORT = "conan_lib.report.build:build_report"
 """Stage -> the one call that computes it; imported when it is needed, so that a machine which only trains can do without the rest."""
+REPORT = "conan_lib.report.build:build_report"
+"""The call that draws the report."""
 
 
 class RunError(Exception):
@@ -124,7 +125,7 @@ def _notebook(name: str) -> str:
     raise UserError(f"no notebook or stage {name or repr(name)}: choose one of {', '.join(NOTEBOOKS)}, or of {', '.join(GRAPH)}")
 
 
-def check(params: Params, steps: list[Step]) -> None:
+def check(steps: list[Step]) -> None:
     """Everything that can be known before the first kernel starts.
 
     Raises:
@@ -141,8 +142,7 @@ def check(params: Params, steps: list[Step]) -> None:
                     raise UserError(
                         f"{step.notebook}: stage {stage.name} needs {name} ({other.key}), which is {other.status}: run it first"
                     )
-    check_lora(params)
-    check_sources(params, {stage.name for step in steps for stage in step.stages if not stage.finished})
+    check_stages(stage for step in steps for stage in step.stages if not stage.finished)
 
 
 def run(
@@ -163,7 +163,7 @@ def run(
     params, console = load(params_file), console or Console(highlight=False, soft_wrap=True)
     steps = steps_of(params)
     chosen = [step for step in steps if step.notebook in select(start, stop, only)]
-    check(params, chosen)
+    check(chosen)
     sources = [step.source for step in chosen if not step.done]
     with kernel_manager(kernel_environment(params), imports_of(sources), warm=len(sources) > 1) as manager:
         for step in chosen:
@@ -264,7 +264,8 @@ def train(name: str, params_file: str | Path, minutes: float | None = None) -> S
         minutes: training saves a checkpoint and stops after this time; None: it runs to its end.
 
     Raises:
-        UserError: no such stage, a mistake in the parameters, an input that has not finished, or a limit under a launcher.
+        UserError: no such stage, a mistake in the parameters, data or a hub that is not there, an input that has not finished, or a
+            limit under a launcher.
         Stopped: the time was up.
     """
     params = load(params_file)
@@ -273,7 +274,9 @@ def train(name: str, params_file: str | Path, minutes: float | None = None) -> S
             raise UserError("--minutes: processes of one launch would not stop at the same step; let the launcher end them, they resume")
         runtime = params.runtime.model_copy(update={"deadline": time.time() + 60 * minutes})
         params = params.model_copy(update={"runtime": runtime})
-    return compute(open_stage(name, params))
+    stage = open_stage(name, params)
+    check_stages([] if stage.finished else [stage])
+    return compute(stage)
 
 
 def compute(stage: Stage) -> Stage:

@@ -77,10 +77,13 @@ def test_a_bad_call_is_one_line(project, kernels, conan, arguments):
     assert kernels == [] and files(project) == before
 
 
-@pytest.mark.parametrize("command", ["run", "plan"])
+COMMANDS = {"run": ("run",), "plan": ("plan",), "train": ("train", "data")}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 def test_missing_data_or_hub_is_one_line(project, kernels, conan, monkeypatch, command):
     (project / "requirements-data.txt").write_text("not-there==1.0\n")
-    code, _, err = conan(command, FILE)
+    code, _, err = conan(*command, FILE)
     assert_one_line(code, err)
     assert "not-there" in err and "make data" in err
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -92,15 +95,15 @@ def test_missing_data_or_hub_is_one_line(project, kernels, conan, monkeypatch, c
 
     monkeypatch.setattr(huggingface_hub, "get_session", refuse)
     (project / FILE).write_text("tier: small\ndata: {source: hub}\n")
-    code, _, err = conan(command, FILE)
+    code, _, err = conan(*command, FILE)
     assert_one_line(code, err)
     assert "data.source: hub" in err and "use data.source: embedded" in err and kernels == [] and not (project / "artefacts").exists()
 
 
-@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 def test_a_wrong_lora_target_is_found_before_anything_runs(project, kernels, conan, command):
     (project / FILE).write_text("tier: small\nsupervised: {lora: {rank: 2, targets: [q_proj, query]}}\n")
-    code, _, err = conan(command, FILE)
+    code, _, err = conan(*command, FILE)
     assert_one_line(code, err)
     assert "supervised.lora.targets: query: no layer" in err and "choose from q_proj, k_proj" in err and kernels == []
     (project / FILE).write_text("tier: small\nweak: {lora: {rank: 2, targets: [layers.0.self_attn.q_proj, mlp.up_proj, down_proj]}}\n")

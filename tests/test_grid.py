@@ -30,6 +30,8 @@ from tests.small_pairs import finish_inputs, pair_params
 
 pytestmark = pytest.mark.usefixtures("one_environment")
 QUIET = Console(quiet=True)
+PATIENCE = 120
+"""Seconds: on a busy machine a worker's imports alone may take a minute."""
 
 
 @pytest.fixture
@@ -152,6 +154,14 @@ def test_data_is_checked_before_anything_runs(small, project):
     assert small.called == []
 
 
+def test_the_data_of_every_cell_is_checked_before_anything_runs(small, project):
+    text = GRID.replace("stages: [weak", "stages: [data, tokenizer, pretrain, sft, teacher, weak")
+    write_grid(project, text.replace("{weak: {soft_mask: {attention: causal}}}", "{data: {languages: [en, xx]}}"))
+    with pytest.raises(UserError, match=r"data\.languages: no embedded text in 'xx'"):
+        run_grid(FILE, console=QUIET, execute=small)
+    assert small.called == []
+
+
 def test_a_dry_run_says_what_is_shared_and_how_long_it_takes(small, project, conan):
     run_grid(FILE, seeds=(0,), console=QUIET, execute=small)
     for name, seconds in (("weak", 100), ("mine", 7), ("supervised", 3), ("score", 2)):
@@ -215,18 +225,35 @@ def test_a_worker_that_dies_at_work_is_a_failure_in_words_and_is_replaced(traina
     stages, others = open_grid(FILE).cells[0].stages, set(multiprocessing.active_children())
 
     def kill_the_worker():
-        (worker,) = set(multiprocessing.active_children()) - others
-        worker.kill()
+        deadline = time.monotonic() + PATIENCE
+        while not (tmp_path / "log").exists() and time.monotonic() < deadline:  # it is written to from the stage's first moment
+            time.sleep(0.1)
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
 
-    with grids._worker(stages["score"].params) as call:
+    with grids._worker() as call:
         with hold(stages["data"]) as held:  # the worker waits for it
             stages["data"].path.joinpath("manifest.json").rename(tmp_path / "manifest.json")
-            threading.Timer(1, kill_the_worker).start()
+            threading.Thread(target=kill_the_worker).start()
             assert call(stages["data"], tmp_path / "log") == "the worker died (exit code -9), perhaps out of memory"
         (tmp_path / "manifest.json").rename(stages["data"].path / "manifest.json")
         assert held.closed and call(stages["weak"], tmp_path / "log") is None and stages["weak"].finished
         assert call(stages["supervised"], tmp_path / "log").startswith("UserError: stage supervised needs mine")
     assert set(multiprocessing.active_children()) <= others
+
+
+def test_a_worker_has_the_environment_that_its_stage_asks_for(trainable, tmp_path):
+    """Two cells may differ in what their environment is made from: another process then takes the place of the first."""
+    stage, others, seen = open_grid(FILE).cells[0].stages["data"], set(multiprocessing.active_children()), []
+    with grids._worker() as call:
+        for threads in (1, 1, 3):
+            runtime = stage.runtime.model_copy(update={"threads": threads})
+            assert call(open_stage("data", stage.params.model_copy(update={"runtime": runtime})), tmp_path / "log") is None
+            (worker,) = set(multiprocessing.active_children()) - others
+            environment = Path(f"/proc/{worker.pid}/environ").read_bytes().split(b"\0")
+            assert f"OMP_NUM_THREADS={threads}".encode() in environment
+            seen.append(worker.pid)
+    assert seen[0] == seen[1] != seen[2] and set(multiprocessing.active_children()) <= others
 
 
 def test_a_killed_run_leaves_no_worker_behind(project):
@@ -235,14 +262,20 @@ def test_a_killed_run_leaves_no_worker_behind(project):
     with hold(open_grid(FILE).cells[0].stages["data"]):  # the worker waits for it
         run = subprocess.Popen([Path(sys.executable).with_name("conan-lib"), "run", "--grid", FILE], stdout=subprocess.DEVNULL)
         try:
-            children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
-            wait_for(lambda: run.poll() is not None or len(children.read_text().split()) == 2)  # the worker and multiprocessing's tracker
-            workers = children.read_text().split()
+            wait_for(lambda: run.poll() is not None or workers_of(run.pid))
+            workers = workers_of(run.pid)
         finally:
             run.kill()
             run.wait()
-        assert len(workers) == 2
+        assert workers
         wait_for(lambda: not any(alive(pid) for pid in workers))
+
+
+def workers_of(pid: int) -> list[str]:
+    """The children that multiprocessing has spawned, its tracker of resources not among them."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    found = children.read_text().split() if children.exists() else []
+    return [child for child in found if b"spawn_main" in (Path("/proc") / child / "cmdline").read_bytes()]
 
 
 @contextmanager
@@ -259,8 +292,8 @@ def alive(pid: str) -> bool:
     return status.exists() and "zombie" not in status.read_text()
 
 
-def wait_for(happened, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(happened) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.1)

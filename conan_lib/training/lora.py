@@ -1,5 +1,8 @@
 """Low-rank adapters on a sentence encoder while it trains; what is left afterwards is a stock model."""
 
+from collections.abc import Sequence
+
+import torch
 from sentence_transformers import SentenceTransformer
 from transformers import set_seed
 
@@ -11,10 +14,12 @@ def add_lora(model: SentenceTransformer, lora: LoraParams, seed: int) -> None:
     """Puts adapters on `lora.targets`, in place; from here on they alone train. At the start they change nothing (B = 0).
 
     Raises:
-        UserError: no layer of the model has such a name.
+        UserError: see `check_targets`.
     """
     from peft import LoraConfig
 
+    layers = [name for name, module in model.transformers_model.named_modules() if isinstance(module, torch.nn.Linear)]
+    check_targets("lora.targets", lora.targets, layers)
     set_seed(seed)
     config = LoraConfig(
         r=lora.rank,
@@ -23,10 +28,18 @@ def add_lora(model: SentenceTransformer, lora: LoraParams, seed: int) -> None:
         target_modules=list(lora.targets),
         task_type="FEATURE_EXTRACTION",
     )
-    try:
-        model.add_adapter(config)
-    except ValueError as error:
-        raise UserError(f"lora.targets: {', '.join(lora.targets)} name no layer of this model: {error}") from None
+    model.add_adapter(config)
+
+
+def check_targets(where: str, targets: Sequence[str], layers: Sequence[str]) -> None:
+    """Whether every target is the end of a layer's dotted name, as peft reads it; peft itself accepts a list with one right name.
+
+    Raises:
+        UserError: a target is not.
+    """
+    if wrong := [target for target in targets if not any(f".{layer}".endswith(f".{target}") for layer in layers)]:
+        known = ", ".join(dict.fromkeys(layer.rpartition(".")[2] for layer in layers))
+        raise UserError(f"{where}: {', '.join(wrong)}: no layer of the backbone is called so: choose from {known}")
 
 
 def merge_lora(model: SentenceTransformer) -> None:

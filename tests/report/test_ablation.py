@@ -12,7 +12,7 @@ import pytest
 
 from conan_lib.cells import open_grid
 from conan_lib.evaluation.statistics import holm
-from conan_lib.grid import jobs
+from conan_lib.grid import needed_by
 from conan_lib.report.ablation import Ablation
 from conan_lib.report.ablation_blocks import ablation_table, negatives_over_steps, write_ablation
 from conan_lib.report.build import build_report
@@ -30,8 +30,8 @@ def finish_cells(grid, recall: dict[str, float], seeds: dict[str, tuple[int, ...
     """Commit what each named cell lacks, with all seeds or those given for it; its scores are around its number."""
     for cell in grid.cells:
         if cell.name in recall and cell.seed in (seeds or {}).get(cell.name, grid.params.seeds):
-            for job in jobs([cell]):
-                commit(job.stage, recall[cell.name])
+            for needed in needed_by([cell]):
+                commit(needed.stage, recall[cell.name])
 
 
 @pytest.fixture
@@ -91,8 +91,8 @@ def test_only_shared_seeds_are_paired(project):
     finish_cells(grid, {"soft": 0.3})
     ablation = Ablation(grid)
     assert ablation.against("mean") == {} and ablation.mean("soft", "mean").seeds == 2 and len(ablation.missing) == 2
-    for job in jobs([grid.of("causal")[1]]):
-        commit(job.stage, 0.2)
+    for needed in needed_by([grid.of("causal")[1]]):
+        commit(needed.stage, 0.2)
     one = Ablation(grid).against("mean")["causal"]
     assert one.seeds == 1 and one.keys == tuple(f"score/{grid.of(name)[1].score.key}" for name in ("causal", "soft"))
 

@@ -55,9 +55,13 @@ def test_the_scale_is_alpha_over_rank(model):
     assert model.transformers_model.layers[0].self_attn.q_proj.scaling == {"default": 2.0}
 
 
-def test_targets_that_no_layer_has_are_a_users_mistake(model):
-    with pytest.raises(UserError, match=r"lora.targets: query, no_such name no layer"):
-        add_lora(model, LoraParams(rank=2, targets=("query", "no_such")), seed=0)
+def test_a_target_that_no_layer_has_is_a_users_mistake_beside_right_ones_too(model):
+    before = set(model.state_dict())
+    for targets in (("query", "v_porj"), ("q_proj", "query", "v_porj", "norm")):
+        wrong = ", ".join(targets[targets.index("query") :])
+        with pytest.raises(UserError, match=rf"^lora.targets: {wrong}: no layer of the backbone is called so: choose from q_proj, k_proj"):
+            add_lora(model, LoraParams(rank=2, targets=targets), seed=0)
+    assert set(model.state_dict()) == before
 
 
 def test_a_stage_moves_its_targets_within_the_rank_and_nothing_else(inputs):
