@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conan_lib.cells import open_grid
+from conan_lib.checks import check_stages
 from conan_lib.errors import Stopped, UserError
 from conan_lib.grid import Clock, Worker
 from conan_lib.params import Params, load_params, with_seed
@@ -99,7 +100,7 @@ def run_job(path: str | Path, minutes: float | None = None, dry_run: bool = Fals
         dry_run: only show what is done, what is left, and about how long it takes.
 
     Raises:
-        UserError: a mistake in a file, or a given stage that is not here: found before anything runs.
+        UserError: a mistake in a file, missing data, or a given stage that is not here: found before anything runs.
         RunError: stages failed; the others went on.
         Stopped: the minutes are used up and stages are left.
     """
@@ -111,6 +112,7 @@ def run_job(path: str | Path, minutes: float | None = None, dry_run: bool = Fals
     clock = Clock(task.stage for task in job.tasks)
     failures: dict[Path, str] = {}
     if not dry_run and job.todo:
+        check_stages(task.stage for task in job.todo)
         pool = _Pool(job, deadline, clock, console)
         try:
             failures = pool.run()
@@ -148,7 +150,6 @@ class _Pool:
     idle: list[Worker] = field(default_factory=list)
     busy: dict[Worker, Task] = field(default_factory=dict)
     failures: dict[Path, str] = field(default_factory=dict)
-    stopped: set[Path] = field(default_factory=set)
 
     def run(self) -> dict[Path, str]:
         """Failed stages with the reason."""
@@ -176,7 +177,7 @@ class _Pool:
 
     def _start(self) -> None:
         """Give stages whose inputs are there to workers, the most wanted first."""
-        running = {task.stage.path for task in self.busy.values()} | set(self.failures) | self.stopped
+        running = {task.stage.path for task in self.busy.values()} | set(self.failures)
         for task in self.job.todo:
             if len(self.busy) == self.job.params.workers:
                 return
@@ -185,9 +186,18 @@ class _Pool:
                 threads = self.job.params.threads or stage.runtime.threads
                 runtime = stage.runtime.model_copy(update={"deadline": self.deadline, "threads": threads})
                 timed = open_stage(stage.name, stage.params.model_copy(update={"runtime": runtime}))
-                worker = self.idle.pop() if self.idle else Worker(timed.params)
+                worker = self._worker(timed.params)
                 worker.send(timed, _log(self.job, stage))
                 self.busy[worker] = task
+
+    def _worker(self, params: Params) -> Worker:
+        """An idle worker with the environment of these parameters, or a new one, for which an idle one gives way: they hold memory."""
+        if fitting := [worker for worker in self.idle if worker.fits(params)]:
+            self.idle.remove(fitting[-1])
+            return fitting[-1]
+        if self.idle:
+            self.idle.pop().stop()
+        return Worker(params)
 
     def _end(self, worker: Worker) -> None:
         task, reason = self.busy.pop(worker), worker.answer()
@@ -197,7 +207,6 @@ class _Pool:
             self.clock.add(task.stage)
             self._say("done", task, f"{task.stage.artefact.manifest['seconds']:.1f} s")
         elif self._left() <= 0 and worker.alive:
-            self.stopped.add(task.stage.path)
             self._say("stopped", task, reason or "")
         else:
             self.failures[task.stage.path] = f"{task.stage.name} {task.stage.key}: {reason}"

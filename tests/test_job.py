@@ -1,18 +1,24 @@
 """A job computes each stage once, the most wanted first and after its inputs, as many at once as it may; what is given is never computed.
-When the minutes are up nothing new begins, training saves and stops, and the next call ends with the weights of a run that never stopped. A
-failed stage costs only what is made from it.
+When the minutes are up nothing new begins, training saves and stops, what still works after `grace` is killed, and the next call ends with
+the weights of a run that never stopped. A failed stage costs only what is made from it, and a dead worker is a failure at any time. A stage
+gets a worker with its own environment.
 """
 
 import io
 import multiprocessing
+import shutil
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
+from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
 from conan_lib import job as jobs
+from conan_lib.data import records
 from conan_lib.errors import Stopped, UserError
 from conan_lib.job import open_job, run_job
 from conan_lib.params import load_params
@@ -20,6 +26,7 @@ from conan_lib.pipeline import RunError, compute
 from conan_lib.stages import GRAPH, open_stage
 from conan_lib.training.contrastive import supervised_tasks
 from conan_lib.training.mine import PAIR_TASKS
+from tests.small_corpus import sft_records
 from tests.small_grid import GRID, commit, write_grid
 from tests.small_pairs import finish_inputs, pair_params
 
@@ -37,30 +44,40 @@ steps:
 
 
 class ByHand:
-    """A worker that commits a stage instead of computing it; `hanging` and `failing` name stages that do not end or go wrong."""
+    """A worker that commits a stage instead of computing it, at once or, with `by_the_clock`, after so many seconds; stages in `failing` go
+    wrong for a reason, those in `deadly` take the worker along. What it was started for is its `threads`."""
 
+    made: list = []
     sent: list = []
-    hanging: set = set()
-    failing: set = set()
-    alive = True
+    slow: dict = {}
+    failing: dict = {}
+    deadly: set = set()
 
     def __init__(self, params):
         self.answers, self._there = multiprocessing.Pipe()
+        self.threads, self.alive, self.stopped, self.stages = params.runtime.threads, True, False, []
+        ByHand.made.append(self)
+
+    def fits(self, params):
+        return self.alive and self.threads == params.runtime.threads
 
     def send(self, stage, log):
-        self._stage = stage
+        self.stages.append(stage)
         ByHand.sent.append(stage)
         log.write_text("so far\n")
-        if stage.name not in ByHand.hanging:
+        self.seconds = ByHand.slow.get(stage.name, 0)
+        if not self.seconds:
             self._there.send(None)
 
     def answer(self):
-        self.answers.recv()
-        stage = self._stage
-        return "ValueError: no" if stage.name in ByHand.failing else commit(stage)
+        stage = self.stages[-1]
+        if not self.seconds:
+            self.answers.recv()
+        self.alive = stage.name not in ByHand.deadly
+        return ByHand.failing.get(stage.name) or commit(stage)
 
     def stop(self):
-        pass
+        self.stopped = True
 
 
 @pytest.fixture
@@ -72,8 +89,26 @@ def small(project, monkeypatch):
     for name in ("data", "tokenizer", "teacher"):
         commit(open_stage(name, "params/small.yaml"))
     monkeypatch.setattr(jobs, "Worker", ByHand)
-    monkeypatch.setattr(ByHand, "sent", [])
+    for name in ("sent", "made"):
+        monkeypatch.setattr(ByHand, name, [])
     return project
+
+
+@pytest.fixture
+def by_the_clock(monkeypatch):
+    """A clock that moves only where a job waits: to the end of the stage that ends next, or by all that it waits."""
+    clock = SimpleNamespace(now=1000.0, time=lambda: clock.now, strftime=time.strftime)
+
+    def waits(answers, seconds):
+        if ready := wait(answers, 0):
+            return ready
+        ends, first = min((worker.seconds, number) for number, worker in enumerate(ByHand.made) if worker.answers in answers)
+        clock.now += min(ends, seconds)
+        return [ByHand.made[first].answers] if ends <= seconds else []
+
+    monkeypatch.setattr(jobs, "time", clock)
+    monkeypatch.setattr(jobs, "wait", waits)
+    return clock
 
 
 def said(*arguments, **options) -> str:
@@ -129,25 +164,79 @@ def test_a_dry_run_computes_nothing(small):
 
 
 def test_a_failure_costs_what_is_made_from_it(small, monkeypatch):
-    monkeypatch.setattr(ByHand, "failing", {"mine"})
+    monkeypatch.setattr(ByHand, "failing", {"mine": "ValueError: no"})
     with pytest.raises(RunError, match=r"^2 stages failed: mine [0-9a-f]{16}: ValueError: no; mine"):
         run_job(FILE, console=Console(quiet=True))
     assert [stage.name for stage in ByHand.sent] == ["pretrain", "sft", "weak", "weak", "mine", "mine"]
-    monkeypatch.setattr(ByHand, "failing", set())
+    monkeypatch.setattr(ByHand, "failing", {})
     run_job(FILE, console=Console(quiet=True))
     assert not open_job(FILE).todo
 
 
-def test_at_the_deadline_nothing_begins_and_what_hangs_is_left(small, monkeypatch):
+def test_at_the_deadline_nothing_begins_and_what_hangs_is_left(small, monkeypatch, by_the_clock):
     with pytest.raises(Stopped, match="the time is up with 11 of 11 stages left"):
         run_job(FILE, 0, console=Console(quiet=True))
-    assert ByHand.sent == []
-    monkeypatch.setattr(ByHand, "hanging", {"sft"})
-    start = time.monotonic()
+    assert ByHand.sent == [] and by_the_clock.now == 1000
+    monkeypatch.setattr(ByHand, "slow", {"sft": 1e9})
     with pytest.raises(Stopped, match="10 of 11"):
-        run_job(FILE, 1 / 60, console=Console(quiet=True))
-    assert 0.9 < time.monotonic() - start < 10 and [stage.name for stage in ByHand.sent] == ["pretrain", "sft"]
-    assert ByHand.sent[-1].runtime.deadline == pytest.approx(time.time(), abs=10)
+        run_job(FILE, 1, console=Console(quiet=True))
+    assert by_the_clock.now == 1060 and [stage.name for stage in ByHand.sent] == ["pretrain", "sft"]
+    assert ByHand.sent[-1].runtime.deadline == 1060
+    assert all(worker.stopped for worker in ByHand.made), "no worker outlives the call, idle or at work"
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(60 + 20, 9), (60 + 21, 10)])
+def test_what_works_at_the_deadline_has_its_grace(small, monkeypatch, by_the_clock, seconds, left):
+    """Done within it, it is done; nothing begins in it."""
+    (small / FILE).write_text(JOB.replace("grace: 0", "grace: 20"))
+    monkeypatch.setattr(ByHand, "slow", {"sft": seconds})
+    with pytest.raises(Stopped, match=f"with {left} of 11"):
+        run_job(FILE, 1, console=Console(quiet=True))
+    assert by_the_clock.now == 1080 and "weak" not in [stage.name for stage in ByHand.sent]
+    assert all(worker.stopped for worker in ByHand.made)
+
+
+def test_stopped_at_the_deadline_is_no_failure_but_a_dead_worker_is_one(small, monkeypatch, by_the_clock):
+    (small / FILE).write_text(JOB.replace("grace: 0", "grace: 20"))
+    monkeypatch.setattr(ByHand, "slow", {"sft": 70})
+    monkeypatch.setattr(ByHand, "failing", {"sft": "stopped at step 3 of 9"})
+    with pytest.raises(Stopped, match="10 of 11"):
+        run_job(FILE, 1, console=Console(quiet=True))
+    monkeypatch.setattr(ByHand, "failing", {"sft": "the worker died (exit code -9)"})
+    monkeypatch.setattr(ByHand, "deadly", {"sft"})
+    with pytest.raises(RunError, match=r"^1 stages failed: sft [0-9a-f]{16}: the worker died \(exit code -9\)$"):
+        run_job(FILE, 1, console=Console(quiet=True))
+    assert by_the_clock.now == 1140
+
+
+def test_a_stage_gets_a_worker_with_its_own_environment(small):
+    """No more processes than workers: an idle one that does not fit ends before another begins."""
+    (small / "params/wide.yaml").write_text("tier: wide\nruntime: {threads: 7}\nweak: {max_steps: 5}\n")
+    steps = "[{run: ../small.yaml, stages: [sft]}, {run: ../wide.yaml, stages: [mine]}, {run: ../small.yaml, stages: [mine]}]"
+    (small / FILE).write_text(f"name: small\nsteps: {steps}\n")
+    run_job(FILE, console=Console(quiet=True))
+    assert [(worker.threads, [stage.name for stage in worker.stages]) for worker in ByHand.made] == [
+        (2, ["pretrain", "sft"]),
+        (7, ["weak", "mine"]),
+        (2, ["weak", "mine"]),
+    ]
+    assert all(worker.stopped for worker in ByHand.made) and not open_job(FILE).todo
+
+
+def test_what_a_run_checks_is_checked_before_anything_runs(small):
+    """Of every run and cell that has something to do."""
+    lora = "{rank: 2, targets: [q_proj, v_porj]}"
+    (small / "params/typo.yaml").write_text(f"tier: typo\nweak: {{lora: {lora}}}\n")
+    step = "  - {run: ../typo.yaml, stages: [weak]}\n"
+    (small / FILE).write_text(JOB + step)
+    with pytest.raises(UserError, match=r"^weak.lora.targets: v_porj: no layer of the backbone is called so: choose from q_proj"):
+        run_job(FILE, console=Console(quiet=True))
+    (small / FILE).write_text("given: []\n" + JOB)
+    (small / "requirements-data.txt").write_text("sonofman-not-there==1.0\n")
+    (open_stage("data", "params/small.yaml").path / "manifest.json").unlink()
+    with pytest.raises(UserError, match="missing sonofman-not-there"):
+        run_job(FILE, console=Console(quiet=True))
+    assert ByHand.made == []
 
 
 @pytest.mark.parametrize(
@@ -179,12 +268,16 @@ def test_stopped_and_resumed_training_ends_with_the_same_weights(tmp_path):
         return pair_params(
             tmp_path / name,
             runtime={"save_steps": 100, "deadline": deadline},
-            **{stage: {"max_steps": 3} for stage in ("sft", "weak", "supervised")},
+            **{stage: {"max_steps": 3, "batch_size": 4, "max_length": 32} for stage in ("pretrain", "sft")},
+            **{stage: {"max_steps": 3} for stage in ("weak", "supervised")},
         )
 
     for name in ("whole", "stopped"):
         finish_inputs(params(name))
-    for stage in ("weak", "mine", "supervised"):
+        records.write_table(open_stage("data", params(name)).path / "sft.parquet", pa.Table.from_pylist(sft_records()))
+        for stage in ("pretrain", "sft"):
+            shutil.rmtree(tmp_path / name / stage)
+    for stage in ("pretrain", "sft", "weak", "mine", "supervised"):
         whole = compute(open_stage(stage, params("whole")))
         for step in (1, 2) if stage != "mine" else ():
             with pytest.raises(Stopped, match=f"stopped at step {step} of 3"):
