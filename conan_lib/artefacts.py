@@ -101,8 +101,8 @@ class Artefact:
     def work(self, together: bool = False):
         """Hold the folder for writing; yields a Work whose `commit` ends it.
 
-        A second process that wants the same artefact waits, then finds it finished (check `finished` again inside). Time spent in earlier,
-        killed attempts is added up.
+        A second process that wants the same artefact waits, then finds it finished (check `finished` again inside). Time spent in earlier
+        attempts that ended in order (an exception, Ctrl-C, the deadline) is added up; that of one killed by SIGKILL is lost.
 
         Args:
             together: the processes of one launch (RANK in the environment) make it together. The one of rank 0 holds the folder; the
@@ -143,7 +143,7 @@ class Work:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds of work, killed attempts that stopped in order included."""
+        """Wall-clock seconds of work, earlier attempts that ended in order included."""
         return self._before + time.monotonic() - self._start
 
     def keep_clock(self):

@@ -69,6 +69,8 @@ class Stage:
 
     def __getattr__(self, name: str):
         """`stage.pretrain` is that section, if this stage hashes it: a stage cannot read what its key does not hold."""
+        if name.startswith("__"):  # copy and pickle ask for their hooks before there is anything in the stage
+            raise AttributeError(name)
         if name in SPECS[self.__dict__["name"]].sections:
             return getattr(self.__dict__["params"], name)
         raise AttributeError(f"stage {self.__dict__['name']} has no section or attribute {name!r}")

@@ -4,6 +4,9 @@ A key moves with its own sections and its ancestors', never with runtime or with
 mining and differs by the mix alone.
 """
 
+import copy
+import pickle
+
 import pytest
 
 from conan_lib.errors import UserError
@@ -63,6 +66,15 @@ def test_a_stage_refuses_sections_that_its_key_does_not_hold():
     assert weak.weak == PARAMS.weak and weak.runtime == PARAMS.runtime
     with pytest.raises(AttributeError, match="stage weak has no section or attribute 'pretrain'"):
         _ = weak.pretrain
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda stage: pickle.loads(pickle.dumps(stage))])
+def test_a_stage_is_copied_and_pickled_like_any_value(again):
+    stage = open_stage("weak", PARAMS)
+    other = again(stage)
+    assert other == stage and other.key == stage.key and other.weak == stage.weak
+    with pytest.raises(AttributeError, match="stage weak has no section or attribute 'pretrain'"):
+        _ = other.pretrain
 
 
 def test_without_clr_is_the_same_run_but_for_the_mix():
