@@ -18,12 +18,16 @@ from conan_lib import pipeline
 from conan_lib.errors import Stopped, UserError
 from conan_lib.params import Params
 from conan_lib.params.data import TranslateParams
+from conan_lib.params.load import read_yaml
 from conan_lib.stages import open_stage, project_root
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Conan-Embedding-v2, reproduced from a parameter file."
 )
 File = Annotated[Path, typer.Argument(help="A parameter file, for example params/tiny.yaml.", show_default=False)]
+
+PACKED = "data,tokenizer,teacher"
+"""What `pack` takes of a parameter file: what a machine without the data packages trains on."""
 
 FILES = {
     errno.EEXIST: "is a file, where a folder is needed: name another",
@@ -126,7 +130,7 @@ def job(
 def pack(
     file: Annotated[Path, typer.Argument(help="A parameter file or a job file.", show_default=False)],
     folder: Annotated[Path, typer.Argument(help="Where the parts go.", show_default=False)],
-    stages: Annotated[str, typer.Option(help="Of a parameter file: which stages, with commas.")] = "data,tokenizer,teacher",
+    stages: Annotated[str | None, typer.Option(help="Of a parameter file: which stages, with commas.", show_default=PACKED)] = None,
     weights: Annotated[
         bool, typer.Option("--weights", help="The models' weights alone, rounded to bf16, instead of everything else.")
     ] = False,
@@ -137,11 +141,13 @@ def pack(
     from conan_lib.job import open_job, results_of
 
     file = pipeline.resolve(file)
-    if file.parent.name == "jobs":
+    if "steps" in read_yaml(file):
+        if stages is not None:
+            raise UserError(f"--stages {stages}: {file} is a job, of which all that has finished is packed: leave --stages out")
         chosen = results_of(open_job(file))
     else:
         params = pipeline.load(file)
-        chosen = [open_stage(name.strip(), params) for name in stages.split(",")]
+        chosen = [open_stage(name.strip(), params) for name in (PACKED if stages is None else stages).split(",")]
     index = pack_stages(chosen, folder, part, weights)
     size = sum(one["size"] for one in index["parts"])
     Console(highlight=False, soft_wrap=True).print(

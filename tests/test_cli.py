@@ -143,6 +143,24 @@ def test_a_file_where_a_folder_must_go_is_one_line(project, conan):
     assert files(project) == before
 
 
+def test_pack_knows_a_job_by_its_steps_and_packs_all_that_it_has_finished(project, conan):
+    """Wherever the file lies; a parameter file below jobs/ is one still."""
+    with open_stage("data", FILE).work() as work:
+        work.commit({})
+    (project / "params/ours.yaml").write_text("name: ours\ngiven: []\nsteps: [{run: small.yaml, stages: [tokenizer]}]\n")
+    (project / "params/jobs").mkdir()
+    (project / "params/jobs/small.yaml").write_text("base: ../small.yaml\n")
+    code, out, err = conan("pack", "params/ours.yaml", "parcel")
+    assert (code, err) == (0, "") and out.startswith("parcel: 1 artefacts")
+    assert conan("pack", "params/jobs/small.yaml", "other", "--stages", "data")[0] == 0
+    before = files(project)
+    code, _, err = conan("pack", "params/ours.yaml", "third", "--stages", "data")
+    assert_one_line(code, err)
+    assert "--stages data: params/ours.yaml is a job, of which all that has finished is packed" in err
+    assert_one_line(*conan("pack", "params/none.yaml", "third")[::2])
+    assert files(project) == before
+
+
 def test_a_full_disk_is_one_line_and_a_slip_of_ours_is_not(project, conan, monkeypatch):
     def fails(error):
         def run(*_):
