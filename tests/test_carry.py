@@ -3,6 +3,7 @@ larger than asked. Unpacking may be killed and repeated, touches nothing that is
 alone, rounded to bf16; what needs them says so in one line until they are here."""
 
 import json
+import re
 import shutil
 
 import pyarrow.parquet as pq
@@ -157,6 +158,38 @@ def test_a_damaged_parcel_is_refused(finished, tmp_path):
     with pytest.raises(UserError, match=r"no index.json"):
         unpack(folder, tmp_path / "there")
     assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize("name", ["teacher/0123456789abcdef/loot", "data/{key}/../../../loot"])
+def test_a_file_of_no_named_artefact_or_outside_the_folder_is_refused(finished, tmp_path, monkeypatch, name):
+    data, forged = finished[0], name.format(key=finished[0].key)
+    monkeypatch.setattr(carry, "_packed", lambda *_: (forged, b"loot"))
+    pack([data], tmp_path / "parcel")
+    with pytest.raises(UserError, match=rf"{re.escape(forged)} is of no artefact that index\.json names: pack again"):
+        unpack(tmp_path / "parcel", tmp_path / "there/artefacts")
+    assert not list(tmp_path.rglob("loot")) and not elsewhere(data, tmp_path / "there/artefacts").finished
+
+
+def test_a_parcel_packed_again_holds_the_new_parts_alone(finished, tmp_path):
+    folder = tmp_path / "parcel"
+    many = pack(finished, folder, part_mib=0.008)
+    few = pack(finished[1:2], folder)
+    assert len(many["parts"]) > len(few["parts"]) == 1 and files(folder) == {INDEX, "part-00"}
+    assert set(unpack(folder, tmp_path / "there")) == {f"tokenizer/{finished[1].key}"}
+
+
+def test_packing_again_that_was_interrupted_is_told_from_a_parcel(finished, tmp_path, monkeypatch):
+    """Its parts may be of two packings: the old index must not vouch for them."""
+    pack(finished, tmp_path / "parcel", part_mib=0.008)
+
+    def dying(self, size):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(carry._Parts, "_flush", dying)
+    with pytest.raises(KeyboardInterrupt):
+        pack(finished, tmp_path / "parcel", part_mib=0.008)
+    with pytest.raises(UserError, match=r"no index\.json: this is no parcel, or packing it was interrupted; pack again"):
+        unpack(tmp_path / "parcel", tmp_path / "there")
 
 
 def test_a_manifest_under_another_key_is_refused(finished, tmp_path, monkeypatch):
