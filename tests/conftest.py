@@ -1,6 +1,7 @@
 """A throw-away project for tests of the pipeline and the command line: its own parameters, notebooks, artefacts and reports."""
 
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -8,6 +9,13 @@ import pytest
 
 from conan_lib import artefacts, cli
 from conan_lib.pipeline import NOTEBOOKS
+
+with suppress(ModuleNotFoundError):  # a machine that only trains may lack it
+    from hypothesis import HealthCheck, settings
+
+    # the same examples in every run, and none that fails because the machine is busy
+    settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("same")
 
 CELL = """
 from conan_lib.stages import open_stage
