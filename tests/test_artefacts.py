@@ -96,7 +96,7 @@ def test_a_killed_process_leaves_a_partial_artefact_and_no_lock(tmp_path):
     context = multiprocessing.get_context("fork")
     process = context.Process(target=_die_at_work, args=(tmp_path,))
     process.start()
-    process.join(30)
+    process.join(180)
     artefact = Artefact("weak", 1, {}, root=tmp_path)
     assert process.exitcode == 9 and artefact.status == "partial"
     with artefact.work() as work:
@@ -112,7 +112,7 @@ def test_of_two_processes_one_does_the_work(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(180)
     assert [process.exitcode for process in processes] == [0, 0]
     workers = (tmp_path / "done-by").read_text().split()
     assert len(workers) == 1 and Artefact("weak", 1, {}, root=tmp_path).results == {"by": int(workers[0])}
@@ -140,4 +140,4 @@ def test_peak_memory_counts_what_was_held():
     """A process that held 300 MB and let it go has a peak 300 MB above one that did not."""
     code = "from conan_lib.artefacts import peak_memory_mb; held = bytes(b'x' * {}); del held; print(peak_memory_mb())"
     low, high = (float(subprocess.check_output([sys.executable, "-c", code.format(size)])) for size in (1, 300_000_000))
-    assert high - low == pytest.approx(300, abs=15)
+    assert high - low == pytest.approx(300, abs=60)

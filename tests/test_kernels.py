@@ -6,9 +6,11 @@ Elsewhere than on Linux kernels start in the ordinary way.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import papermill
 import pytest
@@ -23,6 +25,7 @@ state = {"colorsys": "colorsys" in sys.modules, "left": hasattr(json, "left") or
 json.left = os.environ["LEFT"] = "behind"
 print(json.dumps(state), end="")
 """
+OPTIONS = {"kernel_name": "python3", "progress_bar": False, "start_timeout": 300}  # a busy machine may take longer than the default minute
 
 
 @pytest.fixture
@@ -32,8 +35,7 @@ def look(tmp_path):
     write_notebook(source, LOOK)
 
     def look(manager: type) -> dict:
-        options = {"kernel_name": "python3", "progress_bar": False, "cwd": str(tmp_path), "kernel_manager_class": manager}
-        copy = papermill.execute_notebook(source, tmp_path / "copy.ipynb", **options)
+        copy = papermill.execute_notebook(source, tmp_path / "copy.ipynb", cwd=str(tmp_path), kernel_manager_class=manager, **OPTIONS)
         return json.loads("".join(output.text for cell in copy.cells for output in cell.get("outputs", [])))
 
     return look
@@ -81,8 +83,7 @@ def test_a_warm_kernel_runs_its_exit_handlers_and_leaves_its_modules_alone(tmp_p
         class Patient(manager):
             shutdown_wait_time = 60.0  # the default of 5 seconds kills a kernel that is still leaving on a busy machine
 
-        options = {"kernel_name": "python3", "progress_bar": False, "cwd": str(warm), "kernel_manager_class": Patient}
-        papermill.execute_notebook(tmp_path / "leave.ipynb", None, **options)
+        papermill.execute_notebook(tmp_path / "leave.ipynb", None, cwd=str(warm), kernel_manager_class=Patient, **OPTIONS)
     assert {path.name for path in warm.iterdir()} == {"said-goodbye"}
 
 
@@ -129,12 +130,17 @@ def test_exit_codes_are_told_and_a_lost_nursery_is_a_dead_kernel(tmp_path):
     (tmp_path / "broken.json").write_text("no JSON")
     nursery = Nursery([], dict(os.environ))
     broken = nursery.start(["-f", str(tmp_path / "broken.json")], dict(os.environ), str(tmp_path))
-    while broken.poll() is None:
+    deadline = time.monotonic() + 120
+    while broken.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert broken.poll() == broken.wait() == 1
     waiting = nursery.start(["-f", str(tmp_path / "own.json")], dict(os.environ), str(tmp_path))
-    assert waiting.poll() is None
-    nursery.process.kill()
-    nursery.process.wait()
-    assert waiting.poll() == waiting.wait() == -9
-    nursery.close()
+    try:
+        assert waiting.poll() is None
+        nursery.process.kill()
+        nursery.process.wait()
+        assert waiting.poll() == waiting.wait() == -9
+    finally:
+        with suppress(ProcessLookupError):  # it sees that its parent is gone only once it has started
+            os.kill(waiting.pid, signal.SIGKILL)
+        nursery.close()

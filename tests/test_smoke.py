@@ -1,11 +1,9 @@
 """All eight notebooks run for real at the smoke tier; a second run does nothing; pretraining killed half-way ends in the same weights."""
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -61,13 +59,26 @@ def test_the_report_is_there_and_shows_the_notebooks(finished):
     assert {path.stem for path in (folder / "notebooks").glob("*.html")} == set(NOTEBOOKS)
 
 
-def test_a_second_run_does_nothing_and_is_quick(finished):
+def test_a_second_run_does_nothing(finished):
     files = {path: path.stat().st_mtime_ns for path in finished.parent.rglob("*") if path.is_file()}
-    start = time.monotonic()
     done = conan("run", finished)
     assert done.returncode == 0 and done.stdout.count("already done") == len(GRAPH)
-    assert time.monotonic() - start < 10
     assert {path: path.stat().st_mtime_ns for path in finished.parent.rglob("*") if path.is_file()} == files
+
+
+KILLED = """
+import os, signal, sys
+from conan_lib.pipeline import train
+from conan_lib.training.recorder import Recorder
+
+def dies(self, args, state, control, **rest):
+    if state.global_step == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    on_step_end(self, args, state, control, **rest)
+
+on_step_end, Recorder.on_step_end = Recorder.on_step_end, dies
+train("pretrain", sys.argv[1])
+"""
 
 
 def test_pretraining_killed_half_way_ends_in_the_same_weights(finished, tmp_path):
@@ -81,12 +92,8 @@ def test_pretraining_killed_half_way_ends_in_the_same_weights(finished, tmp_path
     whole, killed = prepare("whole"), prepare("killed")
     assert conan("train", "pretrain", whole).returncode == 0
     stage = open_stage("pretrain", killed)
-    process = subprocess.Popen([CONAN, "train", "pretrain", killed], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (stage.path / "checkpoints/checkpoint-6").is_dir():
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert stage.status == "partial" and (stage.path / "checkpoints").is_dir()
+    assert subprocess.run([sys.executable, "-c", KILLED, killed], cwd=ROOT, capture_output=True).returncode == -signal.SIGKILL
+    assert stage.status == "partial" and (stage.path / "checkpoints/checkpoint-6").is_dir()
     assert conan("train", "pretrain", killed).returncode == 0
     one, two = (load_file(open_stage("pretrain", path).path / "model/model.safetensors") for path in (whole, killed))
     assert one.keys() == two.keys() and all(one[name].equal(two[name]) for name in one)

@@ -41,7 +41,7 @@ def in_a_child(function, *arguments) -> int:
     """Exit code of a forked process that runs the function."""
     child = multiprocessing.get_context("fork").Process(target=function, args=arguments)
     child.start()
-    child.join(60)
+    child.join(180)
     return child.exitcode
 
 
@@ -116,7 +116,7 @@ def test_two_processes_share_a_build(pairs, tmp_path):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(180)
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert calls.value == 7, "each shard is translated once"
     assert contents(shared) == contents(tmp_path / "one")

@@ -222,7 +222,8 @@ def test_processes_share_a_corpus_and_no_shard_is_made_twice(tmp_path):
         for worker in workers:
             worker.start()
         for worker in workers:
-            worker.join()
+            worker.join(120)
+            worker.terminate()  # nothing, where it has ended
         assert all(worker.exitcode == 0 for worker in workers)
         assert len(made) == 12 and len(shard_paths(tmp_path)) == 12
 

@@ -84,7 +84,7 @@ def test_two_processes_are_one(finished, tmp_path):
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    done = subprocess.run([*launch, str(script), str(root)], cwd=here, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*launch, str(script), str(root)], cwd=here, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-4000:]
     for name, source in sources.items():
         stage = open_stage(name, small_params(root))

@@ -98,7 +98,7 @@ def test_two_processes_are_one(tmp_path, monkeypatch):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     here = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(here), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run([*launch, str(script), str(tmp_path)], cwd=here, env=environment, capture_output=True, text=True)
+    done = subprocess.run([*launch, str(script), str(tmp_path)], cwd=here, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-4000:]
 
     for name in RUNS:
