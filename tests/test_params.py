@@ -1,5 +1,6 @@
 """Every mistake in a parameter file is one line that names the place; files inherit one level deep; the tree is frozen; ours validate."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from pydantic import ValidationError
 
 from conan_lib.errors import UserError
 from conan_lib.params import load_params, without_clr
+from conan_lib.params.grid import cell_params, load_grid
+from conan_lib.params.job import load_job
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for path in (ROOT / "params").rglob("*.yaml") if not {"grids", "jobs"} & set(path.parts))
@@ -41,6 +44,23 @@ BAD = {
     "missing base": ("base: none.yaml", "none.yaml: no such parameter file"),
     "a number as base": ("base: 5", "base: 5 is no file name: give a file name"),
     "a list as base": ("base: [tiny.yaml]", "base: ['tiny.yaml'] is no file name"),
+    "an empty base": ("base: ''", "is a folder: name a file"),
+    "a key twice": ("weak: {seed: 1}\nsft: {seed: 2}\nweak: {seed: 3}", 'not readable as YAML: weak stands twice: keep one in "'),
+    "a key twice in a section": ("weak: {seed: 1, seed: 3}", "seed stands twice: keep one"),
+    "true as a number": ("weak: {max_steps: true}", "weak.max_steps: True is no number"),
+    "no as a rate": ("weak: {learning_rate: no}", "weak.learning_rate: False is no number"),
+    "true among numbers": ("data: {test_books: [3, yes]}", "data.test_books: True is no number"),
+    "true as a share": ("supervised: {mix: {clr: true}}", "supervised.mix: True is no number"),
+    "an octal number": ("weak: {max_steps: 010}", "010: write a number in decimals"),
+    "a number to the base 60": ("weak: {max_steps: 1:30}", "1:30: write a number in decimals"),
+    "a rate to the base 60": ("weak: {learning_rate: 1:30.5}", "1:30.5: write a number in decimals"),
+    "no such day": ("data: {source: 2026-13-45}", "not readable as YAML: month must be in 1..12"),
+    "brackets without end": ("data: " + "[" * 3000 + "]" * 3000, "not readable as YAML: "),
+    "a number of 5001 digits": ("weak: {max_steps: " + "9" * 5001 + "}", "not readable as YAML: "),
+    "a number over a base's section": ("base: root.yaml\nweak: 5", "weak: 5 stands where keys and values belong"),
+    "null over a base's section": ("base: root.yaml\nweak:", "weak: None stands where keys and values belong"),
+    "a number over a part of a section": ("base: root.yaml\nweak: {soft_mask: 5}", "weak.soft_mask: 5 stands where keys and values"),
+    "a section over a number": ("base: root.yaml\nsft: {max_steps: {a: 1}}", "sft.max_steps: 9 stands where keys and values"),
     "a rate without end": ("weak: {learning_rate: .inf}", "weak.learning_rate: Input should be a finite number"),
     "a seed beyond 32 bits": ("sft: {seed: 4294967296}", "sft.seed: Input should be less than 4294967296"),
     "Norwegian among shares": ("translate: {shares: {no: 1, de: 1}}", 'YAML reads a bare no so: quote it ("no")'),
@@ -57,6 +77,7 @@ def write(folder: Path, text: str, name: str = "p.yaml") -> Path:
 @pytest.mark.parametrize("text, message", BAD.values(), ids=BAD.keys())
 def test_a_mistake_is_one_line_that_names_the_place(tmp_path, text, message):
     path = write(tmp_path, text)
+    write(tmp_path, "weak: {soft_mask: {reading: logit}}\nsft: {max_steps: 9}", "root.yaml")
     with pytest.raises(UserError) as error:
         load_params(path)
     assert message in str(error.value) and str(tmp_path) in str(error.value)
@@ -74,6 +95,52 @@ def test_overrides_merge_key_by_key_and_a_base_has_no_base(tmp_path):
     assert (over.weak.seed, over.weak.soft_mask.reading, over.weak.soft_mask.attention, over.sft.seed) == (3, "logit", "causal", 6)
     with pytest.raises(UserError, match="inheritance is one level deep"):
         load_params(write(tmp_path, "base: over.yaml", "deep.yaml"))
+
+
+def test_null_leaves_an_optional_part_of_the_base_out(tmp_path):
+    write(tmp_path, "weak: {lora: {rank: 2}}\nsft: {max_steps: 1_000}", "root.yaml")
+    over = load_params(write(tmp_path, "base: root.yaml\nweak: {lora: null}\npretrain: {news: no}"))
+    assert (over.weak.lora, over.pretrain.news, over.sft.max_steps) == (None, False, 1000)
+    write(tmp_path, "weak: {lora: null}", "root.yaml")
+    assert load_params(write(tmp_path, "base: root.yaml\nweak: {lora: {rank: 3}}")).weak.lora.rank == 3
+
+
+GRID = "name: g\ntitle: a grid\ntier: test\nbase: p.yaml\nstages: [weak]\nbaseline: a\n"
+CELL_ERRORS = {
+    "a number over a base's section": ("cells: {a: {weak: {max_steps: 8}}, b: {weak: 5}}", "g.yaml: cell b: weak: 5 stands where keys"),
+    "null over a base's section": ("cells: {a: {weak: {max_steps: 8}}, b: {weak: null}}", "g.yaml: cell b: weak: None stands where keys"),
+    "null where the base has none": ("cells: {a: {mkqa: {}}, b: {supervised: null}}", "g.yaml: cell b: supervised: None stands where"),
+    "a number over another axis": (
+        "axes: {x: {a: {weak: {seed: 1}}}, y: {none: {weak: 5}}}\ncells: {b: {}}",
+        "g.yaml: axes: weak: 5 stands",
+    ),
+    "a seed key over another": (
+        "cells: {a: {}, b: {}}\nseed_keys: [weak.seed, weak]",
+        "g.yaml: cell a: seed_keys: weak: 0 stands where keys",
+    ),
+}
+
+
+@pytest.mark.parametrize("text, message", CELL_ERRORS.values(), ids=CELL_ERRORS.keys())
+def test_a_cell_cannot_put_a_value_in_the_place_of_a_section(tmp_path, text, message):
+    write(tmp_path, "weak: {max_steps: 9}")
+    path = tmp_path / "g.yaml"
+    path.write_text(GRID + text)
+    with pytest.raises(UserError, match=re.escape(message)):
+        cell_params(path, load_grid(path))
+
+
+def test_a_jobs_mistakes_are_named_once_and_a_missing_file_by_its_kind(tmp_path):
+    path = tmp_path / "j.yaml"
+    path.write_text("name: j\nsteps: [{run: a.yaml}]")
+    with pytest.raises(UserError, match=r"^[^;]*steps\.0: stages belong to run, and run needs them$"):
+        load_job(path)
+    path.write_text("name: j\nsteps: []")
+    with pytest.raises(UserError, match="steps: Tuple should have at least 1 item"):
+        load_job(path)
+    for load, kind in ((load_job, "job"), (load_grid, "grid")):
+        with pytest.raises(UserError, match=f"none.yaml: no such {kind} file$"):
+            load(tmp_path / "none.yaml")
 
 
 def test_the_tree_is_frozen():

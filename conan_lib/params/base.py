@@ -1,8 +1,8 @@
 """What every section of parameters shares: frozen, typed, unknown keys refused."""
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Precision = Literal["fp32", "bf16"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -13,6 +13,20 @@ class Section(BaseModel):
     become their description."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+        for wrong in (item for item in items if isinstance(item, bool)):
+            if _types(cls.model_fields[info.field_name].annotation) & {int, float}:  # pydantic reads true as 1
+                raise ValueError(f"{wrong} is no number: give one")
+        return value
+
+
+def _types(annotation: Any) -> set:
+    """A type and those that it is made of: {int, tuple[int, ...]} of tuple[int, ...]."""
+    return {annotation}.union(*map(_types, get_args(annotation)))
 
 
 class Optimisation(Section):

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from conan_lib.errors import UserError
 from conan_lib.params.base import Section
-from conan_lib.params.load import merge, mistake, read_tree, read_yaml, validate
+from conan_lib.params.load import merge, mistakes, read_tree, read_yaml, validate
 from conan_lib.params.tree import Params
 
 Metric = Literal["mean", "crosslingual", "retrieval", "reranking", "classification", "clustering", "sts"]
@@ -59,7 +59,7 @@ class GridParams(Section):
         for labels in product(*self.axes.values()) if self.axes else ():
             over: Overrides = {}
             for axis, label in zip(self.axes.values(), labels, strict=True):
-                over = merge(over, axis[label])
+                over = merge(over, axis[label], "axes")
             found.append((" + ".join(label for label in labels if label != NONE) or NONE, over))
         return [*found, *self.cells.items()]
 
@@ -90,15 +90,17 @@ def load_grid(path: str | Path) -> GridParams:
         UserError: the file or the one that it is like is missing, is not YAML, or a key is unknown, mistyped or impossible; one line names
             each.
     """
-    raw = read_yaml(Path(path))
+    raw = read_yaml(Path(path), "grid file")
     if (other := raw.pop("like", None)) is not None:
         if not isinstance(other, str):
             raise UserError(f"{path}: like: {other!r} is no file name: give a grid file, relative to this file")
-        raw = merge(read_yaml(Path(path).parent / other), raw)
+        raw = merge(read_yaml(Path(path).parent / other, "grid file"), raw, str(path))
     try:
         return GridParams.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{path}: " + "; ".join(mistake(e, GridParams) for e in error.errors())) from None
+        raise UserError(f"{path}: {mistakes(error, GridParams)}") from None
+    except UserError as error:  # of merge, which does not know the file here
+        raise UserError(f"{path}: {error}") from None
 
 
 def cell_params(path: str | Path, grid: GridParams) -> dict[tuple[str, int], Params]:
@@ -107,22 +109,22 @@ def cell_params(path: str | Path, grid: GridParams) -> dict[tuple[str, int], Par
     Raises:
         UserError: the base is missing, or a cell's keys are unknown, mistyped or impossible; the line names the cell and the key.
     """
-    base = read_tree(Path(path).parent / grid.base)
-    return {
-        (name, seed): validate(merge(merge(base, over), _nested(grid.seed_keys, seed)), f"{path}: cell {name}")
-        for name, over in grid.overrides.items()
-        for seed in grid.seeds
-    }
+    base, trees = read_tree(Path(path).parent / grid.base), {}
+    for name, over in grid.overrides.items():
+        where = f"{path}: cell {name}"
+        for seed in grid.seeds:
+            trees[name, seed] = validate(merge(merge(base, over, where), _nested(grid.seed_keys, seed, where), where), where)
+    return trees
 
 
-def _nested(keys: tuple[str, ...], value: Any) -> Overrides:
+def _nested(keys: tuple[str, ...], value: Any, where: str) -> Overrides:
     """{"a.b", "a.c"} and a value -> {"a": {"b": value, "c": value}}."""
     tree: Overrides = {}
     for key in keys:
         inner = value
         for part in reversed(key.split(".")):
             inner = {part: inner}
-        tree = merge(tree, inner)
+        tree = merge(tree, inner, f"{where}: seed_keys")
     return tree
 
 

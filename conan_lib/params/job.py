@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from conan_lib.errors import UserError
 from conan_lib.params.base import Section
-from conan_lib.params.load import mistake, read_yaml
+from conan_lib.params.load import mistakes, read_yaml
 
 StageName = Literal["data", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine", "supervised", "supervised_no_clr", "peers",
                     "evaluate", "efficiency", "mkqa", "probes", "mix", "score"]  # fmt: skip
@@ -62,6 +62,6 @@ def load_job(path: str | Path) -> JobParams:
         UserError: the file is missing, is not YAML, or a key is unknown, mistyped or impossible; one line names each.
     """
     try:
-        return JobParams.model_validate(read_yaml(Path(path)))
+        return JobParams.model_validate(read_yaml(Path(path), "job file"))
     except ValidationError as error:
-        raise UserError(f"{path}: " + "; ".join(mistake(e, JobParams) for e in error.errors())) from None
+        raise UserError(f"{path}: {mistakes(error, JobParams)}") from None

@@ -1,10 +1,12 @@
 """YAML file -> Params, with one clear line for every mistake."""
 
 import difflib
+import re
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.constructor import ConstructorError
 
 from conan_lib.errors import UserError
 from conan_lib.params.tree import Params
@@ -46,7 +48,7 @@ def read_tree(path: str | Path) -> dict:
     base_raw = read_yaml(path.parent / base)
     if "base" in base_raw:
         raise UserError(f"{path}: base: {base} has a base itself; inheritance is one level deep, name the root file instead")
-    return merge(base_raw, raw)
+    return merge(base_raw, raw, str(path))
 
 
 def validate(raw: dict, place: str) -> Params:
@@ -58,7 +60,7 @@ def validate(raw: dict, place: str) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{place}: " + "; ".join(mistake(e) for e in error.errors())) from None
+        raise UserError(f"{place}: {mistakes(error)}") from None
 
 
 def without_clr(params: Params) -> Params:
@@ -80,25 +82,81 @@ def without_mrl(params: Params) -> Params:
     return params.model_copy(update={"supervised": section})
 
 
-def read_yaml(path: Path) -> dict:
-    """The mapping in a YAML file."""
+class _Loader(yaml.SafeLoader):
+    """YAML as it reads to the eye: a key stands once, and a number is decimal (YAML 1.1 takes 010 for 8 and 1:30 for 90)."""
+
+    def construct_mapping(self, node, deep=False):
+        """Raises ConstructorError where a key stands twice."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = (key_node.tag, key_node.value) if isinstance(key_node, yaml.ScalarNode) else None
+            if key in seen:
+                raise ConstructorError(None, None, f"{key_node.value} stands twice: keep one", key_node.start_mark)
+            seen |= {key} - {None}
+        return super().construct_mapping(node, deep)
+
+    def decimal(self, node):
+        """Raises ConstructorError where the number is none to pydantic and the eye alike."""
+        if not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", node.value):
+            raise ConstructorError(None, None, f"{node.value}: write a number in decimals, or text in quotes", node.start_mark)
+        return self.construct_yaml_int(node)
+
+    def point(self, node):
+        """Raises ConstructorError for a number to the base 60."""
+        if ":" in node.value:
+            raise ConstructorError(None, None, f"{node.value}: write a number in decimals, or text in quotes", node.start_mark)
+        return self.construct_yaml_float(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.decimal)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.point)
+
+
+def read_yaml(path: Path, what: str = "parameter file; the tiers are params/smoke.yaml, tiny.yaml, h100.yaml, paper.yaml") -> dict:
+    """The mapping in a YAML file.
+
+    Args:
+        what: the kind of file that was looked for.
+
+    Raises:
+        UserError: no such file, it is not YAML, has a key twice or a number that is not decimal, or holds no mapping.
+    """
     if not path.is_file():
-        raise UserError(f"{path}: no such parameter file; the tiers are params/smoke.yaml, tiny.yaml, h100.yaml, paper.yaml")
+        raise UserError(f"{path}: is a folder: name a file" if path.is_dir() else f"{path}: no such {what}")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, no such day, a number without end
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected keys and values at the top, found {type(raw).__name__}")
     return raw
 
 
-def merge(base: dict, over: dict) -> dict:
-    """`over` wins; dictionaries merge key by key."""
+def merge(base: dict, over: dict, where: str, inside: str = "") -> dict:
+    """`over` wins; dictionaries merge key by key. Below a section null may stand for keys and values: it leaves the part out.
+
+    Raises:
+        UserError: a value stands where the other side has keys and values; the line opens with `where`.
+    """
     both = dict(base)
     for key, value in over.items():
-        both[key] = merge(both[key], value) if isinstance(value, dict) and isinstance(both.get(key), dict) else value
+        sides = [both[key], value] if key in both else []
+        plain = [side for side in sides if not isinstance(side, dict)]
+        if len(plain) == 1 and not (inside and plain == [None]):
+            raise UserError(f"{where}: {inside}{key}: {plain[0]!r} stands where keys and values belong: give those, or leave it out")
+        both[key] = merge(*sides, where, f"{inside}{key}.") if sides and not plain else value
     return both
+
+
+def mistakes(error: ValidationError, tree: type[BaseModel] = Params) -> str:
+    """All of pydantic's errors in one line, without a length that is wrong only because an item is."""
+    found = error.errors()
+    places = [e["loc"] for e in found]
+
+    def follows(e) -> bool:
+        return e["type"] == "too_short" and any(len(e["loc"]) < len(loc) and loc[: len(e["loc"])] == e["loc"] for loc in places)
+
+    return "; ".join(mistake(e, tree) for e in found if not follows(e))
 
 
 def mistake(error: dict, tree: type[BaseModel] = Params) -> str:
