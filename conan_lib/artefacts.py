@@ -4,7 +4,8 @@ A stage's key is the hash of its name, its version, its own parameters and the k
 
     new        it does not exist, or holds nothing but a lock
     partial    it exists without manifest.json: resume from its checkpoint
-    finished   manifest.json exists; it is written last, atomically, so its existence means done
+    finished   manifest.json exists; it is written last, atomically, so its existence means done. One that is damaged, or another
+               folder's, is an error: no state of a folder may be guessed
 
 The key does not hash source text, device, worker count or save interval; the manifest records them.
 """
@@ -14,6 +15,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import time
@@ -28,6 +30,8 @@ from typing import Any
 from conan_lib.errors import UserError
 
 MANIFEST = "manifest.json"
+SHAPE = {"stage": str, "key": str, "results": dict, "seconds": (int, float), "finished_at": str, "environment": dict}
+"""What every manifest holds beside the rest of the identity."""
 RECORDED_PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "accelerate", "datasets", "mteb", "numpy")
 
 
@@ -72,8 +76,12 @@ class Artefact:
 
     @property
     def status(self) -> str:
-        """new, partial or finished."""
-        if (self.path / MANIFEST).is_file():
+        """new, partial or finished.
+
+        Raises:
+            UserError: the manifest is damaged or of another folder.
+        """
+        if self._manifest is not None:
             return "finished"
         return "partial" if self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()) else "new"
 
@@ -86,11 +94,23 @@ class Artefact:
         """identity, results, seconds, device, packages and revision of a finished artefact.
 
         Raises:
-            UserError: the stage has not finished.
+            UserError: the stage has not finished, or its manifest is damaged or of another folder.
         """
-        if not self.finished:
+        if (manifest := self._manifest) is None:
             raise UserError(f"stage {self.stage} ({self.key}) is {self.status}: run it first, for example with `conan-lib run`")
-        return json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+        return manifest
+
+    @property
+    def _manifest(self) -> dict | None:
+        path = self.path / MANIFEST
+        if not path.is_file():
+            return None
+        manifest = read_json(path)
+        if not isinstance(manifest, dict) or any(not isinstance(manifest.get(name), kind) for name, kind in SHAPE.items()):
+            raise UserError(f"{path}: damaged: {again(path)}")
+        if (manifest["stage"], manifest["key"]) != (self.stage, self.key):
+            raise UserError(f"{path}: is that of {manifest['stage']}/{manifest['key']}: {again(path)}")
+        return manifest
 
     @property
     def results(self) -> dict:
@@ -136,7 +156,7 @@ class Work:
         self.artefact, self.leads = artefact, leads
         self.path = artefact.path
         self._clock = self.path / "seconds.json"
-        self._before = json.loads(self._clock.read_text()) if self._clock.is_file() else 0.0
+        self._before = _number(self._clock)
         self._start = time.monotonic()
         if leads and not artefact.finished:
             write_json(self.path / "identity.json", artefact.identity)
@@ -200,6 +220,34 @@ def write_json(path: Path, value: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of an artefact.
+
+    Raises:
+        UserError: it is missing or damaged; the line names it and what to do.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing: {again(path)}") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: damaged: {again(path)}") from None
+
+
+def again(path: Path) -> str:
+    """What to do about a missing or damaged file: a manifest beside it would still say that its stage has finished."""
+    home = next((folder for folder in path.parents if re.fullmatch("[0-9a-f]{16}", folder.name)), None)
+    return f"remove {home} and run its stage again" if home else "remove it and run what writes it again"
+
+
+def _number(path: Path) -> float:
+    """The number in a JSON file; 0 where there is none."""
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return 0.0
 
 
 def environment() -> dict:

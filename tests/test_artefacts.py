@@ -75,6 +75,53 @@ def test_a_missing_input_stops_the_work_before_anything_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+BROKEN = {
+    "empty": b"",
+    "cut": b'{"a":',
+    "a list": b"[]",
+    "without anything": b"{}",
+    "not UTF-8": b"\xff\xfe{",
+    "deep": b"[" * 100_000,
+    "without a time": {"seconds": None},
+    "without results": {"results": None},
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
+def test_a_damaged_manifest_is_named_and_never_taken_for_a_state(tmp_path, content):
+    artefact = Artefact("weak", 1, {}, root=tmp_path)
+    with artefact.work() as work:
+        work.commit({})
+    path = artefact.path / MANIFEST
+    path.write_bytes(json.dumps(artefact.manifest | content).encode() if isinstance(content, dict) else content)
+    for use in (lambda: artefact.status, lambda: artefact.finished, lambda: artefact.results, lambda: artefact.work().__enter__()):
+        with pytest.raises(UserError, match=f"^{path}: damaged: remove {artefact.path} and run its stage again$"):
+            use()
+
+
+def test_another_folders_manifest_finishes_nothing(tmp_path):
+    one, other = Artefact("weak", 1, {}, root=tmp_path), Artefact("sft", 1, {}, root=tmp_path)
+    again = Artefact("sft", 1, {"a": 1}, root=tmp_path)
+    for artefact in (one, other):
+        with artefact.work() as work:
+            work.commit({})
+    again.path.mkdir()
+    for source, target in ((other, again), (one, other)):
+        (target.path / MANIFEST).write_bytes((source.path / MANIFEST).read_bytes())
+        with pytest.raises(UserError, match=f"{MANIFEST}: is that of {source.stage}/{source.key}: remove {target.path} and run its stage"):
+            _ = target.finished
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "[1]", '"soon"'])
+def test_a_broken_clock_starts_from_nought(tmp_path, content):
+    artefact = Artefact("weak", 1, {}, root=tmp_path)
+    artefact.path.mkdir(parents=True)
+    (artefact.path / "seconds.json").write_text(content)
+    with artefact.work() as work:
+        work.commit({})
+    assert 0 <= artefact.manifest["seconds"] < 5
+
+
 def _die_at_work(root):
     with Artefact("weak", 1, {}, root=root).work() as work:
         (work.path / "checkpoint").write_text("half")

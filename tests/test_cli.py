@@ -218,6 +218,17 @@ def test_status_shows_every_stage_and_writes_nothing(project, conan):
     assert conan("status", FILE)[1].count("finished") == 1
 
 
+@pytest.mark.parametrize("call", [("status", FILE), ("plan", FILE), ("report", FILE), ("run", FILE), ("train", "data", FILE)])
+def test_a_damaged_manifest_is_one_line(project, kernels, conan, call):
+    stage = open_stage("data", FILE)
+    with stage.work() as work:
+        work.commit({})
+    (stage.path / "manifest.json").write_text("{")
+    code, _, err = conan(*call)
+    assert_one_line(code, err)
+    assert f"{stage.path}/manifest.json: damaged: remove {stage.path} and run its stage again" in err and kernels == []
+
+
 def test_plan_shows_sizes_and_what_would_run(project, conan):
     with open_stage("data", FILE).work() as work:
         work.commit({})

@@ -95,6 +95,17 @@ def test_an_edited_or_lost_notebook_is_drawn_again_without_computing(project, ke
     assert open_stage("weak", FILE).artefact.manifest == before
 
 
+@pytest.mark.parametrize("content", ["{", "", "[]"])
+def test_a_broken_record_is_drawn_again(project, kernels, reports, content):
+    run(FILE)
+    kernels.clear()
+    for name in ("02_tokenizer", "report"):
+        (project / f"artefacts/notebooks/small/{name}.json").write_text(content)
+    run(FILE, only="1")
+    run(FILE)
+    assert kernels == ["02_tokenizer"] and len(reports) == 2
+
+
 def test_a_selection_needs_its_inputs_and_leaves_the_report(project, kernels, reports):
     with pytest.raises(UserError, match=r"04_sft: stage sft needs data \([0-9a-f]{16}\), which is new: run it first"):
         run(FILE, only="sft")

@@ -7,14 +7,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from conan_lib.artefacts import again
 from conan_lib.errors import UserError
 
 
-def read_table(path: str | Path, mend: str = "delete it and run its stage again") -> pa.Table:
+def read_table(path: str | Path, mend: str | None = None) -> pa.Table:
     """Read a parquet file.
 
     Args:
-        mend: what to do where it is none.
+        mend: what to do where it is none or missing. None: make its artefact again.
 
     Raises:
         UserError: no such file, or not parquet.
@@ -22,9 +23,11 @@ def read_table(path: str | Path, mend: str = "delete it and run its stage again"
     try:
         return pq.read_table(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such table; run the stage that writes it") from None
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: not a parquet table ({' '.join(str(error).split())}); {mend}") from None
+        raise UserError(f"{path}: no such table; {mend or again(Path(path))}") from None
+    except (pa.ArrowInvalid, OSError) as error:  # OSError: a page of it is damaged
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise UserError(f"{path}: not a parquet table ({' '.join(str(error).split())}); {mend or again(Path(path))}") from None
 
 
 def read(path: str | Path, **options: str) -> list[dict]:

@@ -1,12 +1,11 @@
 """Stage evaluate: every checkpoint on the same tasks."""
 
-import json
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 
-from conan_lib.artefacts import write_json
+from conan_lib.artefacts import read_json, write_json
 from conan_lib.evaluation.encoder import Encoder, own_encoder
 from conan_lib.evaluation.scores import MEAN, compare, provenance, score
 from conan_lib.evaluation.tasks import open_tasks
@@ -66,7 +65,7 @@ def checkpoint_encoder(stage: Stage, name: str, batch_size: int) -> Encoder:
     """One of MODELS, from a stage that has it and the data among its inputs and a section `tasks`."""
     source, folder = MODELS[name]
     artefact = stage.inputs[source]
-    sources = json.loads((stage.inputs["data"].path / "sources.json").read_text(encoding="utf-8"))
+    sources = read_json(stage.inputs["data"].path / "sources.json")
     return own_encoder(
         name, artefact.path / folder, artefact.key, stage.tasks.max_length, batch_size, stage.runtime.device, sources,
         prompts=stage.tasks.prompts, released=artefact.artefact.manifest["finished_at"][:10],

@@ -1,6 +1,5 @@
 """From mteb's results to the rows of scores.json: one number, how many items it rests on, and its interval."""
 
-import json
 import logging
 import warnings
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ import mteb
 from sklearn.exceptions import UndefinedMetricWarning
 from tqdm.auto import tqdm
 
-from conan_lib.artefacts import write_json
+from conan_lib.artefacts import read_json, write_json
 from conan_lib.data.hub import HUB_ERRORS
 from conan_lib.errors import UserError
 from conan_lib.evaluation.statistics import bootstrap_interval, paired_difference, spearman_interval
@@ -72,7 +71,7 @@ def score(model, tasks: Iterable, folder: Path, params: TasksParams, batch_size:
 
 def provenance(folder: Path) -> dict[str, dict]:
     """What each scored model was and read, for the manifest: revision, prompts, max length, dtype, and the seed of the tasks' samples."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "models").glob("*.json"))}
+    return {path.stem: read_json(path) for path in sorted((folder / "models").glob("*.json"))}
 
 
 def _record(meta, folder: Path, params: TasksParams) -> None:
@@ -91,7 +90,7 @@ def skipped(model: str, task, reason: str) -> dict:
 
 def read_items(folder: Path, model: str, task: str) -> dict[str, dict]:
     """Values of single items by subset, as the task wrote them: {"ids", "clusters", metric: [...]}."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "items" / model / task).glob("*.json"))}
+    return {path.stem: read_json(path) for path in sorted((folder / "items" / model / task).glob("*.json"))}
 
 
 def compare(folder: Path, before: str, after: str, task: str, metric: str, params: TasksParams) -> dict:

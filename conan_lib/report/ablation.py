@@ -4,7 +4,6 @@ A number of a cell with one seed is a mean over tasks of their main metrics. Its
 passage, texts, pairs by their texts), the same draw for every cell and seed; V-measure belongs to a whole clustering and stays as it is.
 """
 
-import json
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from conan_lib.artefacts import read_json
 from conan_lib.cells import Cell, Grid
 from conan_lib.evaluation.statistics import holm, over_seeds, resampled_means, resampled_spearman
 from conan_lib.report.tables import MAIN_METRIC, MEAN
@@ -115,14 +115,14 @@ class Ablation:
 
 def _tasks(stage: Stage) -> dict[str, tuple[str, float, np.ndarray]]:
     """Task -> its type, its main score, and that score in each resample of its items, shape (R,)."""
-    rows = json.loads((stage.path / "scores.json").read_text(encoding="utf-8"))
+    rows = read_json(stage.path / "scores.json")
     main = [row for row in rows if row["metric"] == MAIN_METRIC.get(row["type"]) and row["subset"] in ("default", MEAN)]
     return {row["task"]: (row["type"], row["value"], _resampled(stage, row)) for row in main}
 
 
 def _resampled(stage: Stage, row: dict) -> np.ndarray:
     resamples, seed = stage.tasks.bootstrap, _seed(row["task"]) + stage.tasks.seed
-    items = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((stage.path / "items").glob(f"*/{row['task']}/*.json"))]
+    items = [read_json(path) for path in sorted((stage.path / "items").glob(f"*/{row['task']}/*.json"))]
     if row["type"] == "sts":
         (one,) = items
         left, right = zip(*one["ids"], strict=True)

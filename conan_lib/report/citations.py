@@ -1,11 +1,11 @@
 """Where a number is from, as both pages say it: a key that leads to its row in "This run", and the executed notebook that shows it."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from markupsafe import Markup, escape
 
+from conan_lib.artefacts import read_json
 from conan_lib.report.blocks import Section, Table
 from conan_lib.report.render import html_cell
 
@@ -35,7 +35,7 @@ class Citations:
             key: copy.stem
             for copy in copies
             if (record := copy.with_suffix(".json")).is_file()
-            for key in json.loads(record.read_text(encoding="utf-8"))["keys"].values()
+            for key in read_json(record)["keys"].values()
         }
 
     def id(self, table: str, row: int, place: int) -> str:

@@ -4,12 +4,12 @@ Scores are paired where both runs answered the same queries of the same set: the
 over them. What one run lacks says why.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
+from conan_lib.artefacts import read_json
 from conan_lib.errors import UserError
 from conan_lib.evaluation.statistics import paired_difference
 from conan_lib.report.blocks import Block, Missing, Section, Table, Text
@@ -169,7 +169,7 @@ def _items(run: Run, key: str, model: str, task: str, metric: str) -> dict[tuple
     """(subset, id) -> (value, cluster) of single items; empty where the stage kept none of this metric."""
     found = {}
     for path in sorted((project_root() / run.params.runtime.artefacts / key / "items" / model / task).glob("*.json")):
-        one = json.loads(path.read_text(encoding="utf-8"))
+        one = read_json(path)
         if metric in one:
             clusters = one["clusters"] or [f"{path.stem}/{item}" for item in one["ids"]]
             rows = zip(one["ids"], one[metric], clusters, strict=True)

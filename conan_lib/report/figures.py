@@ -3,7 +3,6 @@
 Every figure is a function from finished stages to a matplotlib Figure; notebooks and the report call the same one.
 """
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from conan_lib.artefacts import read_json
 from conan_lib.errors import UserError
 from conan_lib.stages import Stage
 
@@ -108,12 +108,9 @@ def series(stage: Stage, name: str = "history.json") -> list[dict]:
     """The rows of a stage's series file.
 
     Raises:
-        UserError: the stage wrote no such file.
+        UserError: the file is missing or damaged.
     """
-    path = stage.path / name
-    if not path.is_file():
-        raise UserError(f"stage {stage.name} ({stage.key}) has no {name}: delete its folder below artefacts/ and run it again")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(stage.path / name)
 
 
 def contrastive_loss(stage: Stage) -> Figure:

@@ -1,9 +1,8 @@
 """The report's section on sets that nothing was trained on: the same tables as for our own tasks, and who wins."""
 
-import json
-
 import pandas as pd
 
+from conan_lib.artefacts import read_json
 from conan_lib.evaluation.bigbench import HOW_TO_GET
 from conan_lib.evaluation.scores import read_items
 from conan_lib.report.blocks import Block, Missing, Table, Text
@@ -24,7 +23,7 @@ def blocks(run: Run) -> list[Block]:
         there = (project_root() / run.params.outside.archive).is_file()
         how = command if there else f"it needs {run.params.outside.archive} (evaluation only): {HOW_TO_GET}, then {command}"
         return [Missing("Retrieval and classification on SQuADShifts and MultiEmo.", f"stage outside is {stage.status} ({key}): {how}")]
-    rows = json.loads((stage.path / "scores.json").read_text(encoding="utf-8"))
+    rows = read_json(stage.path / "scores.json")
     sets = stage.results["sets"]
     squad, reviews = sets[SQUAD], sets["multiemo-clr"]["corpus"]
     sample = (

@@ -1,11 +1,11 @@
 """A run as the report sees it: every stage opened, nothing computed; results and result files of what has finished."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from conan_lib.artefacts import read_json
 from conan_lib.cells import Grid, open_grid
 from conan_lib.errors import UserError
 from conan_lib.params import Params, load_params, with_seed
@@ -57,9 +57,13 @@ class Run:
         return self.stages[name].results if self.finished(name) else {}
 
     def file(self, name: str, file: str) -> Any | None:
-        """A JSON result file of a finished stage; None where either is missing."""
+        """A JSON result file of a finished stage; None where either is missing.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         path = self.stages[name].path / file
-        return json.loads(path.read_text(encoding="utf-8")) if self.finished(name) and path.is_file() else None
+        return read_json(path) if self.finished(name) and path.is_file() else None
 
     def key(self, name: str) -> str:
         """What a number is cited by: the artefact's folder below artefacts/, for example evaluate/0123456789abcdef."""

@@ -37,3 +37,13 @@ def test_missing_and_broken_tables_are_one_line(tmp_path):
     with pytest.raises(UserError, match="not a parquet table") as error:
         records.read(tmp_path / "broken.parquet")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1 but no more"])
+def test_of_an_artefact_the_whole_folder_must_go(tmp_path, content):
+    home = tmp_path / "data" / "0123456789abcdef"
+    (home / "tables").mkdir(parents=True)
+    if content:
+        (home / "tables" / "one.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=f"; remove {home} and run its stage again$"):
+        records.read(home / "tables" / "one.parquet")
