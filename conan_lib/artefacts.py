@@ -19,6 +19,7 @@ import re
 import resource
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -240,6 +241,30 @@ def again(path: Path) -> str:
     """What to do about a missing or damaged file: a manifest beside it would still say that its stage has finished."""
     home = next((folder for folder in path.parents if re.fullmatch("[0-9a-f]{16}", folder.name)), None)
     return f"remove {home} and run its stage again" if home else "remove it and run what writes it again"
+
+
+def first_damaged(folder: Path) -> Path | None:
+    """The first file of JSON, safetensors, torch or numpy in a folder that is not whole; None where all of them are."""
+    return next((path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".") and _damaged(path)), None)
+
+
+def _damaged(path: Path) -> bool:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "pt") as tensors:  # its header says how long the file must be
+                return not tensors.keys()
+        except SafetensorError:
+            return True
+    if path.suffix in (".pt", ".pth", ".npz"):
+        return not zipfile.is_zipfile(path)  # its list of members stands at the end
+    if path.suffix == ".json":
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            return True
+    return False
 
 
 def _number(path: Path) -> float:

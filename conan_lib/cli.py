@@ -5,6 +5,7 @@ A user's mistake is one line on stderr and exit code 2.
 
 import errno
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,10 @@ FILES = {
     errno.EISDIR: "is a folder, where a file is needed: name another",
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "may not be read or written: change its permissions, or name another"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "no space is left: make room and run it again"),
+    errno.EFBIG: "grows larger than a file may be here: raise the limit (ulimit -f), or name a place on another disk",
+    errno.ENAMETOOLONG: "is too long a name: name a shorter one",
+    errno.ELOOP: "is a link that leads to itself: name another",
+    errno.EIO: "cannot be read or written: look after the disk",
 }
 """What the file system refuses, and the mend; other errors of the system are not the user's."""
 
@@ -66,8 +71,8 @@ def run(
 
 def _seeds(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise UserError(f"--seeds {text}: give different whole numbers with commas between them, for example 0,1,2")
+    if not all(part.isdecimal() and len(part) <= 10 for part in parts) or len(set(parts)) < len(parts):
+        raise UserError(f"--seeds {text[:80]}: give different whole numbers with commas between them, for example 0,1,2")
     return tuple(map(int, parts))
 
 
@@ -262,6 +267,11 @@ def main() -> None:
         if error.errno not in FILES:
             raise
         code = _say(f"{error.filename or error.strerror}: {FILES[error.errno]}", 2)
+    except Exception as error:
+        refused = re.search(r"\(os error (\d+)\)", str(error))  # so safetensors and tokenizers, written in Rust, name the system's errors
+        if not refused or int(refused[1]) not in FILES:
+            raise
+        code = _say(f"{error}: {FILES[int(refused[1])]}", 2)
     sys.exit(code or 0)
 
 

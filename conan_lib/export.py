@@ -1,16 +1,16 @@
 """The last checkpoint of a run as a folder to give away: the encoder in safetensors, its card, and an ONNX graph where asked for."""
 
-import json
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from conan_lib.artefacts import write_json
+from conan_lib.artefacts import again, first_damaged, read_json, write_json
 from conan_lib.errors import UserError
 from conan_lib.onnx import export_onnx
 from conan_lib.report.card import MODEL, model_card
 from conan_lib.report.run import Run
 
+NEEDED = ("config.json", "config_sentence_transformers.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 OF_THIS_MACHINE = ("is_local", "local_files_only")
 """What transformers notes of where a tokenizer was loaded from; no part of the model."""
 
@@ -27,7 +27,7 @@ def export_model(params_file: str | Path, folder: Path, onnx: bool = False) -> P
         `folder`.
 
     Raises:
-        UserError: the run has no finished model, `folder` holds something, or ONNX packages are missing.
+        UserError: the run has no finished model or a damaged one, `folder` holds something, or ONNX packages are missing.
     """
     run = Run.open(params_file)
     model = run.stages[MODEL].path / "model"
@@ -35,6 +35,10 @@ def export_model(params_file: str | Path, folder: Path, onnx: bool = False) -> P
         raise UserError(f"{params_file}: {missing}: run `conan-lib run {params_file} --to {MODEL}` first")
     if not (model / "modules.json").is_file():
         raise UserError(f"{model}: no model here (modules.json is missing): remove {model.parent} and run the stage again")
+    if missing := [name for name in NEEDED if not (model / name).is_file()]:
+        raise UserError(f"{model / missing[0]}: missing: {again(model)}")
+    if damaged := first_damaged(model):
+        raise UserError(f"{damaged}: damaged: {again(model)}")
     target = folder.resolve()
     if target == Path.cwd():
         raise UserError(f"{folder}: is the working directory, which cannot be replaced: name a folder in it")
@@ -45,7 +49,7 @@ def export_model(params_file: str | Path, folder: Path, onnx: bool = False) -> P
         made = Path(scratch) / target.name
         shutil.copytree(model, made)
         settings = made / "tokenizer_config.json"
-        kept = {name: value for name, value in json.loads(settings.read_text(encoding="utf-8")).items() if name not in OF_THIS_MACHINE}
+        kept = {name: value for name, value in read_json(settings).items() if name not in OF_THIS_MACHINE}
         write_json(settings, kept)
         if onnx:
             export_onnx(made, made / "onnx" / "model.onnx")

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from conan_lib.artefacts import write_json
+from conan_lib.artefacts import again, first_damaged, write_json
 from conan_lib.checks import check_stages
-from conan_lib.errors import UserError
+from conan_lib.errors import Stopped, UserError
 from conan_lib.kernels import Nursery, imports_of, kernel_manager
 from conan_lib.params import Params, load_params
 from conan_lib.stages import GRAPH, Stage, open_stage, project_root
@@ -280,9 +280,20 @@ def train(name: str, params_file: str | Path, minutes: float | None = None) -> S
 
 
 def compute(stage: Stage) -> Stage:
-    """The one call that computes a stage."""
+    """The one call that computes a stage.
+
+    Raises:
+        UserError: also where it fails over a damaged file of an input.
+    """
     module, _, function = FUNCTIONS[stage.name].partition(":")
-    return getattr(import_module(module), function)(stage)
+    try:
+        return getattr(import_module(module), function)(stage)
+    except (UserError, Stopped):
+        raise
+    except Exception:
+        for damaged in filter(None, (first_damaged(other.path) for other in stage.inputs.values())):
+            raise UserError(f"{damaged}: damaged: {again(damaged)}") from None
+        raise
 
 
 def kernel_environment(params: Params) -> dict[str, str]:

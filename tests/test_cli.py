@@ -1,6 +1,8 @@
 """A user's mistake is one line on stderr with exit code 2: no traceback, no kernel, nothing written. Status and plan write nothing."""
 
 import builtins
+import errno
+import os
 import subprocess
 import sys
 import types
@@ -32,6 +34,7 @@ BAD_CALLS = {
     "backwards": ("run", FILE, "--from", "5", "--to", "2"),
     "from nothing": ("run", FILE, "--from", ""),
     "grid from nothing": ("run", "--grid", "params/grids/dhnm.yaml", "--from", ""),
+    "seeds of 5000 digits": ("run", "--grid", "params/grids/dhnm.yaml", "--seeds", "1" * 5000),
     "unknown stage": ("train", "wek", FILE),
     "unknown command": ("walk", FILE),
     "unknown option": ("run", FILE, "--fast"),
@@ -170,6 +173,20 @@ def test_a_full_disk_is_one_line_and_a_slip_of_ours_is_not(project, conan, monke
 
     fails(OSError(28, "No space left on device", "x.parquet"))
     assert conan("run", FILE)[::2] == (2, "conan-lib: x.parquet: no space is left: make room and run it again\n")
+    from safetensors import SafetensorError
+
+    fails(SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"))
+    code, _, err = conan("run", FILE)
+    assert_one_line(code, err)
+    assert "no space is left" in err
+    for number in (errno.EFBIG, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO):
+        fails(OSError(number, os.strerror(number), "model.pt"))
+        code, _, err = conan("run", FILE)
+        assert_one_line(code, err)
+        assert err.startswith("conan-lib: model.pt: ")
+    fails(SafetensorError("no such key"))
+    with pytest.raises(SafetensorError):
+        conan("run", FILE)
     fails(FileNotFoundError(2, "No such file", "x"))
     with pytest.raises(FileNotFoundError):
         conan("run", FILE)

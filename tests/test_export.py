@@ -94,7 +94,7 @@ def run(tmp_path_factory):
             if name == "supervised":
                 export(ours, stage.path / "model")
             work.commit({})
-    return SimpleNamespace(root=root, file=file, ours=ours, stage=stage, folder=export_model(file, root / FOLDER, onnx=True))
+    return SimpleNamespace(root=root, params=params, file=file, ours=ours, stage=stage, folder=export_model(file, root / FOLDER, onnx=True))
 
 
 def python(run, blocked: set[str], *blocks: str, arguments: tuple[str, ...] = ()) -> None:
@@ -212,6 +212,37 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, conan, monkeypat
         code, _, err = conan("export", *arguments)
         assert code == 2 and err.startswith("conan-lib: ") and err.count("\n") == 1 and words in err, err
     assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer_config.json", "config.json", "1_Pooling/config.json"])
+@pytest.mark.parametrize("content", [None, "half"])
+def test_a_damaged_model_is_not_given_away(run, tmp_path, name, content):
+    file = run.stage.path / "model" / name
+    whole = file.read_bytes()
+    try:
+        file.unlink()
+        if content:
+            file.write_bytes(whole[: len(whole) // 2])
+        elif name.startswith("1_"):
+            pytest.skip("read where it is there")
+        what = "damaged" if content else "missing"
+        with pytest.raises(UserError, match=f"^{file}: {what}: remove {run.stage.path} and run its stage again$"):
+            export_model(run.file, tmp_path / "new")
+        assert not list(tmp_path.iterdir())
+    finally:
+        file.write_bytes(whole)
+
+
+def test_damaged_scores_are_named(run, tmp_path):
+    stage = open_stage("evaluate", run.params)
+    with stage.work() as work:
+        (work.path / "scores.json").write_text("{")
+        work.commit({})
+    try:
+        with pytest.raises(UserError, match=f"^{stage.path}/scores.json: damaged: remove {stage.path} and run its stage again$"):
+            export_model(run.file, tmp_path / "new")
+    finally:
+        shutil.rmtree(stage.path)
 
 
 def test_a_model_folder_that_was_emptied_is_one_line(run, tmp_path):

@@ -221,6 +221,24 @@ def test_the_live_line_is_the_last_one_written():
     assert lines == ["two", "20%"]
 
 
+@pytest.mark.parametrize("name", ["pools.npz", "model/model.safetensors", "x/optimizer.pt"])
+def test_what_fails_over_a_damaged_input_names_it(project, monkeypatch, name):
+    def fail(stage):
+        raise KeyError("of another kind")
+
+    monkeypatch.setitem(sys.modules, "fake_room", types.SimpleNamespace(compute=fail))
+    monkeypatch.setitem(FUNCTIONS, "tokenizer", "fake_room:compute")
+    data = open_stage("data", FILE)
+    with data.work() as work:
+        work.commit({})
+    with pytest.raises(KeyError):
+        train("tokenizer", FILE)
+    (data.path / name).parent.mkdir(exist_ok=True)
+    (data.path / name).write_bytes(b"PK\3\4 half")
+    with pytest.raises(UserError, match=f"^{data.path / name}: damaged: remove {data.path} and run its stage again$"):
+        train("tokenizer", FILE)
+
+
 def test_train_is_the_notebooks_call_in_this_process(project, monkeypatch):
     monkeypatch.setitem(sys.modules, "fake_room", types.SimpleNamespace(compute=lambda stage: (stage, "computed")))
     monkeypatch.setitem(FUNCTIONS, "data", "fake_room:compute")

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import torch
 from transformers import TrainerCallback
 
-from conan_lib.errors import Stopped
+from conan_lib.artefacts import first_damaged
+from conan_lib.errors import Stopped, UserError
 
 STATE = "recorder.pt"
 
@@ -57,7 +58,15 @@ class Recorder(TrainerCallback):
             raise Stopped(f"stopped at step {state.global_step:,} of {state.max_steps:,}")
 
     def resume(self, checkpoint: Path) -> None:
-        """Go back to the moment of a complete checkpoint."""
+        """Go back to the moment of a complete checkpoint.
+
+        Raises:
+            UserError: one of its files is damaged.
+        """
+        if damaged := first_damaged(checkpoint):
+            raise UserError(
+                f"{damaged}: damaged: remove {checkpoint}, and training goes on from the checkpoint before it or from its start"
+            )
         saved = torch.load(checkpoint / STATE, weights_only=True)
         self.rows = saved["rows"]
         for name, other in self.others.items():
