@@ -26,6 +26,10 @@ BAD = {
         "backbone: {hidden_size: 64, heads: 4, kv_heads: 2}\nsupervised: {matryoshka_dims: [32, 128]}\nefficiency: {dims: [8]}",
         "supervised.matryoshka_dims: 128 is above backbone.hidden_size 64",
     ),
+    "Matryoshka without the whole": (
+        "backbone: {hidden_size: 64, heads: 4, kv_heads: 2}\nsupervised: {matryoshka_dims: [16, 32]}\nefficiency: {dims: [8]}",
+        "supervised.matryoshka_dims: add backbone.hidden_size 64: no loss would see the whole vector",
+    ),
     "dim of the curve above hidden": ("efficiency: {dims: [4096]}", "efficiency.dims: 4096 is above backbone.hidden_size 3584"),
     "a size with fewer entries than the tokenizer": (
         "efficiency: {sizes: {small: {vocab_size: 500}}}",

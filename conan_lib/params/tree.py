@@ -68,6 +68,10 @@ class Params(Section):
         for place, dims in {"supervised.matryoshka_dims": self.supervised.matryoshka_dims, "efficiency.dims": self.efficiency.dims}.items():
             if max(dims, default=0) > hidden:
                 raise ValueError(f"{place}: {max(dims)} is above backbone.hidden_size {hidden}: drop it or widen the backbone")
+        if hidden not in self.supervised.matryoshka_dims:
+            raise ValueError(
+                f"supervised.matryoshka_dims: add backbone.hidden_size {hidden}: no loss would see the whole vector, which is used"
+            )
         for name, size in self.efficiency.sizes.items():
             needs = {"vocab_size": ("tokenizer.vocab_size", self.tokenizer.vocab_size),
                      "context_length": ("tasks.max_length", self.tasks.max_length)}  # fmt: skip
