@@ -56,6 +56,7 @@ def train_weak(stage: Stage) -> Stage:
             if keep
         ]
         tasks = _weak_tasks(rows, section)
+        trained = sum(len(task.rows) for task in tasks)
         left_out = _left_out(rows, tasks)
         if left_out and work.leads:
             few = ", ".join(f"{language} ({count})" for language, count in left_out.items())
@@ -79,9 +80,9 @@ def train_weak(stage: Stage) -> Stage:
                 "saved_as": "causal" if attention == "causal" else "bidirectional",
                 "pairs": len(pairs),
                 "pairs_kept": len(rows),
-                "pairs_trained": sum(len(task.rows) for task in tasks),
+                "pairs_trained": trained,
                 "left_out": left_out,
-                "epochs": section.max_steps * section.batch_size / len(rows),
+                "epochs": section.max_steps * section.batch_size / trained,
                 "loss": {"first": _mean_loss(history[: len(history) // 20 + 1]), "last": _mean_loss(history[-(len(history) // 20) - 1 :])},
             }
         )

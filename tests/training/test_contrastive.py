@@ -63,6 +63,7 @@ def test_weak_training_learns_opens_the_mask_and_exports(tmp_path, capsys, monke
     stage = train_weak(open_stage("weak", params))
     assert "weak: left out for having fewer pairs than weak.batch_size 6: ko (1)\n" in capsys.readouterr().out
     assert (stage.results["pairs_trained"], stage.results["left_out"]) == (35, {"ko": 1})
+    assert stage.results["epochs"] == 12 * 6 / 35  # of what is read
     history = json.loads((stage.path / "history.json").read_text())
     assert [row["alpha"] for row in history] == pytest.approx([step / 12 for step in range(12)])
     assert stage.results["loss"]["last"] < stage.results["loss"]["first"]
