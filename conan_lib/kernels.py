@@ -157,9 +157,8 @@ def serve(descriptor: int, imports: list[str]) -> None:
             with suppress(Exception):  # a notebook that cannot import says so itself, in its cell
                 getattr(import_module(module), attribute or "__name__")
     channel = socket.socket(fileno=descriptor)
-    lines = channel.makefile("r", encoding="utf-8")
-    for line in lines:
-        request = json.loads(line)
+    requests = _requests(channel)
+    for request in requests:
         if "poll" in request:
             pid, status = os.waitpid(request["poll"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
@@ -167,10 +166,17 @@ def serve(descriptor: int, imports: list[str]) -> None:
             with suppress(ProcessLookupError, PermissionError):  # signals go to the group, so it must be there before the answer is
                 os.setpgid(answer, answer)
         else:
-            lines.close()
+            requests.close()
             channel.close()
             return _call(**request) if "call" in request else _become_kernel(**request)
-        channel.sendall(json.dumps(answer).encode() + b"\n")
+        with suppress(ConnectionError):  # the pipeline is gone, and there is no next request
+            channel.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _requests(channel: socket.socket) -> Iterator[dict]:
+    """What the pipeline asks, until it is gone."""
+    with suppress(ConnectionError), channel.makefile("r", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
 
 
 def _call(call: str, arguments: list[str], folder: str) -> None:

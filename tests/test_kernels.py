@@ -6,7 +6,9 @@ Elsewhere than on Linux kernels start in the ordinary way.
 
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -123,6 +125,21 @@ def fail():
         assert not nursery.call("said:save")
     finally:
         nursery.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
+@pytest.mark.parametrize("answered", [False, True], ids=["asked", "answered"])
+def test_a_nursery_whose_pipeline_was_killed_ends_silently(answered):
+    """It is gone before the answer, or leaves the answer unread."""
+    ours, theirs = socket.socketpair()
+    serving = f"from conan_lib.kernels import serve; serve({theirs.fileno()}, [])"
+    nursery = subprocess.Popen([sys.executable, "-c", serving], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
+    theirs.close()
+    ours.sendall(json.dumps({"call": "os:getpid", "arguments": [], "folder": "."}).encode() + b"\n")
+    if answered:
+        select.select([ours], [], [])
+    ours.close()
+    assert nursery.communicate(timeout=120)[1] == b"" and nursery.returncode == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
