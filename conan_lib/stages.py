@@ -123,6 +123,8 @@ def open_stage(name: str, params: Params | str | Path) -> Stage:
     """
     if name not in SPECS:
         raise UserError(f"no stage {name}: choose one of {', '.join(SPECS)}")
+    if not isinstance(params, (Params, str, Path)):
+        raise UserError(f"params_file: {params!r} is no file name: give the path of a parameter file")
     if not isinstance(params, Params):
         path = Path(params)
         params = load_params(path if path.is_file() or path.is_absolute() else project_root() / path)

@@ -96,6 +96,11 @@ def test_an_unknown_stage_lists_the_known_ones():
         open_stage("wek", PARAMS)
 
 
+def test_a_number_is_no_parameter_file():
+    with pytest.raises(UserError, match="params_file: 5 is no file name"):
+        open_stage("data", 5)
+
+
 def test_a_file_is_found_from_the_notebooks_folder(project, monkeypatch):
     here = open_stage("data", "params/small.yaml")
     monkeypatch.chdir(project / "notebooks")

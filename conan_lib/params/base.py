@@ -16,11 +16,14 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _values_are_what_they_seem(cls, value: Any, info: ValidationInfo) -> Any:
         items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
-        for wrong in (item for item in items if isinstance(item, bool)):
-            if _types(cls.model_fields[info.field_name].annotation) & {int, float}:  # pydantic reads true as 1
-                raise ValueError(f"{wrong} is no number: give one")
+        kinds = _types(cls.model_fields[info.field_name].annotation)
+        for item in items:
+            if isinstance(item, bool) and kinds & {int, float}:  # pydantic reads true as 1
+                raise ValueError(f"{item} is no number: give one")
+            if isinstance(item, str) and str in kinds and ("\0" in item or any("\ud800" <= letter <= "\udfff" for letter in item)):
+                raise ValueError(f"{item!r} holds what is no character of text: take it out")
         return value
 
 

@@ -62,7 +62,7 @@ class EvaluationParams(Section):
 class SizeParams(BackboneParams):
     """A backbone of ours with random weights, to be timed. The defaults are the paper's: 1,499,205,120 parameters."""
 
-    vocab_size: int = Field(150_000, ge=300)
+    vocab_size: int = Field(150_000, ge=300, le=10_000_000)
     """Entries of the vocabulary."""
 
 

@@ -10,7 +10,7 @@ from conan_lib.params.base import Section
 class TokenizerParams(Section):
     """Byte-level BPE (paper: 150,000 tokens, trained on about 400k multilingual texts)."""
 
-    vocab_size: int = Field(150_000, ge=300)
+    vocab_size: int = Field(150_000, ge=300, le=10_000_000)
     """Entries of the vocabulary, special tokens included."""
     sample_texts: int = Field(400_000, ge=10)
     """Texts that the merges are learnt from."""
@@ -24,15 +24,15 @@ class TokenizerParams(Section):
 class BackboneParams(Section):
     """A Llama from scratch. The defaults are the paper's and give exactly 1,499,205,120 parameters (claim C12)."""
 
-    layers: int = Field(8, ge=1)
-    hidden_size: int = Field(3584, ge=8)
+    layers: int = Field(8, ge=1, le=1000)
+    hidden_size: int = Field(3584, ge=8, le=1_000_000)
     heads: int = Field(32, ge=1)
     """Query heads; head_dim = hidden_size / heads (112 in the paper)."""
     kv_heads: int = Field(8, ge=1)
     """Key and value heads (grouped-query attention)."""
-    ffn_size: int = Field(8192, ge=8)
+    ffn_size: int = Field(8192, ge=8, le=10_000_000)
     """Width of the gated feed-forward layer (three matrices)."""
-    context_length: int = Field(32_768, ge=8)
+    context_length: int = Field(32_768, ge=8, le=100_000_000)
     """Longest sequence, in tokens."""
     rope_base: float = Field(10_000.0, gt=1)
     """Base of the rotary position embedding. Not published: a reading."""
