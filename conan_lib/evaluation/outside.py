@@ -1,10 +1,8 @@
 """Stage outside: our checkpoints and the peers on sets that nothing was trained on. Run it with `conan-lib train outside FILE`."""
 
-import json
-
 import torch
 
-from conan_lib.artefacts import write_json
+from conan_lib.artefacts import read_json, write_json
 from conan_lib.evaluation.bigbench import find_archive
 from conan_lib.evaluation.outside_sets import write_sets
 from conan_lib.evaluation.peers import score_peers
@@ -46,7 +44,7 @@ def evaluate_outside(stage: Stage) -> Stage:
             rows += score(checkpoint_encoder(stage, name, BATCH_SIZE), tasks, stage.path, stage.tasks, BATCH_SIZE)
         rows += score_peers(stage, params.peers, load)
         write_json(stage.path / "scores.json", rows)
-        entries = json.loads(index.read_text(encoding="utf-8"))
+        entries = read_json(index)
         main: dict[str, dict] = {}
         for row in rows:
             if row["subset"] in ("default", MEAN) and row["metric"] == METRICS[row["type"]][0]:

@@ -4,7 +4,6 @@ Each local task is a subclass of mteb's own task with `load_data` replaced by ou
 mteb's. Beside the scores it writes the value of every query or text (`items`), which intervals and paired differences are made from.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from mteb._set_seed import _set_seed
 from mteb.abstasks import AbsTaskClassification, AbsTaskClustering, AbsTaskRetrieval, AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
 
-from conan_lib.artefacts import write_json
+from conan_lib.artefacts import read_json, write_json
 from conan_lib.data.records import read, read_table
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import iso_code
@@ -46,12 +45,10 @@ def load_tasks(folder: Path, params: TasksParams, queries_per_language: int | No
         mteb tasks; each has `kind` (retrieval, crosslingual, ...) and `items` (folder of the values of single queries, or None).
 
     Raises:
-        UserError: tasks.json is missing or empty, or names a type of task that we do not have.
+        UserError: tasks.json is missing, damaged or empty, or names a type of task that we do not have.
     """
     index = folder / "eval" / params.split / "tasks.json"
-    if not index.is_file():
-        raise UserError(f"{index}: no list of tasks; run the stage data")
-    entries = json.loads(index.read_text(encoding="utf-8"))
+    entries = read_json(index)
     if not entries:
         raise UserError(f"{index}: no tasks for split {params.split}: raise data.heldout_share or data.max_documents")
     tasks = []

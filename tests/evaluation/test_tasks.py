@@ -124,7 +124,8 @@ def test_reranking_ranks_its_candidates_alone(data_folder, encoder, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: (f / "tasks.json").unlink(), "no list of tasks"),
+        (lambda f: (f / "tasks.json").unlink(), "tasks.json: missing: remove "),
+        (lambda f: (f / "tasks.json").write_text("{"), "tasks.json: damaged: remove "),
         (lambda f: (f / "tasks.json").write_text("[]"), "no tasks for split test"),
         (lambda f: (f / "tasks.json").write_text(json.dumps([{"name": "x", "type": "riddle", "lang": "en", "source": "s"}])), "riddle"),
         (lambda f: (f / "lee" / "test.parquet").unlink(), "no such table"),
