@@ -263,15 +263,12 @@ def main() -> None:
         if (error.name or "").startswith("conan_lib"):
             raise
         code = _say(f"package {error.name} is not installed: run make, or pip install 'conan-lib[notebooks]'", 2)
-    except OSError as error:
-        if error.errno not in FILES:
-            raise
-        code = _say(f"{error.filename or error.strerror}: {FILES[error.errno]}", 2)
     except Exception as error:
-        refused = re.search(r"\(os error (\d+)\)", str(error))  # so safetensors and tokenizers, written in Rust, name the system's errors
-        if not refused or int(refused[1]) not in FILES:
+        told = re.search(r"\(os error (\d+)\)", str(error))  # safetensors and tokenizers, written in Rust, have no errno
+        number = getattr(error, "errno", None) or (told and int(told[1]))
+        if number not in FILES:
             raise
-        code = _say(f"{error}: {FILES[int(refused[1])]}", 2)
+        code = _say(f"{getattr(error, 'filename', None) or getattr(error, 'strerror', None) or error}: {FILES[number]}", 2)
     sys.exit(code or 0)
 
 
