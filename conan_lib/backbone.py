@@ -222,4 +222,4 @@ def describe(backbone: BackboneParams, tokenizer: TokenizerParams) -> dict[str, 
 
 def _bytes(number: int) -> str:
     power = int(math.log(number, 1000))
-    return f"{number / 1000**power:.1f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+    return f"{number / 1000**power:.1f} {('B', 'kB', 'MB', 'GB', 'TB', 'PB')[power]}"

@@ -76,6 +76,11 @@ def test_flops_are_those_that_torch_counts():
     assert counter.get_total_flops() == pytest.approx(expected, rel=1e-3)  # some versions take the table of angles by a product
 
 
+def test_describe_names_petabytes():
+    wide = BackboneParams(layers=10, hidden_size=1_000_000, heads=1000, kv_heads=1000, ffn_size=10_000_000)
+    assert "PB in fp32" in describe(wide, TokenizerParams(vocab_size=10_000_000))["memory of the weights"]
+
+
 def test_describe_names_the_size():
     found = describe(BackboneParams(), TokenizerParams())
     assert found["parameters"] == 1_499_205_120
