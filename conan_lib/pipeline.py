@@ -220,6 +220,8 @@ def _execute(step: Step, params_file: str | Path, console: Console, manager: typ
             message = next((line for line in error.evalue.splitlines() if line.strip()), "")
             if error.ename == "UserError":
                 raise UserError(message) from None
+            for stage in step.stages:
+                _blame(stage)
             raise RunError(
                 f"{_where(step)} failed in cell {error.exec_count}: {error.ename}: {message} (see {os.path.relpath(step.copy)})"
             ) from None
@@ -291,9 +293,14 @@ def compute(stage: Stage) -> Stage:
     except (UserError, Stopped):
         raise
     except Exception:
-        for damaged in filter(None, (first_damaged(other.path) for other in stage.inputs.values())):
-            raise UserError(f"{damaged}: damaged: {again(damaged)}") from None
+        _blame(stage)
         raise
+
+
+def _blame(stage: Stage) -> None:
+    """Raises UserError where a file of an input is damaged: the likely reason why the stage failed."""
+    for damaged in filter(None, (first_damaged(other.path) for other in stage.inputs.values() if other.finished)):
+        raise UserError(f"{damaged}: damaged: {again(damaged)}") from None
 
 
 def kernel_environment(params: Params) -> dict[str, str]:

@@ -175,6 +175,16 @@ def test_with_a_kernel_that_fails_one_line_names_stage_error_and_copy(project, c
     assert not (project / "artefacts/notebooks/small/01_data.json").exists()
 
 
+def test_with_a_kernel_that_fails_over_a_damaged_input_the_line_names_it(project, conan):
+    data = open_stage("data", FILE)
+    with data.work() as work:
+        (work.path / "pools.npz").write_bytes(b"half")
+        work.commit({})
+    write_notebook(project / "notebooks/02_tokenizer.ipynb", "raise ValueError('BadZipFile')")
+    code, _, err = conan("run", FILE, "--only", "2")
+    assert (code, err) == (2, f"conan-lib: {data.path}/pools.npz: damaged: remove {data.path} and run its stage again\n")
+
+
 def test_with_a_kernel_a_users_mistake_found_late_is_still_one(project, conan):
     write_notebook(project / "notebooks/01_data.ipynb", "from conan_lib.errors import UserError\nraise UserError('data: no text is left')")
     assert conan("run", FILE)[::2] == (2, "conan-lib: data: no text is left\n")
