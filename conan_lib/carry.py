@@ -10,6 +10,7 @@ import io
 import json
 import lzma
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -31,6 +32,7 @@ WINDOW = 512 * 2**20
 """Bytes over which xz finds repeated text, at most; packing takes about ten times as much memory, unpacking once."""
 SMALLEST = 2**10
 """Bytes that a part holds at least: smaller ones are a slip of the pen, and a million files."""
+PART = re.compile(r"part-\d{2,}")
 LEFT_OUT = ("checkpoints", "pools.npz")
 TABLE = ".arrow"
 """Ends the name of a table that is packed uncompressed and becomes Parquet again."""
@@ -49,19 +51,25 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
         The index: parts with size (bytes) and sha256, the artefacts in it, files, bytes before packing.
 
     Raises:
-        UserError: no stage is given, one has not finished, none has weights to pack, or parts would hold less than SMALLEST bytes.
+        UserError: no stage is given, one has not finished, none has weights to pack, parts would hold less than SMALLEST bytes, or
+            `folder` holds other files.
     """
     if not part_mib * 2**20 >= SMALLEST:
         raise UserError(f"--part {part_mib:g}: give the largest part in MiB, at least {SMALLEST / 2**20:g}")
+    stages = list(stages)
     artefacts = {stage.path: f"{stage.artefact.stage}/{stage.key}" for stage in stages}
-    if unfinished := [name for path, name in artefacts.items() if not (path / MANIFEST).is_file()] or not artefacts:
+    if unfinished := [f"{stage.artefact.stage}/{stage.key}" for stage in stages if not stage.finished] or not artefacts:
         what = f"{', '.join(unfinished)} not finished" if artefacts else "nothing has finished"
         raise UserError(f"pack: {what}: there is nothing to carry yet")
     files = [(path / name, f"{place}/{name}") for path, place in artefacts.items() for name in _names(path, weights)]
     if not files:
         raise UserError(f"pack: {', '.join(artefacts.values())}: no weights there: leave out --weights, or name stages that train")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(missing_ok=True)
+    if foreign := sorted(path.name for path in folder.iterdir() if not (path.name == INDEX or PART.fullmatch(path.name))):
+        raise UserError(f"{folder}: holds {foreign[0]}, which is of no parcel: name a new or an empty folder")
+    if (folder / INDEX).exists():
+        _index(folder)  # an earlier parcel's, or an error
+        (folder / INDEX).unlink()
     parts, total = _Parts(folder, int(min(part_mib, 2**20) * 2**20)), 0
     size = sum(4 * path.stat().st_size for path, _ in files)
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": min(WINDOW, max(2**20, size))}]
@@ -75,7 +83,7 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
             member = tarfile.TarInfo(name)
             member.size, total = len(content), total + len(content)
             archive.addfile(member, io.BytesIO(content))
-    for old in set(folder.glob("part-*")) - {folder / part["name"] for part in parts.written}:
+    for old in set(folder.glob("part-[0-9]*")) - {folder / part["name"] for part in parts.written}:
         old.unlink()
     index = {"parts": parts.written, "codec": "none" if weights else "xz", "artefacts": list(artefacts.values()),
              "files": len(files), "bytes": total}  # fmt: skip
@@ -97,6 +105,14 @@ def unpack(folder: Path, artefacts: Path) -> dict[str, str]:
     """
     index = _checked(folder)
     state = {name: "here" if (artefacts / name / MANIFEST).is_file() else "new" for name in index["artefacts"]}
+    try:
+        _unpack(folder, artefacts, index, state)
+    except (EOFError, lzma.LZMAError, tarfile.TarError):
+        raise UserError(f"{folder / INDEX}: its parts are no whole parcel: it was changed after it was packed; carry it again") from None
+    return state
+
+
+def _unpack(folder: Path, artefacts: Path, index: dict, state: dict[str, str]) -> None:
     with ExitStack() as open_files:
         stream = open_files.enter_context(_Joined([folder / part["name"] for part in index["parts"]]))
         if index["codec"] == "xz":
@@ -113,7 +129,6 @@ def unpack(folder: Path, artefacts: Path) -> dict[str, str]:
                 _check_manifest(content, stage, key)
                 shutil.rmtree(target.parent / "checkpoints", ignore_errors=True)  # of an attempt on this machine
             _write(target, content, table=name.endswith(TABLE))
-    return state
 
 
 def _names(path: Path, weights: bool) -> list[str]:
@@ -153,13 +168,17 @@ def _write(target: Path, content: bytes, table: bool) -> None:
 
 
 def _check_manifest(content: bytes, stage: str, key: str) -> None:
-    manifest = json.loads(content)
-    if manifest["stage"] != stage or key_of({name: manifest[name] for name in IDENTITY}) != key:
+    try:
+        manifest = json.loads(content)
+        fits = manifest["stage"] == stage and key_of({name: manifest[name] for name in IDENTITY}) == key
+    except (ValueError, LookupError, TypeError):
+        fits = False
+    if not fits:
         raise UserError(f"{stage}/{key}: its manifest has another key: the parcel was changed after it was packed")
 
 
 class _Part(BaseModel):
-    name: str
+    name: str = Field(pattern=f"^{PART.pattern}$")
     sha256: str
 
 
@@ -169,14 +188,18 @@ class _Index(BaseModel):
     artefacts: list[str]
 
 
+def _index(folder: Path) -> dict:
+    try:
+        return _Index.model_validate_json((folder / INDEX).read_bytes()).model_dump()
+    except ValidationError:
+        raise UserError(f"{folder / INDEX}: damaged, or none that pack wrote: carry it again") from None
+
+
 def _checked(folder: Path) -> dict:
     """What unpacking needs of the index, once every part has been compared with its checksum."""
     if not (folder / INDEX).is_file():
         raise UserError(f"{folder}: no {INDEX}: this is no parcel, or packing it was interrupted; pack again")
-    try:
-        index = _Index.model_validate_json((folder / INDEX).read_bytes()).model_dump()
-    except ValidationError:
-        raise UserError(f"{folder / INDEX}: damaged, or none that pack wrote: carry it again") from None
+    index = _index(folder)
     for part in index["parts"]:
         path = folder / part["name"]
         if not path.is_file():

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import sys
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,13 @@ FILES = {
     errno.EIO: "cannot be read or written: look after the disk",
 }
 """What the file system refuses, and the mend; other errors of the system are not the user's."""
+
+
+def _minutes(minutes: float | None) -> float | None:
+    if minutes is not None and not (isfinite(minutes) and minutes > 0):
+        raise UserError(f"--minutes {minutes:g}: give minutes above 0")
+    return minutes
+
 
 (_UsageError,) = typer.BadParameter.__bases__  # typer carries its own copy of click, so there is no public name for it
 
@@ -112,7 +120,9 @@ def plan(file: File):
 def train(
     stage: Annotated[str, typer.Argument(help="A stage, for example pretrain.", show_default=False)],
     file: File,
-    minutes: Annotated[float | None, typer.Option(help="Save a checkpoint and stop after this time; one process alone.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(callback=_minutes, help="Save a checkpoint and stop after this time; one process alone.")
+    ] = None,
 ):
     """Compute one stage in this process, without Jupyter; also under `accelerate launch` or a batch system."""
     done = pipeline.train(stage, file, minutes)
@@ -122,7 +132,9 @@ def train(
 @app.command()
 def job(
     file: Annotated[Path, typer.Argument(help="A job file, for example params/jobs/h100.yaml.", show_default=False)],
-    minutes: Annotated[float | None, typer.Option(help="Stop in order after this time; the same command goes on.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(callback=_minutes, help="Stop in order after this time; the same command goes on.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is done and left, and an estimate of the time.")] = False,
 ):
     """Run stages and grids in the order of their worth, several at once, for as long as there is time (docs/gpu.md)."""

@@ -5,7 +5,6 @@ it dies, for want of memory say, only the cells that need its stage are lost.
 """
 
 import gc
-import json
 import multiprocessing
 import os
 import sys
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from conan_lib.artefacts import read_json
 from conan_lib.cells import TARGET, Cell, Grid, open_grid
 from conan_lib.checks import check_stages
 from conan_lib.errors import Stopped
@@ -162,7 +162,7 @@ class Clock:
         self._known: dict[str, list[tuple[dict, float]]] = {}
         for folder in {stage.path.parent for stage in stages}:
             for path in sorted(folder.glob("*/manifest.json")):
-                self._remember(folder.name, json.loads(path.read_text(encoding="utf-8")))
+                self._remember(folder.name, read_json(path))
 
     def add(self, stage: Stage) -> None:
         """Take a stage into account that has finished since."""

@@ -192,6 +192,41 @@ def test_packing_again_that_was_interrupted_is_told_from_a_parcel(finished, tmp_
         unpack(tmp_path / "parcel", tmp_path / "there")
 
 
+@pytest.mark.parametrize("name, content, said", [("part-thesis.tex", "mine", "holds part-thesis.tex, which is of no parcel"),
+                                                 ("index.json", '{"mine": 1}', "damaged, or none that pack wrote")])  # fmt: skip
+def test_a_folder_with_files_of_others_is_left_alone(finished, tmp_path, name, content, said):
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / name).write_text(content)
+    with pytest.raises(UserError, match=said):
+        pack(finished, folder)
+    assert files(folder) == {name} and (folder / name).read_text() == content
+
+
+CHANGES = {
+    "a part less": lambda index: index | {"parts": index["parts"][:-1]},
+    "parts in another order": lambda index: index | {"parts": index["parts"][::-1]},
+    "another codec": lambda index: index | {"codec": "none"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_an_index_that_was_changed_is_told_in_one_line(finished, tmp_path, change):
+    pack(finished, tmp_path / "parcel", part_mib=0.008)
+    index = tmp_path / "parcel" / INDEX
+    index.write_text(json.dumps(change(json.loads(index.read_text()))))
+    with pytest.raises(UserError, match="its parts are no whole parcel"):
+        unpack(tmp_path / "parcel", tmp_path / "there")
+
+
+def test_a_part_elsewhere_is_refused(finished, tmp_path):
+    pack(finished, tmp_path / "parcel")
+    index = tmp_path / "parcel" / INDEX
+    index.write_text(index.read_text().replace("part-00", "../parcel/part-00"))
+    with pytest.raises(UserError, match=r"index\.json: damaged, or none that pack wrote"):
+        unpack(tmp_path / "parcel", tmp_path / "there")
+
+
 def test_a_manifest_under_another_key_is_refused(finished, tmp_path, monkeypatch):
     real = carry._packed
 

@@ -27,6 +27,8 @@ BAD_FILES = {
 }
 
 BAD_CALLS = {
+    "minutes that are none": ("job", "params/jobs/none.yaml", "--minutes", "nan"),
+    "no minutes": ("train", "data", "params/small.yaml", "--minutes", "0"),
     "missing file": ("run", "params/nothing.yaml"),
     "unknown notebook": ("run", FILE, "--only", "9"),
     "a stage's input is missing": ("run", FILE, "--from", "weak"),
