@@ -68,10 +68,12 @@ def full_needs_the_mask(ablation: Ablation) -> Finding:
     share = 1 / len(RANKS)
     weights = {"full + SM": 1, "full": -1} | {f"{rank} + SM": -share for rank in RANKS} | dict.fromkeys(RANKS, share)
     sides = [ablation.contrast({f"full{end}": 1} | {f"{rank}{end}": -share for rank in RANKS}, MEAN) for end in (" + SM", "")]
-    with_mask, without = map(_text, sides)
-    note = f"full minus LoRA (mean of three ranks) is {with_mask} with the mask and {without} without, where LoRA should be ahead"
-    interaction = ablation.contrast(weights, MEAN)
-    return _finding(interaction, note, [interaction, sides[0], _turned(sides[1])])
+    parts = {"the interaction": ablation.contrast(weights, MEAN), "full minus LoRA with the mask": sides[0],
+             "LoRA minus full without the mask": _turned(sides[1])}  # fmt: skip
+    weak = weakest([_verdict(one) for one in parts.values()])
+    name, one = next((name, one) for name, one in parts.items() if _verdict(one) == weak)
+    others = ", ".join(f"{other} {_text(parts[other])}" for other in parts if other != name)
+    return _finding(one, f"{name} (mean of three ranks) decides; beside it {others}", list(parts.values()))
 
 
 @from_grid("alpha", "linear", "quadratic", "inverse quadratic")
