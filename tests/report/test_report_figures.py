@@ -44,7 +44,7 @@ def test_negatives_show_scores_and_swaps(fake_run):
 
 
 def test_a_missing_series_is_named(fake_run):
-    with pytest.raises(UserError, match=r"stage data .* has no history\.json"):
+    with pytest.raises(UserError, match=r"history\.json: missing: remove .* and run its stage again"):
         series(open_stage("data", fake_run("data")))
 
 
