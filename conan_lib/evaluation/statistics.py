@@ -208,13 +208,16 @@ def over_seeds(points: Sequence[float], draws: np.ndarray, resample_seeds: int |
         resample_seeds: a random seed: take the plain two-way bootstrap instead.
 
     Returns:
-        {value, low, high, p, seeds}; p is two-sided and at least 2 / (R + 1). One seed: the interval and p cover the items alone.
+        {value, low, high, p, seeds}; p is two-sided and at least 2 / (R + 1). One seed: the interval and p cover the items alone. Where no
+        resample has a number (a model with one vector for every text) the bounds are nan and p is 1.
     """
     points, draws = np.asarray(points, dtype=np.float64), np.asarray(draws, dtype=np.float64)
     if points.ndim != 1 or draws.ndim != 2 or len(points) != len(draws) or not len(points):
         raise ValueError(f"expected points (S,) and draws (S, R), got {points.shape} and {draws.shape}")
     draws = draws[:, ~np.isnan(draws).any(0)]
     seeds, resamples = draws.shape
+    if not resamples:
+        return {"value": float(points.mean()), "low": float("nan"), "high": float("nan"), "p": 1.0, "seeds": seeds}
     if seeds == 1 or resample_seeds is not None:
         drawn = (
             np.zeros((resamples, 1), int) if seeds == 1 else np.random.default_rng(resample_seeds).integers(0, seeds, (resamples, seeds))

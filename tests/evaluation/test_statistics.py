@@ -131,6 +131,8 @@ def test_seeds_that_agree_exactly_leave_the_items_alone_and_nan_resamples_count_
     assert (found["low"], found["high"]) == pytest.approx(tuple(np.percentile(row, [2.5, 97.5])), abs=5e-3)
     holed = np.concatenate([np.stack([row] * 3), np.full((3, 7), np.nan)], axis=1)
     assert over_seeds([0.2] * 3, holed) == found
+    nothing = over_seeds([np.nan] * 3, np.full((3, 7), np.nan))
+    assert np.isnan([nothing["value"], nothing["low"], nothing["high"]]).all() and nothing["p"] == 1
     same = over_seeds([0.0] * 3, np.zeros((3, 100)))
     assert (same["low"], same["high"], same["p"]) == (0, 0, 1)
 
