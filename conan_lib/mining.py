@@ -230,10 +230,15 @@ class NegativePool:
 
     def swapped_in(self, pool_ids: Tensor) -> Tensor:
         """Which negatives (B, n) of the batch that waits for its update came in by a swap; bool. A swap is worth something only here: it
-        acts at its pool's next visit, which a short run over many pools never makes."""
+        acts at its pool's next visit, which a short run over many pools never makes.
+
+        Raises:
+            UserError, RuntimeError: as in `update`.
+        """
+        pool_ids = self._drawn(pool_ids)
         if self.params.rule == "random":
             return torch.zeros(len(pool_ids), self.n, dtype=torch.bool)
-        return self._ranks(pool_ids.cpu(), self.updates) >= self.n
+        return self._ranks(pool_ids, self.updates) >= self.n
 
     def log(self) -> dict[str, float]:
         """Mean score of the negatives in use since the last call, swaps so far, and the share of exhausted pools."""

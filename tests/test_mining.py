@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conan_lib.errors import UserError
 from conan_lib.mining import NegativePool, replace_v1, replace_v2, replaced, suspected
 from conan_lib.params.training import DhnmParams
 
@@ -123,7 +124,9 @@ def test_a_swap_by_hand():
     assert negatives.update(ids([0]), torch.tensor([[0.5, 0.5]])) == 0
     assert negatives.log()["swaps"] == 2
     negatives.draw(ids([1]))
-    assert negatives.swapped_in(ids([1])).tolist() == [[False, False]]
+    assert negatives.swapped_in([1]).tolist() == [[False, False]]
+    with pytest.raises(UserError, match="not those of the batch drawn"):
+        negatives.swapped_in([0])
 
 
 def test_a_batch_drawn_ahead_is_scored_as_what_it_held():
