@@ -1,8 +1,8 @@
 """Kernels that start warm: one process imports what the notebooks import, once, and every kernel is a fork of it; so is the report's build.
 
 torch, transformers and mteb take ten seconds to import, and there are eight notebooks. A fork has the imported modules and nothing else:
-its own memory, environment and folder, no state of another notebook. Where forking is not sound (anything but Linux) kernels start in the
-ordinary way, with the same results.
+its own memory, environment and folder, no state of another notebook. The first kernel starts in the ordinary way and computes while that
+process imports. Where forking is not sound (anything but Linux) all do, with the same results.
 """
 
 import ast
@@ -41,17 +41,20 @@ def imports_of(notebooks: Iterable[Path]) -> list[str]:
 
 @contextmanager
 def kernel_manager(environment: dict[str, str], imports: list[str], warm: bool = True) -> Iterator[type]:
-    """A kernel manager class for papermill whose kernels get `environment` (papermill has no argument for it) and, where `warm`, are
-    forks of one process that has made `imports`. That process ends with the block; it is the class' `nursery`, None where kernels start in
-    the ordinary way."""
+    """A kernel manager class for papermill whose kernels get `environment` (papermill has no argument for it) and, where `warm`, are from
+    the second on forks of one process that has made `imports`. That process ends with the block; it is the class' `nursery`, None where all
+    kernels start in the ordinary way."""
     from jupyter_client.manager import AsyncKernelManager
 
     nursery = Nursery(imports, environment) if warm and sys.platform == "linux" else None
+    first = True
 
     class KernelManager(AsyncKernelManager):
         async def start_kernel(self, **options):
-            if nursery and self.provisioner is None:
+            nonlocal first
+            if nursery and self.provisioner is None and not first:
                 self.provisioner = _warm_provisioner(self, nursery)
+            first = False
             await super().start_kernel(**options, env=environment, transport_encryption="auto")
 
     KernelManager.nursery = nursery

@@ -5,6 +5,7 @@ Intervals: where each text or pair has a value of its own (R@1, alignment) group
 (neighbours, all pairs, centroids) groups are left out one after the other.
 """
 
+import warnings
 from collections import Counter
 from itertools import combinations, permutations
 
@@ -223,9 +224,25 @@ def project(vectors: np.ndarray, params: MixingParams) -> np.ndarray:
     """UMAP, (N, D) -> (N, 2); seeded, so one process alone."""
     from umap import UMAP
 
-    reducer = UMAP(n_neighbors=min(params.umap_neighbours, len(vectors) - 1), min_dist=params.umap_min_dist, metric="cosine",
-                   random_state=params.seed, n_jobs=1)  # fmt: skip
-    return reducer.fit_transform(vectors)
+    k = min(params.umap_neighbours, len(vectors) - 1)
+    reducer = UMAP(n_neighbors=k, min_dist=params.umap_min_dist, metric="cosine", random_state=params.seed, n_jobs=1,
+                   precomputed_knn=_umap_neighbours(vectors, k))  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "precomputed_knn", UserWarning)  # no search index: points could not be added later
+        return reducer.fit_transform(vectors)
+
+
+def _umap_neighbours(vectors: np.ndarray, k: int) -> tuple:
+    """The neighbours and distances that UMAP itself finds among few texts, by a search that it compiles anew in every process, six seconds
+    long; among many its search is approximate and stays its own."""
+    from sklearn.metrics import pairwise_distances
+    from umap.distances import cosine
+
+    if len(vectors) >= 4096:
+        return None, None, None
+    distances = pairwise_distances(vectors.astype(np.float32), metric=cosine)
+    near = distances.argsort(axis=1, kind="stable")[:, :k]
+    return near.astype(np.int32), np.take_along_axis(distances, near, axis=1)
 
 
 def _mean_hits(hits: dict, languages: np.ndarray) -> np.ndarray:

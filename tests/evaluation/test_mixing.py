@@ -232,6 +232,16 @@ def test_choice_is_seeded_and_keeps_whole_groups():
         choose(rows[:3], "made up", 5, 0)
 
 
+@pytest.mark.slow
+def test_the_plane_is_umaps_own_although_it_is_given_the_neighbours():
+    from umap import UMAP
+
+    vectors = unit(np.random.default_rng(0).normal(size=(60, 16)))
+    own = UMAP(n_neighbors=5, min_dist=0.1, metric="cosine", random_state=0, n_jobs=1)
+    assert np.array_equal(mixing.project(vectors, PARAMS), own.fit_transform(vectors))
+    assert mixing._umap_neighbours(np.ones((4096, 2)), 5) == (None, None, None)
+
+
 def test_stage_writes_points_and_numbers_of_both_models(ready):
     stage = mixing.mix(ready("mix"))
     points = read(stage.path / "points.parquet")
