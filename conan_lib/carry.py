@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import lzma
-import os
 import re
 import shutil
 import tarfile
@@ -22,7 +21,7 @@ from typing import IO, Literal
 import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError
 
-from conan_lib.artefacts import IDENTITY, MANIFEST, key_of, write_json
+from conan_lib.artefacts import IDENTITY, MANIFEST, key_of, replacing, write_json
 from conan_lib.data.records import read_table, write_table
 from conan_lib.errors import UserError
 from conan_lib.stages import Stage
@@ -34,12 +33,14 @@ SMALLEST = 2**10
 """Bytes that a part holds at least: smaller ones are a slip of the pen, and a million files."""
 PART = re.compile(r"part-\d{2,}")
 LEFT_OUT = ("checkpoints", "pools.npz")
+PACKING = ".packing"
+"""Where parts lie until all are written, below the parcel's folder."""
 TABLE = ".arrow"
 """Ends the name of a table that is packed uncompressed and becomes Parquet again."""
 
 
 def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: bool = False) -> dict:
-    """Write finished stages as a parcel; a parcel that was there before is replaced.
+    """Write finished stages as a parcel; a parcel that was there before is replaced once this one is whole.
 
     Args:
         stages: finished ones; each artefact is packed once.
@@ -65,12 +66,28 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
     if not files:
         raise UserError(f"pack: {', '.join(artefacts.values())}: no weights there: leave out --weights, or name stages that train")
     folder.mkdir(parents=True, exist_ok=True)
-    if foreign := sorted(path.name for path in folder.iterdir() if not (path.name == INDEX or PART.fullmatch(path.name))):
+    if foreign := sorted(path.name for path in folder.iterdir() if not (path.name in (INDEX, PACKING) or PART.fullmatch(path.name))):
         raise UserError(f"{folder}: holds {foreign[0]}, which is of no parcel: name a new or an empty folder")
     if (folder / INDEX).exists():
         _index(folder)  # an earlier parcel's, or an error
-        (folder / INDEX).unlink()
-    parts, total = _Parts(folder, int(min(part_mib, 2**20) * 2**20)), 0
+    shutil.rmtree(folder / PACKING, ignore_errors=True)
+    try:
+        parts, total = _write_parts(files, folder / PACKING, int(min(part_mib, 2**20) * 2**20), weights)
+        for old in [folder / INDEX, *folder.glob("part-[0-9]*")]:
+            old.unlink(missing_ok=True)
+        for part in parts:
+            (folder / PACKING / part["name"]).replace(folder / part["name"])
+    finally:
+        shutil.rmtree(folder / PACKING, ignore_errors=True)
+    index = {"parts": parts, "codec": "none" if weights else "xz", "artefacts": list(artefacts.values()),
+             "files": len(files), "bytes": total}  # fmt: skip
+    write_json(folder / INDEX, index)
+    return index
+
+
+def _write_parts(files: list[tuple[Path, str]], folder: Path, part_size: int, weights: bool) -> tuple[list[dict], int]:
+    """name, size and sha256 of each part, and the bytes before packing."""
+    parts, total = _Parts(folder, part_size), 0
     size = sum(4 * path.stat().st_size for path, _ in files)
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": min(WINDOW, max(2**20, size))}]
     with ExitStack() as open_files:
@@ -83,12 +100,7 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
             member = tarfile.TarInfo(name)
             member.size, total = len(content), total + len(content)
             archive.addfile(member, io.BytesIO(content))
-    for old in set(folder.glob("part-[0-9]*")) - {folder / part["name"] for part in parts.written}:
-        old.unlink()
-    index = {"parts": parts.written, "codec": "none" if weights else "xz", "artefacts": list(artefacts.values()),
-             "files": len(files), "bytes": total}  # fmt: skip
-    write_json(folder / INDEX, index)
-    return index
+    return parts.written, total
 
 
 def unpack(folder: Path, artefacts: Path) -> dict[str, str]:
@@ -158,13 +170,11 @@ def _packed(path: Path, name: str) -> tuple[str, bytes]:
 
 
 def _write(target: Path, content: bytes, table: bool) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     if table:
         write_table(target, pa.ipc.open_file(content).read_all())
         return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, target)
+    with replacing(target) as new:
+        new.write_bytes(content)
 
 
 def _check_manifest(content: bytes, stage: str, key: str) -> None:

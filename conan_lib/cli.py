@@ -278,9 +278,12 @@ def main() -> None:
     except Exception as error:
         told = re.search(r"\(os error (\d+)\)", str(error))  # safetensors and tokenizers, written in Rust, have no errno
         number = getattr(error, "errno", None) or (told and int(told[1]))
-        if number not in FILES:
+        if re.search(r"unexpected pos \d+ vs \d+", str(error)):  # torch.save, whose file ends too early
+            code = _say("a checkpoint could not be written: is there space left? make room and run it again", 2)
+        elif number in FILES:
+            code = _say(f"{getattr(error, 'filename', None) or getattr(error, 'strerror', None) or error}: {FILES[number]}", 2)
+        else:
             raise
-        code = _say(f"{getattr(error, 'filename', None) or getattr(error, 'strerror', None) or error}: {FILES[number]}", 2)
     sys.exit(code or 0)
 
 

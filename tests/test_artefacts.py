@@ -14,7 +14,7 @@ import time
 import pytest
 
 from conan_lib import artefacts
-from conan_lib.artefacts import MANIFEST, Artefact, write_json
+from conan_lib.artefacts import MANIFEST, Artefact, replacing, write_json
 from conan_lib.errors import UserError
 
 
@@ -181,6 +181,14 @@ def test_json_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": "ü"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_leaves_is_found_by_no_pattern(tmp_path):
+    with replacing(tmp_path / "row.json") as new:
+        new.write_text("{}")
+        assert list(tmp_path.iterdir()) == [new] and not list(tmp_path.glob("*.json"))
+    assert list(tmp_path.glob("*.json")) == list(tmp_path.iterdir())
 
 
 def test_peak_memory_counts_what_was_held():

@@ -178,16 +178,34 @@ def test_a_parcel_packed_again_holds_the_new_parts_alone(finished, tmp_path):
     assert set(unpack(folder, tmp_path / "there")) == {f"tokenizer/{finished[1].key}"}
 
 
-def test_packing_again_that_was_interrupted_is_told_from_a_parcel(finished, tmp_path, monkeypatch):
-    """Its parts may be of two packings: the old index must not vouch for them."""
-    pack(finished, tmp_path / "parcel", part_mib=0.008)
+def test_packing_again_that_was_interrupted_leaves_the_parcel_before_it(finished, tmp_path, monkeypatch):
+    folder = tmp_path / "parcel"
+    pack(finished, folder, part_mib=0.008)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    flush, calls = carry._Parts._flush, []
 
     def dying(self, size):
-        raise KeyboardInterrupt
+        calls.append(size)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        flush(self, size)
 
     monkeypatch.setattr(carry._Parts, "_flush", dying)
     with pytest.raises(KeyboardInterrupt):
-        pack(finished, tmp_path / "parcel", part_mib=0.008)
+        pack(finished, folder, part_mib=0.004)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    (folder / carry.PACKING).mkdir()
+    (folder / carry.PACKING / "part-00").write_text("of a process that was killed")
+    monkeypatch.undo()
+    pack(finished[1:2], folder)
+    assert files(folder) == {INDEX, "part-00"} and set(unpack(folder, tmp_path / "there").values()) == {"new"}
+
+
+def test_parts_without_an_index_are_told_from_a_parcel(finished, tmp_path, monkeypatch):
+    """Killed while new parts take the place of old ones: the old index must not vouch for them."""
+    pack(finished, tmp_path / "parcel", part_mib=0.008)
+    monkeypatch.setattr(carry, "write_json", lambda *_: None)
+    pack(finished, tmp_path / "parcel", part_mib=0.008)
     with pytest.raises(UserError, match=r"no index\.json: this is no parcel, or packing it was interrupted; pack again"):
         unpack(tmp_path / "parcel", tmp_path / "there")
 

@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 
 from conan_lib import checks, pipeline
 from conan_lib.stages import GRAPH, open_stage
@@ -187,6 +188,12 @@ def test_a_full_disk_is_one_line_and_a_slip_of_ours_is_not(project, conan, monke
         code, _, err = conan("run", FILE)
         assert_one_line(code, err)
         assert err.startswith("conan-lib: model.pt: ")
+    with pytest.raises(RuntimeError) as full:
+        torch.save(torch.zeros(1000), "/dev/full")
+    fails(full.value)
+    code, _, err = conan("run", FILE)
+    assert_one_line(code, err)
+    assert "space" in err
     fails(SafetensorError("no such key"))
     with pytest.raises(SafetensorError):
         conan("run", FILE)

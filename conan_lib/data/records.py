@@ -1,13 +1,12 @@
 """Parquet tables as lists of dictionaries: the one way that stages hand records to each other."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from conan_lib.artefacts import again
+from conan_lib.artefacts import again, replacing
 from conan_lib.errors import UserError
 
 
@@ -53,11 +52,8 @@ def write(path: str | Path, records: Iterable[dict], schema: pa.Schema) -> int:
 
 def write_table(path: str | Path, table: pa.Table) -> int:
     """Write a table atomically; returns its number of rows."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, path)
+    with replacing(Path(path)) as new:
+        pq.write_table(table, new, compression="zstd")
     return table.num_rows
 
 

@@ -5,7 +5,6 @@ Each is written atomically, the vectors last, so a shard with vectors is whole: 
 them. Several processes may encode one corpus: each takes the next shard that nobody holds.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from conan_lib.artefacts import held, write_json
+from conan_lib.artefacts import held, replacing, write_json
 from conan_lib.errors import UserError
 from conan_lib.evaluation.mkqa_data import Benchmark, Passage
 from conan_lib.evaluation.mkqa_match import AnswerIndex, plain
@@ -75,12 +74,8 @@ def _encode_shard(path: Path, block: list[Passage], first: int, encode: Callable
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
+    with replacing(path) as new, open(new, "wb") as file:
         np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def shard_paths(folder: Path) -> list[Path]:

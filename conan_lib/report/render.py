@@ -9,6 +9,7 @@ import matplotlib.figure
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from conan_lib.artefacts import replacing
 from conan_lib.report.blocks import is_number, number
 from conan_lib.report.figures import INK, PAPER, style
 
@@ -94,8 +95,6 @@ def sentence(text: str) -> str:
 
 def write(path: Path, content: str | bytes) -> Path:
     """Write a file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)
+    with replacing(path) as new:
+        new.write_bytes(content.encode() if isinstance(content, str) else content)
     return path

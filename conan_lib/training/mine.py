@@ -1,6 +1,5 @@
 """Hard negatives: every anchor's ranked candidates, found once by the weak-stage model; NegativePool then chooses among them."""
 
-import os
 from collections import defaultdict
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 
+from conan_lib.artefacts import replacing
 from conan_lib.backbone import with_weights
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
@@ -47,9 +47,8 @@ def mine_negatives(stage: Stage) -> Stage:
             raise UserError("retrieval.parquet, clr.parquet: no anchors to mine negatives for: check the data stage")
         model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"))
         ids, candidates, scores = rank_candidates(model, corpus, queries, stage.mine)
-        temporary = stage.path / ".pools.npz"
-        np.savez(temporary, ids=np.array(ids), candidates=candidates, scores=scores)
-        os.replace(temporary, stage.path / "pools.npz")
+        with replacing(stage.path / "pools.npz") as new, open(new, "wb") as file:
+            np.savez(file, ids=np.array(ids), candidates=candidates, scores=scores)
         first = scores[:, 0]
         work.commit(
             {"pools": len(ids), "passages": len(corpus), "mean_score": float(np.nanmean(scores)), "mean_best": float(np.nanmean(first))}

@@ -4,7 +4,6 @@ The Trainer writes its own checkpoint first and calls `on_save` last, so the rec
 checkpoint complete: a run that was killed while saving starts again from the one before. So it also is what may stop a run in time.
 """
 
-import os
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from transformers import TrainerCallback
 
-from conan_lib.artefacts import first_damaged
+from conan_lib.artefacts import first_damaged, replacing
 from conan_lib.errors import Stopped, UserError
 
 STATE = "recorder.pt"
@@ -51,9 +50,8 @@ class Recorder(TrainerCallback):
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        temporary = folder / f".{STATE}.{os.getpid()}"
-        torch.save({"rows": self.rows, "others": {name: other.state_dict() for name, other in self.others.items()}}, temporary)
-        os.replace(temporary, folder / STATE)
+        with replacing(folder / STATE) as new:
+            torch.save({"rows": self.rows, "others": {name: other.state_dict() for name, other in self.others.items()}}, new)
         if self._late(state):
             raise Stopped(f"stopped at step {state.global_step:,} of {state.max_steps:,}")
 

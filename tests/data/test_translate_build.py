@@ -81,7 +81,7 @@ def test_a_killed_build_ends_in_the_same_bytes(pairs, tmp_path, place, monkeypat
             write = records.pq.write_table
             records.pq.write_table = lambda table, path, **options: write(table, path, **options) if "00001" not in str(path) else killed()
         elif place == "while the data is written":
-            Path.replace = killed
+            output.replacing = killed
         elif place == "before the card":
             output.write_card = killed
         elif place == "at the end":

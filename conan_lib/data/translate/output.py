@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from conan_lib.artefacts import write_json
+from conan_lib.artefacts import replacing, write_json
 from conan_lib.data import records
 from conan_lib.data.translate.card import write_card
 from conan_lib.data.translate.checks import REASONS
@@ -67,11 +67,8 @@ def _write_rows(path: Path, shards: Sequence[Path], kept: bool) -> None:
 
     names = [name for name in SHARD.names if not (kept and name == "refused")]
     schema = Features({name: Value(str(SHARD.field(name).type).replace("double", "float64")) for name in names}).arrow_schema
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with replacing(path) as new, pq.ParquetWriter(new, schema, compression="zstd") as writer:
         for shard in shards:
             table = records.read_table(shard)
             chosen = table.filter(pa.array([(why == "") == kept for why in table["refused"].to_pylist()], pa.bool_())).select(names)
             writer.write_table(chosen.cast(schema))
-    temporary.replace(path)
