@@ -7,7 +7,7 @@ from pathlib import Path
 from conan_lib.errors import UserError
 from conan_lib.params import Params
 from conan_lib.params.grid import GridParams, cell_params, load_grid
-from conan_lib.stages import Stage, open_stage, project_root
+from conan_lib.stages import Stage, below_root, open_stage, project_root
 
 TARGET = "score"
 """The stage that ends a cell."""
@@ -60,8 +60,7 @@ class Grid:
     @property
     def file(self) -> str:
         """The file below the project root, as a command takes it."""
-        path, root = self.path.resolve(), project_root().resolve()
-        return str(path.relative_to(root) if path.is_relative_to(root) else path)
+        return below_root(self.path.resolve())
 
     @property
     def command(self) -> str:

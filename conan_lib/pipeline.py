@@ -21,7 +21,7 @@ from conan_lib.checks import check_stages
 from conan_lib.errors import Stopped, UserError
 from conan_lib.kernels import Nursery, imports_of, kernel_manager
 from conan_lib.params import Params, load_params
-from conan_lib.stages import GRAPH, Stage, open_stage, project_root
+from conan_lib.stages import GRAPH, Stage, below_root, open_stage, project_root
 
 NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "01_data": ("data",),
@@ -208,7 +208,7 @@ def _execute(step: Step, params_file: str | Path, console: Console, manager: typ
                 step.source,
                 step.copy,
                 # the executed copy must not carry this machine's paths
-                parameters={"params_file": str(path.relative_to(root)) if path.is_relative_to(root) else str(path)},
+                parameters={"params_file": below_root(path)},
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=str(root),

@@ -111,6 +111,12 @@ def project_root() -> Path:
     return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
 
 
+def below_root(path: Path) -> str:
+    """A path as files and messages show it: relative to the project root where it lies below, without this machine's folders."""
+    root = project_root()
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
 def open_stage(name: str, params: Params | str | Path) -> Stage:
     """Open a stage of a run; nothing is computed or written.
 

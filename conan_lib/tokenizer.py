@@ -13,6 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from conan_lib.artefacts import write_json
+from conan_lib.data.languages import UNSPACED
 from conan_lib.data.packing import balanced_order
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
@@ -25,8 +26,6 @@ SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """Llama 3's pattern, with combining marks counted as letters so that Hindi, Bengali and pointed Arabic words stay whole."""
-UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo"})
-"""Languages written without spaces: a character stands for a word."""
 FERTILITY_TEXTS, FERTILITY_CHARS = 200, 300
 """Held-out texts of each language, and characters of each, that fertility is measured on; short, so that no tokenizer truncates."""
 

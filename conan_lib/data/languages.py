@@ -1,4 +1,7 @@
-"""The languages' English names, as prompts and instructions spell them."""
+"""The languages' English names, as prompts and instructions spell them, and how they are written."""
+
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo"})
+"""Languages written without spaces: a character stands for a word, or for half of one."""
 
 ENGLISH_NAMES = {
     "en": "English", "de": "German", "es": "Spanish", "fr": "French", "ru": "Russian", "zh": "Chinese", "ja": "Japanese", "ko": "Korean",

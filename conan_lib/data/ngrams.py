@@ -8,8 +8,8 @@ from zlib import crc32
 import numpy as np
 import regex
 
-SPACELESS = frozenset({"zh", "ja"})
-"""Languages written without spaces: their units are characters."""
+from conan_lib.data.languages import UNSPACED
+
 _WORDS = regex.compile(r"[\w\p{M}]+")
 """Marks belong to their letters: without them words of Hindi and Bengali fall apart into consonants."""
 _MULTIPLIER = 0x9E3779B97F4A7C15
@@ -27,14 +27,14 @@ def _code(word: str) -> int:
 
 def units(form: str, lang: str) -> np.ndarray:
     """The codes of the words of a normalised text, or of its characters where the script has no spaces: (L,) uint32."""
-    if lang in SPACELESS:
+    if lang in UNSPACED:
         return np.frombuffer(form.replace(" ", "").encode("utf-32-le"), dtype=np.uint32)
     return np.array([_code(word) for word in form.split()], dtype=np.uint32)
 
 
 def width(lang: str, words: int) -> int:
     """Length of an n-gram in units: `words`, or twice that in characters."""
-    return 2 * words if lang in SPACELESS else words
+    return 2 * words if lang in UNSPACED else words
 
 
 def hashed_ngrams(sequences: Sequence[np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:

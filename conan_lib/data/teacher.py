@@ -13,7 +13,7 @@ import numpy as np
 from joblib import Parallel, delayed, parallel_config
 
 from conan_lib.data import records
-from conan_lib.data.ngrams import SPACELESS
+from conan_lib.data.languages import UNSPACED
 from conan_lib.data.sampling import spread
 from conan_lib.errors import UserError
 from conan_lib.params.training import TeacherParams
@@ -76,7 +76,7 @@ def assign(pairs: Sequence[dict], params: TeacherParams) -> dict[str, list[str]]
 
 def shorten(text: str, lang: str, words: int) -> str:
     """The first `words` words, or twice as many characters in scripts without spaces."""
-    return text[: 2 * words] if lang in SPACELESS else " ".join(text.split()[:words])
+    return text[: 2 * words] if lang in UNSPACED else " ".join(text.split()[:words])
 
 
 def wordllama_scores(texts: Sequence[tuple[str, str]]) -> list[float]:

@@ -3,9 +3,10 @@
 import torch
 
 from conan_lib.artefacts import write_json
+from conan_lib.evaluation.metrics import MAIN_METRIC, is_whole
 from conan_lib.evaluation.run import checkpoint_encoder
-from conan_lib.evaluation.scores import MEAN, provenance, score
-from conan_lib.evaluation.tasks import METRICS, open_tasks
+from conan_lib.evaluation.scores import provenance, score
+from conan_lib.evaluation.tasks import open_tasks
 from conan_lib.stages import Stage
 
 MODEL = "supervised"
@@ -31,9 +32,7 @@ def score_checkpoint(stage: Stage) -> Stage:
         tasks = open_tasks(stage.inputs["data"].path, stage.tasks)
         rows = score(checkpoint_encoder(stage, MODEL, BATCH_SIZE), tasks, stage.path, stage.tasks, BATCH_SIZE)
         write_json(stage.path / "scores.json", rows)
-        main = [
-            row for row in rows if row["subset"] in ("default", MEAN) and row["metric"] == METRICS.get(row["type"], (row["metric"],))[0]
-        ]
+        main = [row for row in rows if is_whole(row) and row["metric"] == MAIN_METRIC.get(row["type"], row["metric"])]
         scores = {row["task"]: row["value"] for row in main}
         work.commit({"suite": stage.tasks.suite, "split": stage.tasks.split, "models": provenance(stage.path), "scores": scores})
     return stage

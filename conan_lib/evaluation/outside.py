@@ -4,11 +4,12 @@ import torch
 
 from conan_lib.artefacts import read_json, write_json
 from conan_lib.evaluation.bigbench import find_archive
+from conan_lib.evaluation.metrics import is_main
 from conan_lib.evaluation.outside_sets import write_sets
 from conan_lib.evaluation.peers import score_peers
 from conan_lib.evaluation.run import MODELS, checkpoint_encoder
-from conan_lib.evaluation.scores import MEAN, provenance, score
-from conan_lib.evaluation.tasks import METRICS, load_tasks
+from conan_lib.evaluation.scores import provenance, score
+from conan_lib.evaluation.tasks import load_tasks
 from conan_lib.stages import Stage
 
 BATCH_SIZE = 128
@@ -47,7 +48,7 @@ def evaluate_outside(stage: Stage) -> Stage:
         entries = read_json(index)
         main: dict[str, dict] = {}
         for row in rows:
-            if row["subset"] in ("default", MEAN) and row["metric"] == METRICS[row["type"]][0]:
+            if is_main(row):
                 main.setdefault(row["model"], {})[row["task"]] = row["value"]
         work.commit({"sets": {entry["name"]: entry["rows"] for entry in entries}, "models": provenance(stage.path), "scores": main})
     return stage

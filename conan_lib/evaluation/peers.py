@@ -16,13 +16,14 @@ import torch
 from conan_lib.artefacts import write_json
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import Encoder, load_sentence_transformer, model_meta
-from conan_lib.evaluation.scores import MEAN, provenance, score, skipped
+from conan_lib.evaluation.metrics import MEAN
+from conan_lib.evaluation.scores import provenance, score, skipped
 from conan_lib.evaluation.tasks import open_tasks
 from conan_lib.params.evaluation import PeersParams
 from conan_lib.stages import Stage
 
 RANKING = ("retrieval", "crosslingual", "reranking")
-UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+UNSPACED_LETTERS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 """Scripts without spaces: Thai, Lao, Myanmar, Khmer, Kana, Han."""
 BATCH = 64
 E5_SMALL = "intfloat/multilingual-e5-small"
@@ -78,15 +79,15 @@ def neutral_tokens(text: str) -> list[str]:
     """
     text = unicodedata.normalize("NFKC", text).lower()
     tokens = []
-    for run in re.findall(rf"[{UNSPACED}\uac00-\ud7af]+|[^\W{UNSPACED}\uac00-\ud7af]+", text):
-        grams = re.match(rf"[{UNSPACED}\uac00-\ud7af]", run)
+    for run in re.findall(rf"[{UNSPACED_LETTERS}\uac00-\ud7af]+|[^\W{UNSPACED_LETTERS}\uac00-\ud7af]+", text):
+        grams = re.match(rf"[{UNSPACED_LETTERS}\uac00-\ud7af]", run)
         tokens += [run[i : i + 2] for i in range(max(1, len(run) - 1))] if grams else [run]
     return tokens
 
 
 def shorten(text: str, words: int) -> str:
     """The first `words` words, or 2x as many characters where the script has no spaces."""
-    if len(re.findall(f"[{UNSPACED}]", text)) * 2 > len(text):
+    if len(re.findall(f"[{UNSPACED_LETTERS}]", text)) * 2 > len(text):
         return text[: 2 * words]
     return " ".join(text.split()[:words])
 

@@ -7,7 +7,8 @@ import torch
 
 from conan_lib.artefacts import read_json, write_json
 from conan_lib.evaluation.encoder import Encoder, own_encoder
-from conan_lib.evaluation.scores import MEAN, compare, provenance, score
+from conan_lib.evaluation.metrics import MEAN, is_whole
+from conan_lib.evaluation.scores import compare, provenance, score
 from conan_lib.evaluation.tasks import open_tasks
 from conan_lib.evaluation.whitening import KINDS, SUFFIX, WHITENED, shared_directions, training_texts, whitened
 from conan_lib.params.evaluation import TasksParams
@@ -89,7 +90,7 @@ def _results(rows: list[dict]) -> dict:
     """The numbers of the manifest: each model's main scores, and the cross-lingual mean with its interval."""
     main: dict[str, dict] = {}
     for row in rows:
-        if row["subset"] in ("default", MEAN):
+        if is_whole(row):
             main.setdefault(row["model"], {})[f"{row['task']} {row['metric']}"] = row["value"]
     return {
         "scores": main,

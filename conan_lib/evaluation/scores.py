@@ -14,12 +14,10 @@ from tqdm.auto import tqdm
 from conan_lib.artefacts import read_json, write_json
 from conan_lib.data.hub import HUB_ERRORS
 from conan_lib.errors import UserError
+from conan_lib.evaluation.metrics import MEAN, METRICS
 from conan_lib.evaluation.statistics import bootstrap_interval, paired_difference, spearman_interval
-from conan_lib.evaluation.tasks import METRICS, language_of
+from conan_lib.evaluation.tasks import language_of
 from conan_lib.params.evaluation import TasksParams
-
-MEAN = "mean"
-"""The subset that averages the languages of cross-lingual retrieval."""
 
 
 def score(model, tasks: Iterable, folder: Path, params: TasksParams, batch_size: int, note: str | None = None) -> list[dict]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from conan_lib.attention import alpha_at, set_soft_mask
+from conan_lib.attention.register import DEFAULTS
 from conan_lib.attention.softmask import Ratio, Reading, Schedule
 from conan_lib.backbone import to_sentence_transformer
 from conan_lib.data.records import read
@@ -38,7 +39,7 @@ def soft_mask_shift(
     Raises:
         UserError: the model does not use the soft mask, or a value is outside its range.
     """
-    found = {name: getattr(model.config, f"soft_mask_{name}", default) for name, default in (("reading", "weight"), ("ratio", "l/i"))}
+    found = {name: getattr(model.config, f"soft_mask_{name}", DEFAULTS[f"soft_mask_{name}"]) for name in ("reading", "ratio")}
 
     def vectors(alpha: float) -> Tensor:
         states = model(**batch, soft_mask_alpha=alpha, use_cache=False).last_hidden_state

@@ -16,18 +16,9 @@ from conan_lib.artefacts import read_json, write_json
 from conan_lib.data.records import read, read_table
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import iso_code
+from conan_lib.evaluation.metrics import METRICS
 from conan_lib.evaluation.suites import check_prompts, load_suite
 from conan_lib.params.evaluation import TasksParams
-
-METRICS = {
-    "retrieval": ("ndcg_at_10", "recall_at_10"),
-    "crosslingual": ("recall_at_10", "recall_at_1", "ndcg_at_10"),
-    "reranking": ("map_at_1000",),
-    "classification": ("accuracy",),
-    "clustering": ("v_measure",),
-    "sts": ("cosine_spearman",),
-}
-"""What is reported of each type of task, the main score first."""
 
 MTEB_TYPE = {"retrieval": "Retrieval", "crosslingual": "Retrieval", "reranking": "Reranking", "classification": "Classification",
              "clustering": "Clustering", "sts": "STS"}  # fmt: skip

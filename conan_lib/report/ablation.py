@@ -13,8 +13,8 @@ import numpy as np
 
 from conan_lib.artefacts import read_json
 from conan_lib.cells import Cell, Grid
+from conan_lib.evaluation.metrics import is_main
 from conan_lib.evaluation.statistics import holm, over_seeds, resampled_means, resampled_spearman
-from conan_lib.report.tables import MAIN_METRIC, MEAN
 from conan_lib.stages import Stage
 
 ALPHA = 0.05
@@ -116,8 +116,7 @@ class Ablation:
 def _tasks(stage: Stage) -> dict[str, tuple[str, float, np.ndarray]]:
     """Task -> its type, its main score, and that score in each resample of its items, shape (R,)."""
     rows = read_json(stage.path / "scores.json")
-    main = [row for row in rows if row["metric"] == MAIN_METRIC.get(row["type"]) and row["subset"] in ("default", MEAN)]
-    return {row["task"]: (row["type"], row["value"], _resampled(stage, row)) for row in main}
+    return {row["task"]: (row["type"], row["value"], _resampled(stage, row)) for row in filter(is_main, rows)}
 
 
 def _resampled(stage: Stage, row: dict) -> np.ndarray:

@@ -4,13 +4,14 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, is_main
 from conan_lib.report import paper
 from conan_lib.report.ablation import Ablation
 from conan_lib.report.ablation_blocks import METRIC_NAMES
 from conan_lib.report.blocks import Block, Missing, Table, table
 from conan_lib.report.paper import CATEGORIES, PaperTable
 from conan_lib.report.run import Run
-from conan_lib.report.tables import MAIN_METRIC, MEAN, score_table
+from conan_lib.report.tables import score_table
 
 UNPUBLISHED = "not at hand"
 """What a cell says that the tables of the paper, as far as we hold them, leave open."""
@@ -92,7 +93,7 @@ def _mean(ablation: Ablation, cell: str, metric: str) -> str:
 
 def categories(rows: Iterable[dict]) -> pd.DataFrame:
     """Model by category: mean main metric x 100 over the tasks of the category, where a model has them all."""
-    rows = [row for row in rows if row["metric"] == MAIN_METRIC.get(row["type"]) and row["subset"] in ("default", MEAN)]
+    rows = list(filter(is_main, rows))
     tasks = {kind: {row["task"] for row in rows if row["type"] == kind} for kind in MAIN_METRIC}
     heads = [*CATEGORIES, *(kind for kind in MAIN_METRIC if kind not in CATEGORIES)]
     table = []

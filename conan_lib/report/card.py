@@ -9,12 +9,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from pyarrow.dataset import dataset, field
 
 from conan_lib.backbone import parameter_audit
+from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN
 from conan_lib.evaluation.statistics import LEVEL
 from conan_lib.report.render import template
 from conan_lib.report.run import Run
 from conan_lib.report.tables import (
-    MAIN_METRIC,
-    MEAN,
     crosslingual_table,
     environment_table,
     score_table,

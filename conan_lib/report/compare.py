@@ -11,6 +11,7 @@ import pandas as pd
 
 from conan_lib.artefacts import read_json
 from conan_lib.errors import UserError
+from conan_lib.evaluation.metrics import MAIN_METRIC, is_main
 from conan_lib.evaluation.statistics import paired_difference
 from conan_lib.report.blocks import Block, Missing, Section, Table, Text
 from conan_lib.report.citations import Citations
@@ -18,7 +19,7 @@ from conan_lib.report.claims import judge
 from conan_lib.report.headline import tiles
 from conan_lib.report.render import effect, signed, template, write
 from conan_lib.report.run import Run
-from conan_lib.report.tables import MAIN_METRIC, MEAN, parameters_table, stages_table, with_interval
+from conan_lib.report.tables import parameters_table, stages_table, with_interval
 from conan_lib.stages import project_root
 
 NUMBERS = ("claims that point the paper's way", "cross-lingual R@10", "bits per byte", "time")
@@ -116,7 +117,7 @@ def _scores(runs: dict[str, Run]) -> Iterator[Block]:
 def scores_table(runs: dict[str, Run]) -> pd.DataFrame:
     """Task and model by run; the difference has an interval where both runs kept values of the same items."""
     (a, first), (b, second) = runs.items()
-    found = {name: {_cell(row): row for row in run.scores if _main(row)} for name, run in runs.items()}
+    found = {name: {_cell(row): row for row in run.scores if is_main(row)} for name, run in runs.items()}
     rows = []
     for model, kind, task in sorted({*found[a], *found[b]}, key=lambda cell: (list(MAIN_METRIC).index(cell[1]), cell[2], cell[0])):
         row = {"type": kind, "task": task, "model": model}
@@ -126,10 +127,6 @@ def scores_table(runs: dict[str, Run]) -> pd.DataFrame:
         row[f"{b} minus {a}"], row["paired over"] = _difference(first, second, model, task, both)
         rows.append(row)
     return pd.DataFrame(rows, columns=["type", "task", "model", a, b, f"{b} minus {a}", "paired over"])
-
-
-def _main(row: dict) -> bool:
-    return row["metric"] == MAIN_METRIC.get(row["type"]) and row["subset"] in ("default", MEAN)
 
 
 def _cell(row: dict) -> tuple[str, str, str]:

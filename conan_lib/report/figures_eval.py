@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
+from conan_lib.evaluation.metrics import MEAN
 from conan_lib.evaluation.whitening import SUFFIX, WHITENED
 from conan_lib.report.figures import INK, PALETTE, language_colours, series, style
 from conan_lib.stages import Stage
 
 CHECKPOINTS = ("random", "pretrained", "sft", "weak", "supervised")
 ARMS = ("without CLR", "with CLR")
-MEAN = "mean"
 METRICS = {"recall_at_10": "R@10", "recall_at_1": "R@1", "ndcg_at_10": "nDCG@10"}
 MARKERS = "osD^vPX*"
 

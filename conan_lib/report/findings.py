@@ -12,6 +12,7 @@ from typing import Literal
 
 from scipy.stats import spearmanr
 
+from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN
 from conan_lib.evaluation.scores import read_items
 from conan_lib.evaluation.statistics import ClusterDraws
 from conan_lib.report.figures import series
@@ -19,7 +20,6 @@ from conan_lib.report.intervals import Interval, combine_seeds, difference_of, m
 from conan_lib.report.paper import PARAMETERS
 from conan_lib.report.practical import arm_without_mrl
 from conan_lib.report.run import Run
-from conan_lib.report.tables import MAIN_METRIC, MEAN
 from conan_lib.stages import Stage
 
 Verdict = Literal["reproduced", "directional", "contradicted", "not testable at this scale", "under-specified", "not run"]

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN
 from conan_lib.report.findings import CROSSLINGUAL, Finding
 from conan_lib.report.run import Run
-from conan_lib.report.tables import MAIN_METRIC, MEAN
 
 PUBLISHED = {
     "C1": "Table 4: +0.35 to +1.76",

@@ -4,10 +4,11 @@ import pandas as pd
 
 from conan_lib.artefacts import read_json
 from conan_lib.evaluation.bigbench import HOW_TO_GET
+from conan_lib.evaluation.metrics import is_main
 from conan_lib.evaluation.scores import read_items
 from conan_lib.report.blocks import Block, Missing, Table, Text
 from conan_lib.report.run import Run
-from conan_lib.report.tables import MAIN_METRIC, MODELS, crosslingual_table, notes_table, score_table
+from conan_lib.report.tables import MODELS, crosslingual_table, notes_table, score_table
 from conan_lib.stages import Stage, open_stage, project_root
 
 OURS = ("random", "pretrained", "sft", "weak", "supervised")
@@ -49,8 +50,7 @@ def winners(rows: list[dict]) -> str:
     """Which system is best on each task, and on how many our last checkpoint is."""
     best: dict[str, dict] = {}
     for row in rows:
-        counts = row["value"] is not None and row["metric"] == MAIN_METRIC[row["type"]] and row["subset"] in ("default", "mean")
-        if counts and row["value"] > best.get(row["task"], {"value": -1})["value"]:
+        if is_main(row) and row["value"] is not None and row["value"] > best.get(row["task"], {"value": -1})["value"]:
             best[row["task"]] = row
     ours = sum(row["model"] in OURS for row in best.values())
     named = ", ".join(f"{task}: {row['model']} {row['value']:.3f}" for task, row in best.items())

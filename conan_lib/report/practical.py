@@ -13,7 +13,7 @@ from conan_lib.report.blocks import Block, Missing, Table, Text, figure, table
 from conan_lib.report.figures import GREY, PALETTE, series, style
 from conan_lib.report.run import Run
 from conan_lib.report.tables import signed, with_interval
-from conan_lib.stages import Stage, open_stage, project_root
+from conan_lib.stages import Stage, below_root, open_stage, project_root
 
 OURS, WEAK, WHOLE = "supervised", "weak", "float32"
 ARM = "supervised without MRL"
@@ -180,7 +180,7 @@ def benchmarks() -> list[Block]:
         facts = ", ".join(str(results[name]) for name in ("device", "machine", "dtype", "date"))
         caption = f"Benchmark on texts of {results['length']} tokens ({facts}); times {results['baseline']}. {results['note']}"
         frame = speed_table(results["systems"])
-        made.append(Table(f"benchmark_{path.parent.name}", caption, frame, (str(path.relative_to(root)),), "not stated"))
+        made.append(Table(f"benchmark_{path.parent.name}", caption, frame, (below_root(path),), "not stated"))
     return made
 
 

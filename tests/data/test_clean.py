@@ -133,3 +133,19 @@ def test_decontamination_agrees_with_a_double_loop(held_out, training, lang):
         for text in training
     ]
     assert index.overlaps([(text, lang) for text in training]).tolist() == [bool(found) for found in expected]
+
+
+@pytest.mark.parametrize(
+    ("lang", "passage"),
+    [
+        ("zh", "起初神创造天地地是空虚混沌渊面黑暗"),
+        ("th", "ในปฐมกาลพระเจ้าทรงเนรมิตสร้างฟ้าและแผ่นดิน"),
+        ("km", "ដើមដំបូងព្រះបានបង្កើតផ្ទៃមេឃនិងផែនដី"),
+    ],
+)
+def test_a_passage_is_found_inside_a_text_without_spaces(lang, passage):
+    """Its script has no words to count: the n-gram is of characters, not of sentences."""
+    index = EvaluationIndex(5)
+    index.add([(passage, lang)])
+    other = passage[::-1]
+    assert index.overlaps([(f"{other}{passage[2:]}{other}", lang), (other, lang)]).tolist() == [True, False]

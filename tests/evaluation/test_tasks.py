@@ -14,9 +14,10 @@ from datasets import Dataset, DatasetDict
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import Encoder, iso_code, model_meta
+from conan_lib.evaluation.metrics import METRICS
 from conan_lib.evaluation.scores import provenance, read_items, score
 from conan_lib.evaluation.suites import check_prompts, load_suite, suite_tasks
-from conan_lib.evaluation.tasks import METRICS, language_of, load_tasks, open_tasks
+from conan_lib.evaluation.tasks import language_of, load_tasks, open_tasks
 from conan_lib.params.evaluation import TasksParams
 
 PARAMS = TasksParams(bootstrap=20, experiments=2)

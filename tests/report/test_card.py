@@ -14,9 +14,9 @@ from huggingface_hub import ModelCard
 from jinja2 import Environment
 
 import conan_lib.report
+from conan_lib.evaluation.metrics import MAIN_METRIC
 from conan_lib.report.card import model_card
 from conan_lib.report.run import Run
-from conan_lib.report.tables import MAIN_METRIC
 from conan_lib.stages import open_stage
 
 FILE = "params/tiny.yaml"

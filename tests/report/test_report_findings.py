@@ -9,7 +9,6 @@ from conan_lib.report.findings import MIN_SEEDS, Finding, difference
 from conan_lib.report.intervals import difference_of, mean_of
 from conan_lib.report.paper import ABLATION, CONTRADICTIONS, MTEB_ENGLISH, PARAMETERS, TABLES
 from conan_lib.report.run import Run
-from conan_lib.report.tables import MAIN_METRIC
 
 
 def verdicts(run: Run) -> dict[str, Finding]:
@@ -122,12 +121,6 @@ def test_one_language_a_side_is_not_enough(fake_run):
 @pytest.mark.equation("C12")
 def test_parameter_count_is_the_leaderboards(fake_run):
     assert verdicts(Run.open(fake_run("data")))["C12"].effect == PARAMETERS == 1_499_205_120
-
-
-def test_main_metrics_are_the_evaluations():
-    from conan_lib.evaluation.tasks import METRICS
-
-    assert {kind: metrics[0] for kind, metrics in METRICS.items()} == MAIN_METRIC
 
 
 def test_the_papers_tables_bear_out_the_differences_that_we_quote():
