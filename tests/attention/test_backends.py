@@ -10,10 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch._dynamo.utils import counters
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conan_lib.attention import SoftMask, halves_attention, pick_backend, reference_attention, soft_mask_attention
-from conan_lib.attention.flash import Operators, _aten_backward, _aten_forward, cuda_operators
+from conan_lib.attention.flash import FUTURE, Operators, Spans, _aten_backward, _aten_forward, cuda_operators
 from conan_lib.errors import UserError
 from tests.soft_mask_oracle import READINGS, relative, varlen_mocks
 
@@ -262,6 +263,20 @@ def test_a_flash_attn_package_that_does_not_load_is_named_and_one_that_is_absent
         cuda_operators.__wrapped__()
     for name in [name for name in sys.modules if name.split(".")[0] == "flash_attn"]:
         monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.parametrize("head_dim", [64, 112, 128])
+@pytest.mark.parametrize("rule", [{"causal": True}, {}, {"window": FUTURE}], ids=["past", "all", "future"])
+def test_torchs_cuda_kernels_take_our_arguments(head_dim, rule):
+    """On fake tensors, so on any machine: the names, types and order that this torch's kernels ask for, and the shapes they give."""
+    with FakeTensorMode():
+        q, k, v = (torch.empty(300, n, head_dim, device="cuda", dtype=torch.bfloat16) for n in (8, 2, 2))
+        bounds = torch.empty(4, device="cuda", dtype=torch.int32)
+        spans = Spans(bounds, bounds, 99 if rule else 100, 100, **rule)
+        out, lse = _aten_forward(q, k, v, spans, 0.1)
+        assert (out.shape, out.dtype, lse.shape, lse.dtype) == (q.shape, q.dtype, (8, 300), torch.float32)
+        grads = _aten_backward(out, q, k, v, out, lse, spans, 0.1)
+    assert [(x.shape, x.dtype) for x in grads] == [(x.shape, x.dtype) for x in (q, k, v)]
 
 
 @pytest.mark.gpu
