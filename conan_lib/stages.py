@@ -99,6 +99,16 @@ class Stage:
     def results(self) -> dict:
         return self.artefact.results
 
+    def needs(self, name: str) -> Path:
+        """The folder of a finished input.
+
+        Raises:
+            UserError: the input has not finished.
+        """
+        if not (other := self.inputs[name]).finished:
+            raise UserError(f"stage {self.name} needs {name} ({other.key}), which is {other.status}: run stage {name} first")
+        return other.path
+
     def work(self, together: bool = False):
         """Hold the artefact for writing; see Artefact.work."""
         return self.artefact.work(together)

@@ -52,6 +52,17 @@ def test_every_notebook_ran_without_an_error(finished):
     assert all(open_stage(name, finished).finished for name in GRAPH)
 
 
+def test_figures_are_pictures_in_the_executed_notebooks_and_their_pages(finished):
+    """The kernels are forks that imported the figures' module before there was a notebook."""
+    for step in steps_of(load_params(finished)):
+        cells = nbformat.read(step.copy, as_version=4).cells
+        shown = [output.data for cell in cells for output in cell.get("outputs", []) if "data" in output]
+        drawn = [data for data in shown if data.get("text/plain", "").startswith("<Figure")]
+        assert drawn and all("image/png" in data for data in drawn), step.notebook
+        page = finished.parent / f"reports/smoke/notebooks/{step.notebook}.html"
+        assert page.read_text(encoding="utf-8").count("<img") == len(drawn)
+
+
 def test_the_report_is_there_and_shows_the_notebooks(finished):
     folder = finished.parent / "reports/smoke"
     assert "# " in (folder / "report.md").read_text(encoding="utf-8")

@@ -91,6 +91,16 @@ def test_the_graph_has_no_cycle_and_opens_in_its_own_order():
         assert all(names.index(other) < names.index(name) for other in spec.inputs)
 
 
+def test_an_input_that_has_not_finished_is_named_before_its_files_are_asked_for(project):
+    stage = open_stage("weak", PARAMS)
+    data = stage.inputs["data"]
+    with pytest.raises(UserError, match=rf"stage weak needs data \({data.key}\), which is new: run stage data first"):
+        stage.needs("data")
+    with data.work() as work:
+        work.commit({})
+    assert stage.needs("data") == data.path
+
+
 def test_an_unknown_stage_lists_the_known_ones():
     with pytest.raises(UserError, match="no stage wek: choose one of data, tokenizer"):
         open_stage("wek", PARAMS)

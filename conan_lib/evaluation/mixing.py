@@ -12,6 +12,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pyarrow as pa
 import torch
+from scipy.stats import hypergeom
 
 from conan_lib.artefacts import write_json
 from conan_lib.data.records import write_table
@@ -97,8 +98,8 @@ def measure(vectors: np.ndarray, sample: Sample, params: MixingParams) -> tuple[
     near = near[:, :k]
     numbers: dict = {
         "purity": _left_out(language_purity(near, languages).mean(), parts["purity"]) | {"chance": chance_purity(languages)},
-        "entropy": _left_out(language_entropy(near, languages).mean(), parts["entropy"]),
-        "mean_r1": resampled(parts["mean_r1"], groups),
+        "entropy": _left_out(language_entropy(near, languages).mean(), parts["entropy"]) | {"chance": chance_entropy(languages, k)},
+        "mean_r1": resampled(parts["mean_r1"], groups) | {"chance": 1 / len(np.unique(groups))},
         "r1_matrix": {a: {b: float(np.mean(hits[a, b])) for b in sample.languages if b != a} for a in sample.languages},
         "alignment": resampled(*translation_distances(vectors, groups)),
         "uniformity": _left_out(*uniformity(vectors, groups)),
@@ -187,6 +188,20 @@ def language_entropy(near: np.ndarray, languages: np.ndarray) -> np.ndarray:
     shares = counts / counts.sum(axis=1, keepdims=True)
     entropy = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=1)
     return entropy / np.log(max(2, min(near.shape[1], len(names))))
+
+
+def chance_entropy(languages: np.ndarray, k: int) -> float:
+    """Expected entropy of k neighbours drawn at random: below 1, since a few draws are never evenly spread."""
+    _, counts = np.unique(languages, return_counts=True)
+    others, k = len(languages) - 1, min(k, len(languages) - 1)
+    drawn = np.arange(1, k + 1)
+    terms = -drawn / k * np.log(drawn / k)
+
+    def expected(count: int) -> float:
+        return float(hypergeom.pmf(drawn, others, count, k) @ terms)
+
+    totals = [sum(map(expected, counts - (np.arange(len(counts)) == own))) for own in range(len(counts))]  # a text is not its own neighbour
+    return float(counts @ totals / counts.sum() / np.log(max(2, min(k, len(counts)))))
 
 
 def translation_hits(vectors: np.ndarray, languages: np.ndarray, groups: np.ndarray) -> dict[tuple[str, str], np.ndarray]:

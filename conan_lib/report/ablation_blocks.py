@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure as Drawing
 
 from conan_lib.cells import Grid
 from conan_lib.report.ablation import ALPHA, Ablation
 from conan_lib.report.blocks import Block, Figure, Missing, Table, Text
 from conan_lib.report.figures import GREY, PALETTE, series, style
+from conan_lib.report.figures import Figure as Drawing
 from conan_lib.report.render import markdown_cell, write
 from conan_lib.report.run import Run
 from conan_lib.stages import Stage, project_root

@@ -3,14 +3,14 @@
 Every figure is a function from finished stages to a matplotlib Figure; notebooks and the report call the same one.
 """
 
-import sys
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
 
 import matplotlib
+import matplotlib.figure
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from conan_lib.artefacts import read_json
@@ -86,15 +86,14 @@ def style() -> AbstractContextManager:
     return matplotlib.rc_context(STYLE)
 
 
-def show_in_notebooks() -> None:
-    """Teach IPython to draw figures that are made without pyplot; without a notebook nothing happens."""
-    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
-        from IPython.core.pylabtools import select_figure_formats
+class Figure(matplotlib.figure.Figure):
+    """One that is made without pyplot, and that notebooks show by themselves, whenever and wherever this module was imported."""
 
-        select_figure_formats(shell, {"png"})
-
-
-show_in_notebooks()
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with style():
+            self.savefig(buffer, format="png", dpi=self.dpi, bbox_inches="tight")
+        return buffer.getvalue()
 
 
 def language_colours(languages: Iterable[str]) -> dict[str, str]:
@@ -154,11 +153,11 @@ def negatives(stage: Stage) -> Figure:
         scores.legend()
         scores.set(title="how hard the negatives are", xlabel="optimiser step", ylabel="mean cosine with the anchor")
         width = 0.8 * min(np.diff(steps), default=1)
-        swaps.bar(steps, [row["swaps"] for row in rows], width=width, color=PALETTE[1], alpha=0.5, label="swapped for later visits")
+        swaps.bar(steps, [row["swaps"] for row in rows], width=width, color=PALETTE[1], alpha=0.5, label="exchanged, for later visits")
         swaps.bar(
-            steps, [row.get("swapped_in", 0) for row in rows], width=width, color=PALETTE[3], alpha=0.6, label="in use, came in by a swap"
+            steps, [row.get("swapped_in", 0) for row in rows], width=width, color=PALETTE[3], alpha=0.6, label="uses of one that came in so"
         )
-        swaps.set(title="negatives swapped", xlabel="optimiser step", ylabel="negatives of the batch")
+        swaps.set(title="negatives exchanged", xlabel="optimiser step", ylabel="number", ylim=(0, None))
         swaps.legend()
         if any(row.get("exhausted") is not None for row in rows):
             share = swaps.twinx()

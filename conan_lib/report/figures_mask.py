@@ -2,11 +2,10 @@
 far the model's vectors move with them."""
 
 import torch
-from matplotlib.figure import Figure
 
 from conan_lib.attention import alpha_at, mask_matrix
 from conan_lib.evaluation.softmask_shift import shift_over_schedules
-from conan_lib.report.figures import GREY, PALETTE, style
+from conan_lib.report.figures import GREY, PALETTE, Figure, style
 from conan_lib.stages import Stage
 from conan_lib.training.softmask_callback import SoftMaskCallback
 

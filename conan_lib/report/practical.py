@@ -5,12 +5,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from conan_lib.errors import UserError
 from conan_lib.params import without_mrl
 from conan_lib.report.blocks import Block, Missing, Table, Text, figure, table
-from conan_lib.report.figures import GREY, PALETTE, series, style
+from conan_lib.report.figures import GREY, PALETTE, Figure, series, style
 from conan_lib.report.run import Run
 from conan_lib.report.tables import signed, with_interval
 from conan_lib.stages import Stage, below_root, open_stage, project_root

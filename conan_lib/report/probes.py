@@ -6,14 +6,13 @@ from itertools import groupby
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from scipy.stats import spearmanr
 
 from conan_lib.data.records import read
 from conan_lib.report.beside import FAMILY
 from conan_lib.report.blocks import Block, Table, Text, figure, table
-from conan_lib.report.figures import INK, PALETTE, series, style
+from conan_lib.report.figures import INK, PALETTE, Figure, series, style
 from conan_lib.report.findings import crosslingual, training_share
 from conan_lib.report.paper import FAMILIES, MKQA_LANGUAGES
 from conan_lib.report.run import Run

@@ -232,6 +232,15 @@ def test_choice_is_seeded_and_keeps_whole_groups():
         choose(rows[:3], "made up", 5, 0)
 
 
+@pytest.mark.parametrize(("sizes", "k"), [((20, 20, 20), 10), ((30, 5, 12), 7), ((3, 2), 10)])
+def test_chance_entropy_is_that_of_neighbours_drawn_at_random(sizes, k):
+    langs, draw = np.repeat(np.arange(len(sizes)), sizes), np.random.default_rng(0)
+    n, k = len(langs), min(k, len(langs) - 1)
+    near = [[draw.choice(np.delete(np.arange(n), row), k, replace=False) for row in range(n)] for _ in range(400)]
+    drawn = np.mean([mixing.language_entropy(np.array(rows), langs).mean() for rows in near])
+    assert mixing.chance_entropy(langs, k) == pytest.approx(drawn, abs=0.004)
+
+
 @pytest.mark.slow
 def test_the_plane_is_umaps_own_although_it_is_given_the_neighbours():
     from umap import UMAP
