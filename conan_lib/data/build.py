@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from conan_lib.artefacts import write_json
 from conan_lib.data import heldout, pairs, records
-from conan_lib.data.bible import Scripture, check_languages
+from conan_lib.data.bible import PACKAGE, Scripture, check_languages, editions, has_scripture
 from conan_lib.data.corpus import HELDOUT, SCRIPTURE, Corpus, gather
 from conan_lib.data.embedded import SOURCES, Source
 from conan_lib.errors import UserError
@@ -77,6 +77,29 @@ def open_sources(params: DataParams) -> Sequence[Source]:
     if unknown := sorted(set(params.source_documents or ()) - names):
         raise UserError(f"data.source_documents: no source {', '.join(unknown)}: choose from {', '.join(sorted(names))}")
     return sources
+
+
+def catalogue(params: DataParams) -> list[dict[str, str]]:
+    """What a run reads, known before anything is read: a row for each source and each edition of scripture, in the run's languages.
+
+    The licence is that of the text itself; sources.json has the package's beside it. The second edition of a language is listed also where
+    only similarity pairs quote it (`data.editions` is 1).
+    """
+    if params.source == "hub":
+        from conan_lib.data.hub import declared
+
+        sources = declared(params)
+    else:
+        sources = SOURCES
+    rows = [
+        (source.name, source.package, source.edition, " ".join(own), source.content_licence)
+        for source in sources
+        if (own := [lang for lang in params.languages if lang in source.languages])
+    ]
+    for lang in filter(has_scripture, params.languages):
+        for number, edition in enumerate(editions(lang)[: max(2, params.editions)]):
+            rows.append((SCRIPTURE[min(number, 1)], PACKAGE, edition.name, lang, edition.licence))
+    return [dict(zip(("source", "package", "edition", "languages", "licence of the text"), row, strict=True)) for row in rows]
 
 
 def training_tables(corpus: Corpus, params: DataParams) -> dict[str, list[dict]]:

@@ -75,6 +75,11 @@ def hub_sources(params: DataParams) -> list[Source]:
         raise UserError(
             f"data.source: hub needs the package {error.name}: pip install {error.name}, or use data.source: embedded"
         ) from None
+    return declared(params)
+
+
+def declared(params: DataParams) -> list[Source]:
+    """The hub's sets as sources, without asking whether the hub is in reach."""
     return [_source(found, 2 * (params.most_documents(found.name) + 2 * params.eval_texts)) for found in HUB_SETS]
 
 

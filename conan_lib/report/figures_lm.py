@@ -65,7 +65,7 @@ def packed_block(stage: Stage, lengths: tuple[int, ...] = (7, 4, 9, 6)) -> Figur
 
 
 def training_loss(stage: Stage) -> Figure:
-    """Stages `pretrain` and `sft`: loss and learning rate over steps."""
+    """Stages `pretrain` and `sft`: loss and learning rate over steps; a running mean of a twentieth of the steps, where that is several."""
     rows = series(stage)
     steps, losses = [row["step"] for row in rows], np.array([row["loss"] for row in rows])
     window = max(1, len(losses) // 20)
@@ -73,8 +73,11 @@ def training_loss(stage: Stage) -> Figure:
     with style():
         figure = Figure(figsize=(8.4, 2.9))
         loss, rate = figure.subplots(1, 2, width_ratios=(2, 1))
-        loss.plot(steps, losses, color=PALETTE[0], alpha=0.35, linewidth=0.9, label="each step")
-        loss.plot(steps[window - 1 :], smooth, color=PALETTE[0], label=f"mean of the last {window}")
+        if window > 1:
+            loss.plot(steps, losses, color=PALETTE[0], alpha=0.35, linewidth=0.9, label="each step")
+            loss.plot(steps[window - 1 :], smooth, color=PALETTE[0], label=f"mean of the last {window} steps")
+        else:
+            loss.plot(steps, losses, color=PALETTE[0], marker=".", label="each step")
         loss.set(title="next-token loss", xlabel="optimiser step", ylabel="loss (nats a token)")
         loss.legend()
         rate.plot(steps, [row["learning_rate"] for row in rows], color=PALETTE[1])

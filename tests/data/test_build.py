@@ -10,8 +10,8 @@ from smoke_data import smoke_params
 from conan_lib.checks import check_sources
 from conan_lib.data import records
 from conan_lib.data.bible import Scripture
-from conan_lib.data.build import SCHEMAS, build_data
-from conan_lib.data.corpus import gather
+from conan_lib.data.build import SCHEMAS, build_data, catalogue
+from conan_lib.data.corpus import SCRIPTURE, gather
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.ngrams import normalise
 from conan_lib.errors import UserError
@@ -232,6 +232,17 @@ def test_funnel_narrows_and_sources_say_their_licence(smoke):
     assert totals[1:] == sorted(totals[1:], reverse=True) and totals[-1] < totals[1]
     for source in json.loads((smoke.path / "sources.json").read_text(encoding="utf-8")):
         assert source["version"] and source["licence"] and source["edition"] and source["documents"] > 0
+
+
+def test_catalogue_lists_what_is_read(smoke):
+    listed = {(row["source"], row["edition"], lang): row for row in catalogue(smoke.data) for lang in row["languages"].split()}
+    sources = json.loads((smoke.path / "sources.json").read_text(encoding="utf-8"))
+    read = {(source["name"], source["edition"], lang): source for source in sources for lang in source["languages"]}
+    assert read.keys() <= listed.keys()
+    assert {name for name, _, _ in listed.keys() - read.keys()} == {SCRIPTURE[1]}  # what similarity pairs alone quote
+    for key, source in read.items():
+        assert listed[key]["package"] == source["package"]
+        assert source["licence"].startswith(f"text: {listed[key]['licence of the text']};")
 
 
 def test_same_bytes_from_one_process_and_from_two(smoke, tmp_path):

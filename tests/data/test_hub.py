@@ -9,7 +9,8 @@ from smoke_data import smoke_params
 
 from conan_lib.data import hub
 from conan_lib.data.bible import check_languages
-from conan_lib.data.build import build_data
+from conan_lib.data.build import build_data, catalogue
+from conan_lib.data.corpus import SCRIPTURE
 from conan_lib.data.embedded import Document, Source
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
@@ -66,6 +67,12 @@ def test_sources_stand_for_the_table(monkeypatch):
     assert [source.name for source in sources] == [found.name for found in hub.HUB_SETS]
     assert len({source.name for source in sources}) == len(sources)
     assert all(source.languages and source.edition for source in sources)
+
+
+def test_the_list_of_sources_asks_nobody(monkeypatch):
+    monkeypatch.setattr(hub, "get_session", lambda: pytest.fail("the hub was asked"))
+    names = [row["source"] for row in catalogue(DataParams(source="hub", languages=("en", "th")))]
+    assert set(names) == {found.name for found in hub.HUB_SETS if "en" in found.languages} | set(SCRIPTURE)
 
 
 def test_stream_becomes_documents(monkeypatch):

@@ -6,6 +6,7 @@ from handmade import rewrite
 
 from conan_lib.errors import UserError
 from conan_lib.report.figures import LANGUAGES, budget, contrastive_loss, language_colours, negatives, pipeline, series
+from conan_lib.report.figures_lm import training_loss
 from conan_lib.report.tables import bits_table, funnel_table, kept_text_table, loss_table, score_table
 from conan_lib.stages import GRAPH, open_stage
 
@@ -30,6 +31,18 @@ def test_running_mean_keeps_a_constant(fake_run):
     stage = open_stage("weak", fake_run(*list(GRAPH)[:6]))
     rewrite(stage, "history.json", [{"step": s, "loss": 2.0} for s in range(1, 6)])
     assert np.allclose(contrastive_loss(stage).axes[0].lines[1].get_ydata(), 2.0)
+
+
+@pytest.mark.parametrize("steps, labels", [(30, ["each step"]), (40, ["each step", "mean of the last 2 steps"])])
+def test_loss_is_not_drawn_over_by_a_mean_of_one(fake_run, steps, labels):
+    stage = open_stage("sft", fake_run(*list(GRAPH)[:4]))
+    rows = [{"step": s, "loss": float(s), "learning_rate": 0.1} for s in range(1, steps + 1)]
+    rewrite(stage, "history.json", rows)
+    axis = training_loss(stage).axes[0]
+    assert [line.get_label() for line in axis.lines] == labels
+    assert list(axis.lines[0].get_ydata()) == [row["loss"] for row in rows]
+    if steps == 40:
+        assert axis.lines[1].get_ydata()[0] == 1.5 and axis.lines[1].get_xdata()[0] == 2
 
 
 def test_negatives_show_scores_and_swaps(fake_run):
