@@ -1,6 +1,7 @@
 """Notebooks are thin: few cells, one call that does the work, nothing defined, nothing run yet."""
 
 import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -49,6 +50,12 @@ def test_no_file_handling_and_no_pipeline(path):
     modules = {node.module for node in nodes(path) if isinstance(node, ast.ImportFrom)}
     modules |= {alias.name for node in nodes(path) if isinstance(node, ast.Import) for alias in node.names}
     assert not modules & {"conan_lib.pipeline", "conan_lib.cli", "conan_lib"}
+
+
+@each
+def test_files_of_an_input_are_asked_for_by_needs(path):
+    """Opened out of order, a notebook then names the stage that has not run."""
+    assert not [cell.source for cell in code_cells(path) if re.search(r"inputs\[[^]]+\]\.path", cell.source)]
 
 
 @each
