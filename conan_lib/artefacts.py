@@ -118,6 +118,18 @@ class Artefact:
         """The numbers that the stage committed."""
         return self.manifest["results"]
 
+    def needs(self, name: str) -> Path:
+        """The folder of a finished input.
+
+        Raises:
+            UserError: the input has not finished.
+        """
+        if not (artefact := self.inputs[name]).finished:
+            raise UserError(
+                f"stage {self.stage} needs {name} ({artefact.key}), which is {artefact.status}: run stage {artefact.stage} first"
+            )
+        return artefact.path
+
     @contextmanager
     def work(self, together: bool = False):
         """Hold the folder for writing; yields a Work whose `commit` ends it.
@@ -132,11 +144,8 @@ class Artefact:
         Raises:
             UserError: an input has not finished.
         """
-        for name, artefact in self.inputs.items():
-            if not artefact.finished:
-                raise UserError(
-                    f"stage {self.stage} needs {name} ({artefact.key}), which is {artefact.status}: run stage {artefact.stage} first"
-                )
+        for name in self.inputs:
+            self.needs(name)
         if together and int(os.environ.get("RANK", 0)) > 0:
             yield Work(self, leads=False)
             return

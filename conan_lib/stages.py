@@ -100,14 +100,8 @@ class Stage:
         return self.artefact.results
 
     def needs(self, name: str) -> Path:
-        """The folder of a finished input.
-
-        Raises:
-            UserError: the input has not finished.
-        """
-        if not (other := self.inputs[name]).finished:
-            raise UserError(f"stage {self.name} needs {name} ({other.key}), which is {other.status}: run stage {name} first")
-        return other.path
+        """The folder of a finished input; see Artefact.needs."""
+        return self.artefact.needs(name)
 
     def work(self, together: bool = False):
         """Hold the artefact for writing; see Artefact.work."""
