@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from conan_lib.artefacts import environment, write_json
 from conan_lib.errors import UserError
-from conan_lib.mining import NegativePool
+from conan_lib.negatives import NegativePool
 from conan_lib.stages import Stage, open_stage
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import TaskBatchSampler, TaskCollator

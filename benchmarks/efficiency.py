@@ -22,9 +22,9 @@ import torch
 
 from benchmarks.measure import available_bytes
 from conan_lib.artefacts import environment, peak_memory_mb, write_json
-from conan_lib.backbone import count_parameters, random_encoder
 from conan_lib.errors import UserError
 from conan_lib.evaluation.timing import fitting, rates, take_turns
+from conan_lib.model.backbone import count_parameters, random_encoder
 from conan_lib.params import Params, load_params
 
 ROOT = Path(__file__).parents[1]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from conan_lib import artefacts, cli
-from conan_lib.pipeline import NOTEBOOKS
+from conan_lib import artefacts
+from conan_lib.run import cli
+from conan_lib.run.notebooks import NOTEBOOKS
 
 with suppress(ModuleNotFoundError):  # a machine that only trains may lack it
     from hypothesis import HealthCheck, settings

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conan_lib.cells import TARGET
+from conan_lib.grids import TARGET
 from conan_lib.stages import Stage
 
 GRID = """

@@ -3,11 +3,11 @@
 import numpy as np
 import pyarrow as pa
 
-from conan_lib.backbone import build, export, save, to_sentence_transformer
 from conan_lib.data import records
+from conan_lib.model.backbone import build, export, save, to_sentence_transformer
+from conan_lib.model.tokenizer import load_tokenizer, train_tokenizer
 from conan_lib.params import Params
 from conan_lib.stages import open_stage
-from conan_lib.tokenizer import load_tokenizer, train_tokenizer
 from tests.small_corpus import WORDS, documents, sentence, small_params
 
 PASSAGES = 40

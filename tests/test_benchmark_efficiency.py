@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from benchmarks import efficiency
-from conan_lib.backbone import count_parameters
 from conan_lib.errors import UserError
+from conan_lib.model.backbone import count_parameters
 from conan_lib.params import load_params
 from conan_lib.report.practical import speed_table
 

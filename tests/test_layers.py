@@ -13,22 +13,19 @@ LAYERS = [
     {"params"},
     {"artefacts"},
     {"stages"},
-    {"cells"},
-    {"data", "tokenizer", "attention", "losses", "mining"},
-    {"backbone", "onnx", "training"},
+    {"grids"},
+    {"attention", "losses", "negatives"},
+    {"data"},
+    {"model"},
+    {"training"},
     {"evaluation"},
     {"report"},
-    {"export"},
-    {"kernels", "checks"},
-    {"pipeline"},
-    {"grid", "carry"},
-    {"job"},
-    {"cli"},
+    {"run"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-TENSORS_ONLY = {"losses", "mining"}
-TRAINING = ("errors", "params", "artefacts", "stages", "attention", "losses", "mining", "backbone", "training")
+TENSORS_ONLY = {"losses", "negatives"}
+TRAINING = ("errors", "params", "artefacts", "stages", "attention", "losses", "negatives", "model", "training")
 ABSENT_ON_GPU = ("datasets", "mteb", "papermill", "umap", "matplotlib", "pandas", "nbformat")
 MODULES = sorted(ROOT.rglob("*.py"))
 
@@ -67,7 +64,7 @@ def test_no_module_imports_a_higher_layer(path):
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if room(path) in TENSORS_ONLY], ids=lambda path: path.stem)
-def test_losses_and_mining_see_tensors_only(path):
+def test_losses_and_negatives_see_tensors_only(path):
     assert rooms_imported(path) <= {room(path), "errors", "params"}
     assert not {name.split(".")[0] for name in imports(ast.parse(path.read_text(encoding="utf-8")))} & {
         "transformers",
@@ -103,5 +100,5 @@ def test_training_code_imports_without_the_packages_of_notebooks_and_reports():
 
 
 def test_the_check_sees_an_import_inside_a_function():
-    tree = ast.parse("def f():\n    from conan_lib import cli\n    import conan_lib.report.build")
-    assert {"conan_lib.cli", "conan_lib.report.build"} <= imports(tree)
+    tree = ast.parse("def f():\n    from conan_lib.run import cli\n    import conan_lib.report.build")
+    assert {"conan_lib.run.cli", "conan_lib.report.build"} <= imports(tree)

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from conan_lib.pipeline import FUNCTIONS, NOTEBOOKS
+from conan_lib.run.notebooks import FUNCTIONS, NOTEBOOKS
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 PATHS = [FOLDER / f"{name}.ipynb" for name in NOTEBOOKS]
@@ -49,7 +49,7 @@ def test_no_file_handling_and_no_pipeline(path):
     assert not FILES & {getattr(call, "id", getattr(call, "attr", "")) for call in calls}
     modules = {node.module for node in nodes(path) if isinstance(node, ast.ImportFrom)}
     modules |= {alias.name for node in nodes(path) if isinstance(node, ast.Import) for alias in node.names}
-    assert not modules & {"conan_lib.pipeline", "conan_lib.cli", "conan_lib"}
+    assert not modules & {"conan_lib.run.notebooks", "conan_lib.run.cli", "conan_lib"}
 
 
 @each

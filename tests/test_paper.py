@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from conan_lib.params import Params
-from conan_lib.pipeline import NOTEBOOKS
 from conan_lib.report.claims import CLAIMS
 from conan_lib.report.paper import CONTRADICTIONS
+from conan_lib.run.notebooks import NOTEBOOKS
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "PAPER.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from conan_lib.params import load_params
-from conan_lib.pipeline import NOTEBOOKS, steps_of
+from conan_lib.run.notebooks import NOTEBOOKS, steps_of
 from conan_lib.stages import GRAPH, open_stage
 
 pytestmark = pytest.mark.slow
@@ -79,7 +79,7 @@ def test_a_second_run_does_nothing(finished):
 
 KILLED = """
 import os, signal, sys
-from conan_lib.pipeline import train
+from conan_lib.run.notebooks import train
 from conan_lib.training.recorder import Recorder
 
 def dies(self, args, state, control, **rest):

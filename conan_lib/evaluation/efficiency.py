@@ -23,7 +23,6 @@ from sentence_transformers.util import get_device_name
 from sentence_transformers.util.quantization import quantize_embeddings
 
 from conan_lib.artefacts import write_json
-from conan_lib.backbone import count_parameters, random_encoder
 from conan_lib.data.records import read
 from conan_lib.evaluation.encoder import Encoder, load_sentence_transformer
 from conan_lib.evaluation.peers import PEER_ENCODERS
@@ -31,6 +30,7 @@ from conan_lib.evaluation.run import checkpoint_encoder
 from conan_lib.evaluation.statistics import interval_of, resampled_means
 from conan_lib.evaluation.tasks import load_tasks
 from conan_lib.evaluation.timing import fitting, rates, take_turns
+from conan_lib.model.backbone import count_parameters, random_encoder
 from conan_lib.params.evaluation import SizeParams, TasksParams
 from conan_lib.stages import Stage
 

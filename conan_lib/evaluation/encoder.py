@@ -11,7 +11,7 @@ from mteb.models.abs_encoder import AbsEncoder, get_prompt
 from mteb.types import PromptType
 from sentence_transformers import SentenceTransformer
 
-from conan_lib.backbone import to_sentence_transformer, with_weights
+from conan_lib.model.backbone import to_sentence_transformer, with_weights
 
 EncodeFunction = Callable[[list[str], bool], np.ndarray]
 """(texts, is_query) -> float32 vectors of length 1, shape (len(texts), D)."""

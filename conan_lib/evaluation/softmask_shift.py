@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 from conan_lib.attention import alpha_at, set_soft_mask
 from conan_lib.attention.register import DEFAULTS
 from conan_lib.attention.softmask import Ratio, Reading, Schedule
-from conan_lib.backbone import to_sentence_transformer
 from conan_lib.data.records import read
 from conan_lib.evaluation.mixing_texts import choose
+from conan_lib.model.backbone import to_sentence_transformer
 from conan_lib.stages import Stage
 
 FRACTIONS = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)

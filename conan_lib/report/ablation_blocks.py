@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from conan_lib.cells import Grid
+from conan_lib.grids import Grid
 from conan_lib.report.ablation import ALPHA, Ablation
 from conan_lib.report.blocks import Block, Figure, Missing, Table, Text
 from conan_lib.report.figures import GREY, PALETTE, series, style

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from conan_lib.backbone import parameter_audit
+from conan_lib.model.backbone import parameter_audit
 from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.report.beside import UNPUBLISHED
 from conan_lib.report.blocks import Block, Table, Text
@@ -33,7 +33,7 @@ def blocks(run: Run) -> list[Block]:
     rows.append(("published", "public leaderboard; 1503M in Table 5, 1.4B in the text", PARAMETERS, None))
     audit = pd.DataFrame(rows, columns=["part", "parameters", *audits], dtype=object)
     trained = run.results("pretrain").get("parameters")
-    counted = ("conan_lib.backbone", run.params_file)
+    counted = ("conan_lib.model.backbone", run.params_file)
     said = f"Stage pretrain trained {trained:,} parameters." if trained else run.unfinished("pretrain") or "Stage pretrain counted none."
     return [
         Text(

@@ -8,9 +8,9 @@ import pyarrow.compute as compute
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from pyarrow.dataset import dataset, field
 
-from conan_lib.backbone import parameter_audit
 from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN
 from conan_lib.evaluation.statistics import LEVEL
+from conan_lib.model.backbone import parameter_audit
 from conan_lib.report.render import template
 from conan_lib.report.run import Run
 from conan_lib.report.tables import (

@@ -40,7 +40,7 @@ def packed_block(stage: Stage, lengths: tuple[int, ...] = (7, 4, 9, 6)) -> Figur
     import torch
     from transformers.masking_utils import create_causal_mask
 
-    from conan_lib.backbone import configuration
+    from conan_lib.model.backbone import configuration
 
     size = sum(lengths)
     block = Blocks([[1] * length for length in lengths], size, stage.pretrain.document_mask)[0:1]

@@ -287,7 +287,7 @@ def training_share(run: Run) -> dict[str, float]:
 
 def parameters_exact(run: Run) -> Finding:
     """C12: the paper's sizes give the leaderboard's parameter count, to the unit; counted on the meta device."""
-    from conan_lib.backbone import count_parameters
+    from conan_lib.model.backbone import count_parameters
     from conan_lib.params.model import BackboneParams, TokenizerParams
 
     count = count_parameters(BackboneParams(), TokenizerParams().vocab_size)
@@ -297,5 +297,5 @@ def parameters_exact(run: Run) -> Finding:
         f"{count:,} counted, {PARAMETERS:,} published; exact arithmetic, no seed",
         count,
         "parameters",
-        keys=("conan_lib.backbone",),
+        keys=("conan_lib.model.backbone",),
     )

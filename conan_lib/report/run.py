@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from conan_lib.artefacts import read_json
-from conan_lib.cells import Grid, open_grid
 from conan_lib.errors import UserError
+from conan_lib.grids import Grid, open_grid
 from conan_lib.params import Params, load_params, with_seed
 from conan_lib.params.load import SEEDED
 from conan_lib.report.ablation import Ablation

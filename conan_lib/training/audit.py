@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from conan_lib.mining import NegativePool
+from conan_lib.negatives import NegativePool
 from conan_lib.training.batches import Task
 
 WORDS, LETTERS = 24, 160

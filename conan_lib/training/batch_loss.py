@@ -6,7 +6,7 @@ from sentence_transformers.util import all_gather_with_grad
 from torch import Tensor, nn
 
 from conan_lib.losses import cosent, false_negatives, info_nce_from_scores, matryoshka
-from conan_lib.mining import NegativePool, suspected
+from conan_lib.negatives import NegativePool, suspected
 from conan_lib.training.batches import Task
 
 

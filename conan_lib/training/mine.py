@@ -8,9 +8,9 @@ from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 
 from conan_lib.artefacts import replacing
-from conan_lib.backbone import with_weights
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
+from conan_lib.model.backbone import with_weights
 from conan_lib.params.training import MineParams
 from conan_lib.stages import Stage
 from conan_lib.training.lm import prepare

@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 import pytest
 from smoke_data import smoke_params
 
-from conan_lib.checks import check_sources
 from conan_lib.data import records
 from conan_lib.data.bible import Scripture
 from conan_lib.data.build import SCHEMAS, build_data, catalogue
@@ -15,6 +14,7 @@ from conan_lib.data.corpus import SCRIPTURE, gather
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.ngrams import normalise
 from conan_lib.errors import UserError
+from conan_lib.run.checks import check_sources
 from conan_lib.stages import open_stage
 
 TEXT_FIELDS = {

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 from transformers import LlamaForCausalLM
 
-from conan_lib.backbone import build, configuration
 from conan_lib.data.packing import IGNORE, Blocks
 from conan_lib.errors import UserError
+from conan_lib.model.backbone import build, configuration
 from conan_lib.params.model import BackboneParams
 
 BACKBONE = BackboneParams(

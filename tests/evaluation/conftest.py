@@ -9,8 +9,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from conan_lib.backbone import export, to_sentence_transformer
 from conan_lib.data.records import write_table
+from conan_lib.model.backbone import export, to_sentence_transformer
 from conan_lib.params import Params
 from conan_lib.stages import Stage, open_stage
 

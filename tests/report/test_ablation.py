@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conan_lib.cells import open_grid
 from conan_lib.evaluation.metrics import MAIN_METRIC
 from conan_lib.evaluation.statistics import holm
-from conan_lib.grid import needed_by
+from conan_lib.grids import open_grid
 from conan_lib.report.ablation import Ablation
 from conan_lib.report.ablation_blocks import ablation_table, negatives_over_steps, write_ablation
 from conan_lib.report.build import build_report
 from conan_lib.report.claims import judge
 from conan_lib.report.run import Run
+from conan_lib.run.grid import needed_by
 from tests.small_grid import FILE, GRID, commit, write_grid
 
 pytestmark = pytest.mark.usefixtures("one_environment")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from conan_lib.mining import NegativePool
+from conan_lib.negatives import NegativePool
 from conan_lib.stages import open_stage
 from conan_lib.training import contrastive
 from conan_lib.training.audit import audit

@@ -14,7 +14,7 @@ from sentence_transformers.sentence_transformer.losses import (
     MultipleNegativesRankingLoss,
 )
 
-from conan_lib.mining import NegativePool
+from conan_lib.negatives import NegativePool
 from conan_lib.params.training import DhnmParams, LoraParams
 from conan_lib.stages import open_stage
 from conan_lib.training.batch_loss import ContrastiveLoss

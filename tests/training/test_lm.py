@@ -16,13 +16,13 @@ from small_corpus import WORDS, documents, finish_data, sft_records, small_param
 from torch.nn.functional import log_softmax
 from transformers import Trainer
 
-from conan_lib.backbone import build, load
 from conan_lib.data.packing import IGNORE
 from conan_lib.errors import UserError
+from conan_lib.model.backbone import build, load
+from conan_lib.model.tokenizer import token_bytes, train_bpe, train_tokenizer
 from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.params.training import PretrainParams
 from conan_lib.stages import open_stage
-from conan_lib.tokenizer import token_bytes, train_bpe, train_tokenizer
 from conan_lib.training import lm
 from conan_lib.training.lm import bits_per_byte, encode_records, finetune, mix, pack_documents, pad, pretrain, prompt, validation_batches
 

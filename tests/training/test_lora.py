@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from conan_lib.backbone import to_sentence_transformer
 from conan_lib.errors import UserError
+from conan_lib.model.backbone import to_sentence_transformer
 from conan_lib.params.training import LoraParams
 from conan_lib.stages import open_stage
 from conan_lib.training.contrastive import train_weak

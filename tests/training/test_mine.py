@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from conan_lib.mining import NegativePool
+from conan_lib.negatives import NegativePool
 from conan_lib.params.training import DhnmParams
 from conan_lib.stages import open_stage
 from conan_lib.training.mine import Remining, _queries, _search, load_pools, mine_negatives

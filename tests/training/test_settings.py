@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conan_lib.model.tokenizer import train_tokenizer
 from conan_lib.stages import open_stage
-from conan_lib.tokenizer import train_tokenizer
 from conan_lib.training.contrastive import train_supervised, train_weak
 from conan_lib.training.lm import pretrain
 from conan_lib.training.mine import mine_negatives

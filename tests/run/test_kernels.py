@@ -17,7 +17,7 @@ from contextlib import suppress
 import papermill
 import pytest
 
-from conan_lib.kernels import Nursery, imports_of, kernel_manager
+from conan_lib.run.kernels import Nursery, imports_of, kernel_manager
 from tests.conftest import write_notebook
 
 LOOK = """
@@ -134,7 +134,7 @@ def fail():
 def test_a_nursery_whose_pipeline_was_killed_ends_silently(answered):
     """It is gone before the answer, or leaves the answer unread."""
     ours, theirs = socket.socketpair()
-    serving = f"from conan_lib.kernels import serve; serve({theirs.fileno()}, [])"
+    serving = f"from conan_lib.run.kernels import serve; serve({theirs.fileno()}, [])"
     nursery = subprocess.Popen([sys.executable, "-c", serving], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
     theirs.close()
     ours.sendall(json.dumps({"call": "os:getpid", "arguments": [], "folder": "."}).encode() + b"\n")

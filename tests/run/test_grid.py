@@ -17,11 +17,11 @@ import yaml
 from rich.console import Console
 from safetensors.torch import load_file
 
-from conan_lib import grid as grids
-from conan_lib.cells import open_grid
 from conan_lib.errors import UserError
-from conan_lib.grid import Clock, in_this_process, run_grid
-from conan_lib.pipeline import RunError, compute
+from conan_lib.grids import open_grid
+from conan_lib.run import grid as grids
+from conan_lib.run.grid import Clock, in_this_process, run_grid
+from conan_lib.run.notebooks import RunError, compute
 from conan_lib.stages import open_stage
 from conan_lib.training.recorder import Recorder
 from tests.evaluation.conftest import write_data

@@ -70,7 +70,7 @@ class Nursery:
 
     def __init__(self, imports: list[str], environment: dict[str, str]):
         self.channel, theirs = socket.socketpair()
-        serving = f"from conan_lib.kernels import serve; serve({theirs.fileno()}, {imports!r})"
+        serving = f"from conan_lib.run.kernels import serve; serve({theirs.fileno()}, {imports!r})"
         self.process = subprocess.Popen(
             # -c and not -m: its sys.path is then that of a kernel
             [sys.executable, "-Xfrozen_modules=off", "-c", serving],

@@ -17,12 +17,12 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
-from conan_lib import job as jobs
 from conan_lib.data import records
 from conan_lib.errors import Stopped, UserError
-from conan_lib.job import open_job, run_job
 from conan_lib.params import load_params
-from conan_lib.pipeline import RunError, compute
+from conan_lib.run import job as jobs
+from conan_lib.run.job import open_job, run_job
+from conan_lib.run.notebooks import RunError, compute
 from conan_lib.stages import GRAPH, open_stage
 from conan_lib.training.contrastive import supervised_tasks
 from conan_lib.training.mine import PAIR_TASKS
@@ -31,7 +31,7 @@ from tests.small_grid import GRID, commit, write_grid
 from tests.small_pairs import finish_inputs, pair_params
 
 pytestmark = pytest.mark.usefixtures("one_environment")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILE = "params/jobs/small.yaml"
 JOB = """
 name: small

@@ -16,11 +16,11 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from conan_lib import pipeline
 from conan_lib.errors import Stopped, UserError
 from conan_lib.params import Params
 from conan_lib.params.data import TranslateParams
 from conan_lib.params.load import read_yaml
+from conan_lib.run import notebooks as pipeline
 from conan_lib.stages import open_stage, project_root
 
 app = typer.Typer(
@@ -72,7 +72,7 @@ def run(
         return
     if any(given is not None for given in (file, start, stop, only)):
         raise UserError("--grid takes no parameter file, --from, --to or --only: its file names the base and the stages")
-    from conan_lib.grid import run_grid
+    from conan_lib.run.grid import run_grid
 
     run_grid(grid, None if seeds is None else _seeds(seeds), dry_run)
 
@@ -101,7 +101,7 @@ def plan(file: File):
     """Show what a run would do, without running it: the model's size, stages and steps; then check everything that a run checks."""
     params = pipeline.load(file)
     steps = pipeline.steps_of(params)
-    from conan_lib.backbone import describe
+    from conan_lib.model.backbone import describe
 
     console = Console(highlight=False, soft_wrap=True)
     for name, value in describe(params.backbone, params.tokenizer).items():
@@ -138,7 +138,7 @@ def job(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is done and left, and an estimate of the time.")] = False,
 ):
     """Run stages and grids in the order of their worth, several at once, for as long as there is time (docs/gpu.md)."""
-    from conan_lib.job import run_job
+    from conan_lib.run.job import run_job
 
     run_job(file, minutes, dry_run)
 
@@ -154,8 +154,8 @@ def pack(
     part: Annotated[float, typer.Option(help="Largest part in MiB.")] = 15,
 ):
     """Put finished stages into a few files to carry to another machine; of a job file, all that the job has finished (docs/gpu.md)."""
-    from conan_lib.carry import pack as pack_stages
-    from conan_lib.job import open_job, results_of
+    from conan_lib.run.job import open_job, results_of
+    from conan_lib.run.parcel import pack as pack_stages
 
     file = pipeline.resolve(file)
     if "steps" in read_yaml(file):
@@ -179,7 +179,7 @@ def unpack(
     artefacts: Annotated[Path | None, typer.Option(help="Where results live; by default the project's artefacts/.")] = None,
 ):
     """Take artefacts from another machine over: what was finished there is finished here."""
-    from conan_lib.carry import unpack as unpack_parcel
+    from conan_lib.run.parcel import unpack as unpack_parcel
 
     console = Console(highlight=False, soft_wrap=True)
     for name, state in unpack_parcel(folder, artefacts or project_root() / "artefacts").items():
@@ -225,7 +225,7 @@ def export(
 ):
     """Write the last checkpoint as a sentence-transformers folder with its model card, ready for the hub (docs/export.md)."""
     pipeline.load(file)  # a mistake in the file comes before a missing package
-    from conan_lib.export import export_model
+    from conan_lib.run.export import export_model
 
     export_model(pipeline.resolve(file), folder, onnx)
     files = [path for path in folder.rglob("*") if path.is_file()]

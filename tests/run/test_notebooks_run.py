@@ -17,9 +17,9 @@ import nbformat
 import pytest
 from rich.console import Console
 
-from conan_lib import pipeline
 from conan_lib.errors import UserError
-from conan_lib.pipeline import FUNCTIONS, NOTEBOOKS, LiveLine, RunError, kernel_environment, run, select, train
+from conan_lib.run import notebooks as pipeline
+from conan_lib.run.notebooks import FUNCTIONS, NOTEBOOKS, LiveLine, RunError, kernel_environment, run, select, train
 from conan_lib.stages import GRAPH, SPECS, open_stage
 from tests.conftest import CELL, write_notebook
 

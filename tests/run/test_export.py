@@ -17,13 +17,13 @@ from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 from small_corpus import documents, finish_data, small_params
 
-from conan_lib import export as exporting
 from conan_lib.attention.register import NAME, set_soft_mask
-from conan_lib.backbone import build, export, save, to_sentence_transformer
 from conan_lib.errors import UserError
-from conan_lib.export import export_model
+from conan_lib.model.backbone import build, export, save, to_sentence_transformer
+from conan_lib.model.tokenizer import train_bpe
+from conan_lib.run import export as exporting
+from conan_lib.run.export import export_model
 from conan_lib.stages import open_stage
-from conan_lib.tokenizer import train_bpe
 
 FOLDER = "given-away"
 INPUTS = ("data", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine")

@@ -11,9 +11,9 @@ from transformers import AutoTokenizer
 from conan_lib.data import records
 from conan_lib.data.packing import balanced_order
 from conan_lib.errors import UserError
+from conan_lib.model.tokenizer import balanced_sample, fertility, token_bytes, train_bpe, train_tokenizer
 from conan_lib.params.model import TokenizerParams
 from conan_lib.stages import open_stage
-from conan_lib.tokenizer import balanced_sample, fertility, token_bytes, train_bpe, train_tokenizer
 
 TEXTS = [document["text"] for document in documents()]
 

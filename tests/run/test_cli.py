@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from conan_lib import checks, pipeline
+from conan_lib.run import checks
+from conan_lib.run import notebooks as pipeline
 from conan_lib.stages import GRAPH, open_stage
 
 FILE = "params/small.yaml"

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from conan_lib.artefacts import again, first_damaged, read_json, write_json
 from conan_lib.errors import UserError
-from conan_lib.onnx import export_onnx
+from conan_lib.model.onnx import export_onnx
 from conan_lib.report.card import MODEL, model_card
 from conan_lib.report.run import Run
 

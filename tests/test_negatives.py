@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conan_lib.errors import UserError
-from conan_lib.mining import NegativePool, replace_v1, replace_v2, replaced, suspected
+from conan_lib.negatives import NegativePool, replace_v1, replace_v2, replaced, suspected
 from conan_lib.params.training import DhnmParams
 
 ids = torch.tensor

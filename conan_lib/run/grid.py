@@ -22,11 +22,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from conan_lib.artefacts import read_json
-from conan_lib.cells import TARGET, Cell, Grid, open_grid
-from conan_lib.checks import check_stages
 from conan_lib.errors import Stopped
+from conan_lib.grids import TARGET, Cell, Grid, open_grid
 from conan_lib.params import Params
-from conan_lib.pipeline import RunError, compute, kernel_environment
+from conan_lib.run.checks import check_stages
+from conan_lib.run.notebooks import RunError, compute, kernel_environment
 from conan_lib.stages import Stage, open_stage, project_root
 
 Execute = Callable[[Stage, Path], str | None]

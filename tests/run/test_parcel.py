@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conan_lib import carry
 from conan_lib.artefacts import MANIFEST
-from conan_lib.carry import INDEX, pack, unpack
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import load_sentence_transformer
-from conan_lib.pipeline import compute
+from conan_lib.run import parcel as carry
+from conan_lib.run.notebooks import compute
+from conan_lib.run.parcel import INDEX, pack, unpack
 from conan_lib.stages import open_stage
 from tests.small_pairs import finish_inputs, finish_weak, pair_params
 

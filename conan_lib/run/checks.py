@@ -34,7 +34,7 @@ def check_lora(params: Params) -> None:
     for section in ("weak", "supervised"):
         lora = getattr(params, section).lora
         if lora is not None:
-            from conan_lib.backbone import linear_layers  # imported when it is needed: it brings torch along
+            from conan_lib.model.backbone import linear_layers  # imported when it is needed: it brings torch along
             from conan_lib.training.lora import check_targets
 
             check_targets(f"{section}.lora.targets", lora.targets, linear_layers(params.backbone))

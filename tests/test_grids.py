@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from conan_lib.cells import open_grid
 from conan_lib.errors import UserError
+from conan_lib.grids import open_grid
 from tests.small_grid import FILE, GRID, write_grid
 
 ROOT = Path(__file__).parents[1]

@@ -17,10 +17,10 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from conan_lib.artefacts import again, first_damaged, write_json
-from conan_lib.checks import check_stages
 from conan_lib.errors import Stopped, UserError
-from conan_lib.kernels import Nursery, imports_of, kernel_manager
 from conan_lib.params import Params, load_params
+from conan_lib.run.checks import check_stages
+from conan_lib.run.kernels import Nursery, imports_of, kernel_manager
 from conan_lib.stages import GRAPH, Stage, below_root, open_stage, project_root
 
 NOTEBOOKS: dict[str, tuple[str, ...]] = {
@@ -37,7 +37,7 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
 
 FUNCTIONS: dict[str, str] = {
     "data": "conan_lib.data.build:build_data",
-    "tokenizer": "conan_lib.tokenizer:train_tokenizer",
+    "tokenizer": "conan_lib.model.tokenizer:train_tokenizer",
     "pretrain": "conan_lib.training.lm:pretrain",
     "sft": "conan_lib.training.lm:finetune",
     "teacher": "conan_lib.data.teacher:score_pairs",

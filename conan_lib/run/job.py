@@ -15,13 +15,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from conan_lib.cells import open_grid
-from conan_lib.checks import check_stages
 from conan_lib.errors import Stopped, UserError
-from conan_lib.grid import Clock, Worker
+from conan_lib.grids import open_grid
 from conan_lib.params import Params, load_params, with_seed
 from conan_lib.params.job import JobParams, StepParams, load_job
-from conan_lib.pipeline import RunError
+from conan_lib.run.checks import check_stages
+from conan_lib.run.grid import Clock, Worker
+from conan_lib.run.notebooks import RunError
 from conan_lib.stages import Stage, open_stage, project_root
 
 LOG_LINES = 12

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conan_lib.errors import UserError
-from conan_lib.mining import NegativePool
+from conan_lib.negatives import NegativePool
 from conan_lib.params.training import DhnmParams
 
 ids = torch.tensor

@@ -1,5 +1,5 @@
 """The backbone has the published size to the unit, its training loss is transformers' own, and the exported encoder is a stock
-bidirectional Llama that gives the same vectors (tests/test_export.py loads it without our code)."""
+bidirectional Llama that gives the same vectors (tests/run/test_export.py loads it without our code)."""
 
 import json
 
@@ -11,7 +11,8 @@ from small_corpus import documents
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, LlamaForCausalLM
 
-from conan_lib.backbone import (
+from conan_lib.errors import UserError
+from conan_lib.model.backbone import (
     build,
     configuration,
     count_parameters,
@@ -24,9 +25,8 @@ from conan_lib.backbone import (
     save,
     to_sentence_transformer,
 )
-from conan_lib.errors import UserError
+from conan_lib.model.tokenizer import train_bpe
 from conan_lib.params.model import BackboneParams, TokenizerParams
-from conan_lib.tokenizer import train_bpe
 
 SMALL = BackboneParams(
     layers=2, hidden_size=16, heads=4, kv_heads=2, ffn_size=24, context_length=64, initializer_range=0.3, residual_init="normal"

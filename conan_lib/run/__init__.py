@@ -1,0 +1,1 @@
+"""Runs: notebooks, grids, jobs, the command line."""
