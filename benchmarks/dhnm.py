@@ -29,7 +29,6 @@ from conan_lib.stages import Stage, open_stage
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import TaskBatchSampler, TaskCollator
 from conan_lib.training.contrastive import supervised_tasks
-from conan_lib.training.lm import prepare
 from conan_lib.training.mine import PAIR_TASKS, load_pools
 
 WARM_UP = 5
@@ -98,7 +97,7 @@ def main(arguments: list[str] | None = None) -> Path:
     stage = open_stage("supervised", chosen.params)
     if missing := [name for name in ("data", "weak", "mine") if not stage.inputs[name].finished]:
         raise UserError(f"{chosen.params}: not finished: {', '.join(missing)}: run `conan-lib run {chosen.params} --to mine` first")
-    prepare(stage.runtime)
+    torch.set_num_threads(stage.runtime.threads)
     found, where = measure(stage, chosen.steps), environment()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() and stage.runtime.device != "cpu" else "cpu"
     facts = {

@@ -155,6 +155,9 @@ class Artefact:
             work = Work(self)
             try:
                 yield work
+            except UserError:
+                work.forget()
+                raise
             finally:
                 work.keep_clock()
 
@@ -176,9 +179,15 @@ class Work:
         """Wall-clock seconds of work, earlier attempts that ended in order included."""
         return self._before + time.monotonic() - self._start
 
+    def forget(self) -> None:
+        """Leave no trace of an attempt that has written nothing: a mistake is not work that began."""
+        if {path.name for path in self.path.iterdir()} <= {".lock", "identity.json", self._clock.name}:
+            (self.path / "identity.json").unlink(missing_ok=True)
+            self._clock.unlink(missing_ok=True)
+
     def keep_clock(self):
         """Remember the time spent, should this attempt not be the last."""
-        if not self.artefact.finished:
+        if not self.artefact.finished and (self.path / "identity.json").is_file():
             write_json(self._clock, round(self.seconds, 3))
 
     def commit(self, results: dict) -> None:

@@ -1,54 +1,18 @@
-"""The graph of stages: which sections of the parameters each one hashes, and which stages it is made from.
+"""A stage of a run: its row of the table, its parameters, its artefact; how it is opened, and the one way in which it is computed."""
 
-data -> tokenizer -> pretrain -> sft -> weak -> mine -> supervised -> evaluate, probes
-  \\-> teacher ------------------------^         (again without CLR) -> mix
-  \\-> peers                                                      \\-> efficiency, mkqa, score
-"""
-
+import os
+import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
+from importlib import import_module
 from pathlib import Path
 
-from conan_lib.artefacts import Artefact
-from conan_lib.errors import UserError
+from conan_lib.artefacts import Artefact, again, first_damaged
+from conan_lib.errors import Stopped, UserError
 from conan_lib.params import Params, Runtime, load_params, without_clr
-
-
-@dataclass(frozen=True)
-class Spec:
-    """One node. `version` rises when the meaning of the stage's code changes, so that old artefacts are not taken for new ones."""
-
-    version: int
-    sections: tuple[str, ...]
-    inputs: tuple[str, ...] = ()
-
-
-GRAPH: dict[str, Spec] = {
-    "data": Spec(1, ("data",)),
-    "tokenizer": Spec(1, ("tokenizer",), ("data",)),
-    "pretrain": Spec(1, ("backbone", "pretrain"), ("data", "tokenizer")),
-    "sft": Spec(1, ("sft",), ("data", "pretrain")),
-    "teacher": Spec(1, ("teacher",), ("data",)),
-    "weak": Spec(1, ("weak",), ("data", "sft", "teacher")),
-    "mine": Spec(1, ("mine",), ("data", "weak")),
-    "supervised": Spec(1, ("supervised",), ("data", "weak", "mine")),
-    "supervised_no_clr": Spec(1, ("supervised",), ("data", "weak", "mine")),
-    "peers": Spec(1, ("tasks", "peers"), ("data",)),
-    "evaluate": Spec(2, ("tasks", "evaluation"), ("data", "pretrain", "sft", "weak", "supervised")),
-    "efficiency": Spec(2, ("tasks", "efficiency"), ("data", "weak", "supervised")),
-    "mkqa": Spec(1, ("tasks", "mkqa"), ("data", "supervised")),
-    "probes": Spec(1, ("probes",), ("data", "pretrain", "sft", "weak", "supervised")),
-    "mix": Spec(2, ("mixing",), ("data", "supervised", "supervised_no_clr")),
-}
-BESIDE: dict[str, Spec] = {
-    "score": Spec(1, ("tasks",), ("data", "supervised")),
-    "outside": Spec(1, ("tasks", "outside"), ("data", "pretrain", "sft", "weak", "supervised")),
-}
-"""Nodes that no notebook runs: a grid scores the last checkpoint of each of its cells alone; sets from outside need an archive that is not
-there everywhere."""
-SPECS = GRAPH | BESIDE
-VARIANTS = {"supervised_no_clr": "supervised"}
-"""Nodes that are another node's stage under changed parameters: they share its folder and its code."""
+from conan_lib.table import TABLE
 
 
 @dataclass(frozen=True)
@@ -62,7 +26,7 @@ class Stage:
 
     @cached_property
     def sections(self) -> tuple[str, ...]:
-        return SPECS[self.name].sections
+        return TABLE[self.name].sections
 
     def __repr__(self) -> str:
         return f"{self.name} {self.key}: {self.status}"
@@ -71,7 +35,7 @@ class Stage:
         """`stage.pretrain` is that section, if this stage hashes it: a stage cannot read what its key does not hold."""
         if name.startswith("__"):  # copy and pickle ask for their hooks before there is anything in the stage
             raise AttributeError(name)
-        if name in SPECS[self.__dict__["name"]].sections:
+        if name in TABLE[self.__dict__["name"]].sections:
             return getattr(self.__dict__["params"], name)
         raise AttributeError(f"stage {self.__dict__['name']} has no section or attribute {name!r}")
 
@@ -99,6 +63,18 @@ class Stage:
     def results(self) -> dict:
         return self.artefact.results
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the artefact: all do but those of a launch that are not its first."""
+        return int(os.environ.get("RANK", 0)) == 0
+
+    @property
+    def device(self) -> str:
+        """cpu or cuda: what runtime.device asks for, and where that is auto, what there is. Only torch's stages ask."""
+        import torch
+
+        return self.runtime.device if self.runtime.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
     def needs(self, name: str) -> Path:
         """The folder of a finished input; see Artefact.needs."""
         return self.artefact.needs(name)
@@ -125,14 +101,14 @@ def open_stage(name: str, params: Params | str | Path) -> Stage:
     """Open a stage of a run; nothing is computed or written.
 
     Args:
-        name: a node of GRAPH or BESIDE.
+        name: a stage of the table.
         params: the tree, or the path of its file (also looked for below the project root).
 
     Raises:
         UserError: no such stage, or a mistake in the parameters.
     """
-    if name not in SPECS:
-        raise UserError(f"no stage {name}: choose one of {', '.join(SPECS)}")
+    if name not in TABLE:
+        raise UserError(f"no stage {name}: choose one of {', '.join(TABLE)}")
     if not isinstance(params, (Params, str, Path)):
         raise UserError(f"params_file: {params!r} is no file name: give the path of a parameter file")
     if not isinstance(params, Params):
@@ -142,14 +118,88 @@ def open_stage(name: str, params: Params | str | Path) -> Stage:
 
 
 def _open(name: str, params: Params) -> Stage:
-    spec = SPECS[name]
+    spec = TABLE[name]
     inputs = {other: _open(other, params) for other in spec.inputs}
     own = without_clr(params) if name == "supervised_no_clr" else params
     artefact = Artefact(
-        stage=VARIANTS.get(name, name),
+        stage=spec.like or name,
         version=spec.version,
         parameters={section: getattr(own, section).model_dump(mode="json", exclude_none=True) for section in spec.sections},
         inputs={other: stage.artefact for other, stage in inputs.items()},
         root=project_root() / params.runtime.artefacts,
     )
     return Stage(name, own, artefact, inputs)
+
+
+Function = Callable[[Stage], dict | None]
+
+
+def computes(function: Function | None = None, *, together: bool = False, check: Callable[[Stage], None] | None = None):
+    """Make a function from a stage to its results the call that computes it.
+
+    The call returns the stage, finished. It does nothing where the stage has finished; else it holds the artefact, sets threads and checks
+    the device, commits the results that the function returns, and removes training's checkpoints. A function that raises UserError before
+    it has written a file leaves no trace.
+
+    Args:
+        together: the processes of one launch compute it together; what the function returns counts in the first (`stage.leads`) alone.
+        check: called first, for a finished stage too.
+
+    Raises:
+        UserError: an input has not finished, no such device, or what the function raises.
+    """
+    if function is None:
+        return lambda decorated: computes(decorated, together=together, check=check)
+
+    @wraps(function)
+    def compute_stage(stage: Stage) -> Stage:
+        if check is not None:
+            check(stage)
+        if stage.finished:
+            return stage
+        with stage.work(together) as work:
+            if not stage.finished:  # another process may have finished it while this one waited
+                _prepare(stage.runtime)
+                results = function(stage)
+                if stage.leads:
+                    work.commit(results)
+        if stage.leads:
+            shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
+        return stage
+
+    return compute_stage
+
+
+def _prepare(runtime: Runtime) -> None:
+    """Set torch's CPU threads and check the device, where torch is what computes.
+
+    Raises:
+        UserError: runtime.device is cuda and there is none.
+    """
+    if (torch := sys.modules.get("torch")) is None:
+        return
+    torch.set_num_threads(runtime.threads)
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("runtime.device: cuda, but torch finds no GPU: use cpu or auto")
+
+
+def compute(stage: Stage) -> Stage:
+    """Compute a stage by its row's function.
+
+    Raises:
+        UserError: also where it fails over a damaged file of an input.
+    """
+    module, _, function = TABLE[stage.name].function.partition(":")
+    try:
+        return getattr(import_module(module), function)(stage)
+    except (UserError, Stopped):
+        raise
+    except Exception:
+        blame(stage)
+        raise
+
+
+def blame(stage: Stage) -> None:
+    """Raises UserError where a file of an input is damaged: the likely reason why the stage failed."""
+    for damaged in filter(None, (first_damaged(other.path) for other in stage.inputs.values() if other.finished)):
+        raise UserError(f"{damaged}: damaged: {again(damaged)}") from None

@@ -9,7 +9,7 @@ import conan_lib
 
 ROOT = Path(conan_lib.__file__).parent
 LAYERS = [
-    {"errors"},
+    {"errors", "table"},
     {"params"},
     {"artefacts"},
     {"stages"},
@@ -25,7 +25,7 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TENSORS_ONLY = {"losses", "negatives"}
-TRAINING = ("errors", "params", "artefacts", "stages", "attention", "losses", "negatives", "model", "training")
+TRAINING = ("errors", "table", "params", "artefacts", "stages", "attention", "losses", "negatives", "model", "training")
 ABSENT_ON_GPU = ("datasets", "mteb", "papermill", "umap", "matplotlib", "pandas", "nbformat")
 MODULES = sorted(ROOT.rglob("*.py"))
 

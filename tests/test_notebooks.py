@@ -7,7 +7,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from conan_lib.run.notebooks import FUNCTIONS, NOTEBOOKS
+from conan_lib.run.notebooks import NOTEBOOKS
+from conan_lib.table import TABLE
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 PATHS = [FOLDER / f"{name}.ipynb" for name in NOTEBOOKS]
@@ -80,4 +81,4 @@ def test_each_stage_is_opened_and_computed_by_one_call(path):
     calls = [node.func.id for node in nodes(path) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     for stage in NOTEBOOKS[path.stem]:
         assert f'open_stage("{stage}", params_file)' in source
-        assert FUNCTIONS[stage].partition(":")[2] in calls
+        assert TABLE[stage].function.partition(":")[2] in calls

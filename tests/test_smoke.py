@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from conan_lib.params import load_params
 from conan_lib.run.notebooks import NOTEBOOKS, steps_of
-from conan_lib.stages import GRAPH, open_stage
+from conan_lib.stages import open_stage
+from conan_lib.table import RUN
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -49,7 +50,7 @@ def test_every_notebook_ran_without_an_error(finished):
         cells = nbformat.read(step.copy, as_version=4).cells
         assert [output for cell in cells for output in cell.get("outputs", []) if output.output_type == "error"] == []
         assert all(cell.execution_count for cell in cells if cell.cell_type == "code"), step.notebook
-    assert all(open_stage(name, finished).finished for name in GRAPH)
+    assert all(open_stage(name, finished).finished for name in RUN)
 
 
 def test_figures_are_pictures_in_the_executed_notebooks_and_their_pages(finished):
@@ -73,7 +74,7 @@ def test_the_report_is_there_and_shows_the_notebooks(finished):
 def test_a_second_run_does_nothing(finished):
     files = {path: path.stat().st_mtime_ns for path in finished.parent.rglob("*") if path.is_file()}
     done = conan("run", finished)
-    assert done.returncode == 0 and done.stdout.count("already done") == len(GRAPH)
+    assert done.returncode == 0 and done.stdout.count("already done") == len(RUN)
     assert {path: path.stat().st_mtime_ns for path in finished.parent.rglob("*") if path.is_file()} == files
 
 

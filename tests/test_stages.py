@@ -11,7 +11,8 @@ import pytest
 
 from conan_lib.errors import UserError
 from conan_lib.params import Params, Runtime
-from conan_lib.stages import SPECS, VARIANTS, open_stage
+from conan_lib.stages import computes, open_stage
+from conan_lib.table import TABLE
 
 PARAMS = Params(tier="test")
 SECTIONS = [name for name in Params.model_fields if name not in ("tier", "runtime")]
@@ -39,26 +40,26 @@ def changed(section: str) -> Params:
 
 
 def ancestors(name: str) -> set[str]:
-    return {name}.union(*(ancestors(other) for other in SPECS[name].inputs))
+    return {name}.union(*(ancestors(other) for other in TABLE[name].inputs))
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_key_moves_exactly_with_its_own_and_its_ancestors_sections(section):
     over = changed(section)
-    for name in SPECS:
-        holds = any(section in SPECS[other].sections for other in ancestors(name))
+    for name in TABLE:
+        holds = any(section in TABLE[other].sections for other in ancestors(name))
         assert (open_stage(name, over).key != open_stage(name, PARAMS).key) == holds, name
 
 
 def test_runtime_and_tier_enter_no_key(tmp_path):
     other = PARAMS.model_copy(update={"tier": "x", "runtime": Runtime(threads=7, save_steps=3, artefacts=str(tmp_path), device="cpu")})
-    for name in SPECS:
+    for name in TABLE:
         assert open_stage(name, other).key == open_stage(name, PARAMS).key
     assert open_stage("data", other).path.is_relative_to(tmp_path)
 
 
 def test_every_section_serves_a_stage_or_a_command_of_its_own():
-    assert set(SECTIONS) == {section for spec in SPECS.values() for section in spec.sections} | {"translate"}
+    assert set(SECTIONS) == {section for spec in TABLE.values() for section in spec.sections} | {"translate"}
 
 
 def test_a_stage_refuses_sections_that_its_key_does_not_hold():
@@ -80,14 +81,14 @@ def test_a_stage_is_copied_and_pickled_like_any_value(again):
 def test_without_clr_is_the_same_run_but_for_the_mix():
     with_clr, without = open_stage("supervised", PARAMS), open_stage("supervised_no_clr", PARAMS)
     assert with_clr.artefact.inputs == without.artefact.inputs and with_clr.key != without.key
-    assert without.path.parent == with_clr.path.parent and VARIANTS["supervised_no_clr"] == "supervised"
+    assert without.path.parent == with_clr.path.parent and TABLE["supervised_no_clr"].like == "supervised"
     assert "clr" not in without.supervised.mix
     assert without.supervised.model_copy(update={"mix": with_clr.supervised.mix}) == with_clr.supervised
 
 
 def test_the_graph_has_no_cycle_and_opens_in_its_own_order():
-    names = list(SPECS)
-    for name, spec in SPECS.items():
+    names = list(TABLE)
+    for name, spec in TABLE.items():
         assert all(names.index(other) < names.index(name) for other in spec.inputs)
 
 
@@ -116,3 +117,44 @@ def test_a_file_is_found_from_the_notebooks_folder(project, monkeypatch):
     monkeypatch.chdir(project / "notebooks")
     there = open_stage("data", "params/small.yaml")
     assert here.path == there.path == project / "artefacts" / "data" / here.key
+
+
+def test_a_stage_is_computed_once_held_committed_and_cleared_of_checkpoints(project):
+    calls = []
+
+    @computes
+    def function(stage):
+        """What it says."""
+        calls.append(stage.name)
+        (stage.path / "checkpoints").mkdir()
+        return {"value": 1}
+
+    stage = open_stage("data", PARAMS)
+    assert function(stage) is stage and function(stage).results == {"value": 1} and calls == ["data"]
+    assert not (stage.path / "checkpoints").exists() and function.__doc__ == "What it says."
+
+
+def test_a_mistake_before_the_first_file_leaves_no_trace_and_one_after_it_keeps_the_work(project):
+    stage = open_stage("data", PARAMS)
+
+    def function(write: bool):
+        @computes
+        def fail(stage):
+            if write:
+                (stage.path / "half.json").touch()
+            raise UserError("languages: none")
+
+        return fail
+
+    with pytest.raises(UserError):
+        function(False)(stage)
+    assert stage.status == "new"
+    with pytest.raises(UserError):
+        function(True)(stage)
+    assert stage.status == "partial"
+
+
+def test_only_the_first_process_of_a_launch_writes(project, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    stage = open_stage("data", PARAMS)
+    assert not computes(lambda stage: None, together=True)(stage).path.exists() and not stage.leads

@@ -10,7 +10,7 @@ from conan_lib.data.corpus import HELDOUT, SCRIPTURE, Corpus, gather
 from conan_lib.data.embedded import SOURCES, Source
 from conan_lib.errors import UserError
 from conan_lib.params.data import DataParams
-from conan_lib.stages import Stage
+from conan_lib.stages import Stage, computes
 
 SCHEMAS = {
     "documents": records.schema("id text title lang source kind split"),
@@ -26,7 +26,8 @@ SCHEMAS = {
 """Columns of each table of the artefact."""
 
 
-def build_data(stage: Stage) -> Stage:
+@computes
+def build_data(stage: Stage) -> dict:
     """Read, clean, split and pair the text of a run.
 
     Nothing of an evaluation set is in a training file: books, titles, answers and templates are split whole, and what overlaps an
@@ -42,27 +43,21 @@ def build_data(stage: Stage) -> Stage:
         UserError: a data package is missing, a language is unknown, the held-out books are too small, no text is left, or the hub is out
             of reach.
     """
-    if stage.finished:
-        return stage
     params: DataParams = stage.data
     sources = open_sources(params)
     check_languages(params)  # an unknown one shows before anything is written
-    with stage.work() as work:
-        if stage.finished:
-            return stage
-        workers = stage.runtime.threads
-        scripture = Scripture(params, workers)
-        for split in HELDOUT:
-            heldout.candidates(scripture, params, split)  # books that are too small show before the long work
-        external = [(text, "en") for pair in heldout.lee50() for text in pair[:2]]
-        corpus = gather(params, scripture, sources, dict.fromkeys(external), workers)
-        tables = training_tables(corpus, params)
-        rows = {name: records.write(stage.path / f"{name}.parquet", table, SCHEMAS[name]) for name, table in tables.items()}
-        tasks = {split: heldout.write_sets(corpus, params, split, stage.path / "eval" / split) for split in HELDOUT}
-        write_json(stage.path / "funnel.json", corpus.funnel.rows())
-        write_json(stage.path / "sources.json", corpus.sources)
-        work.commit(_results(corpus, rows, tasks))
-    return stage
+    workers = stage.runtime.threads
+    scripture = Scripture(params, workers)
+    for split in HELDOUT:
+        heldout.candidates(scripture, params, split)  # books that are too small show before the long work
+    external = [(text, "en") for pair in heldout.lee50() for text in pair[:2]]
+    corpus = gather(params, scripture, sources, dict.fromkeys(external), workers)
+    tables = training_tables(corpus, params)
+    rows = {name: records.write(stage.path / f"{name}.parquet", table, SCHEMAS[name]) for name, table in tables.items()}
+    tasks = {split: heldout.write_sets(corpus, params, split, stage.path / "eval" / split) for split in HELDOUT}
+    write_json(stage.path / "funnel.json", corpus.funnel.rows())
+    write_json(stage.path / "sources.json", corpus.sources)
+    return _results(corpus, rows, tasks)
 
 
 def open_sources(params: DataParams) -> Sequence[Source]:

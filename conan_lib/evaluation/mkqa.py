@@ -19,14 +19,31 @@ from conan_lib.evaluation.mkqa_data import Benchmark, Question, digest, load_ben
 from conan_lib.evaluation.mkqa_index import WHOLE, encode_shards, matches, search
 from conan_lib.evaluation.mkqa_match import AnswerIndex, tokens
 from conan_lib.evaluation.mkqa_metrics import MEAN, METRICS, chance_success_at, judge, ndcg_at, success_at, summarise
-from conan_lib.stages import Stage, project_root
+from conan_lib.stages import Stage, computes, project_root
 
 MODEL = "supervised"
 COLUMNS = (*METRICS, "relevant", *(f"chance {metric}" for metric in METRICS[:2]))
 QUESTIONS = pa.schema([*records.schema("id lang question", lists="answers"), *(pa.field(name, pa.float64()) for name in COLUMNS)])
 
 
-def evaluate_mkqa(stage: Stage) -> Stage:
+def _unchanged(stage: Stage) -> None:
+    """A key holds the name of a user's folder, not its content.
+
+    Raises:
+        UserError: the files are not those that this artefact was begun with.
+    """
+    begun = stage.path / "digest.json"
+    if stage.mkqa.source != "files" or not begun.is_file():
+        return
+    folder = project_root() / stage.mkqa.folder
+    if not (folder / "corpus.jsonl").is_file() or not (folder / "questions.jsonl").is_file():
+        return  # load_benchmark says so, unless the result is there already
+    if begun.read_text(encoding="utf-8") != f'"{digest(folder)}"':
+        raise UserError(f"mkqa.folder: {folder} has changed since stage mkqa ({stage.key}) was begun: delete {stage.path}, or name another")
+
+
+@computes(together=True, check=_unchanged)
+def evaluate_mkqa(stage: Stage) -> dict | None:
     """Encode the corpus, search it with every question, and judge what is found by its answer strings.
 
     Writes shards/ (see mkqa_index), retrieved.npz (rows and scores of the passages found), questions.parquet (values of single questions)
@@ -37,50 +54,42 @@ def evaluate_mkqa(stage: Stage) -> Stage:
         UserError: no hub, a mistake in the files or files that have changed, or no passage answers any question.
     """
     params = stage.mkqa
-    _unchanged(stage)
-    if stage.finished:
-        return stage
     benchmark = load_benchmark(
         params, stage.tasks.split, stage.inputs["data"], project_root()
     )  # a mistake shows before anything is written
     questions = [question for question in benchmark.questions if any(tokens(answer, params.match) for answer in question.answers)]
     if not questions:
         raise UserError(f"mkqa: none of the {len(benchmark.questions)} questions of {benchmark.name} has an answer")
-    with stage.work(together=True) as work:
-        if stage.finished:
-            return stage
-        torch.set_num_threads(stage.runtime.threads)
-        if work.leads and "digest" in benchmark.facts:
-            write_json(stage.path / "digest.json", benchmark.facts["digest"])
-        checkpoint = stage.inputs[MODEL]
-        encoder = own_encoder(
-            MODEL, checkpoint.path / "model", checkpoint.key, stage.tasks.max_length, params.batch_size, _device(stage.runtime.device), []
-        )
-        ask, read = (_prompt(stage.tasks.prompts or {}, side) for side in ("query", "document"))
-        accepted = list(dict.fromkeys(question.answers for question in questions))  # the same in every language: judged once
-        shards = stage.path / "shards"
-        encode_shards(
-            shards, benchmark, lambda texts: encoder.raw([read + text for text in texts]), AnswerIndex(accepted, params.match), params
-        )
-        if not work.leads:
-            return stage
-        number = {answers: place for place, answers in enumerate(accepted)}
-        asked = np.array([number[question.answers] for question in questions])
-        queries = encoder.raw([ask + question.text for question in questions])
-        scores, rows = search(shards, queries, params.top_k, stage.runtime.threads)
-        passages = json.loads((shards / WHOLE).read_text(encoding="utf-8"))["passages"]
-        hits, relevant = judge(rows, asked, matches(shards), passages)
-        # the embedded leads were not made for these questions: what none of them answers is left out
-        kept = np.flatnonzero(relevant) if params.source == "embedded" else np.arange(len(asked))
-        if not relevant.any():
-            raise UserError(f"mkqa: no passage of {benchmark.name} holds an answer to any of its {len(asked)} questions")
-        np.savez(stage.path / "retrieved.npz", rows=rows[kept].astype(np.int32), scores=scores[kept])
-        table = _values([questions[place] for place in kept], hits[kept], relevant[kept], passages, params.ideal)
-        records.write(stage.path / "questions.parquet", table, QUESTIONS)
-        found = summarise(table, stage.tasks.bootstrap, stage.tasks.seed)
-        write_json(stage.path / "scores.json", found)
-        work.commit(_results(stage, benchmark, passages, found))
-    return stage
+    if stage.leads and "digest" in benchmark.facts:
+        write_json(stage.path / "digest.json", benchmark.facts["digest"])
+    checkpoint = stage.inputs[MODEL]
+    encoder = own_encoder(
+        MODEL, checkpoint.path / "model", checkpoint.key, stage.tasks.max_length, params.batch_size, _device(stage.runtime.device), []
+    )
+    ask, read = (_prompt(stage.tasks.prompts or {}, side) for side in ("query", "document"))
+    accepted = list(dict.fromkeys(question.answers for question in questions))  # the same in every language: judged once
+    shards = stage.path / "shards"
+    encode_shards(
+        shards, benchmark, lambda texts: encoder.raw([read + text for text in texts]), AnswerIndex(accepted, params.match), params
+    )
+    if not stage.leads:
+        return None
+    number = {answers: place for place, answers in enumerate(accepted)}
+    asked = np.array([number[question.answers] for question in questions])
+    queries = encoder.raw([ask + question.text for question in questions])
+    scores, rows = search(shards, queries, params.top_k, stage.runtime.threads)
+    passages = json.loads((shards / WHOLE).read_text(encoding="utf-8"))["passages"]
+    hits, relevant = judge(rows, asked, matches(shards), passages)
+    # the embedded leads were not made for these questions: what none of them answers is left out
+    kept = np.flatnonzero(relevant) if params.source == "embedded" else np.arange(len(asked))
+    if not relevant.any():
+        raise UserError(f"mkqa: no passage of {benchmark.name} holds an answer to any of its {len(asked)} questions")
+    np.savez(stage.path / "retrieved.npz", rows=rows[kept].astype(np.int32), scores=scores[kept])
+    table = _values([questions[place] for place in kept], hits[kept], relevant[kept], passages, params.ideal)
+    records.write(stage.path / "questions.parquet", table, QUESTIONS)
+    found = summarise(table, stage.tasks.bootstrap, stage.tasks.seed)
+    write_json(stage.path / "scores.json", found)
+    return _results(stage, benchmark, passages, found)
 
 
 def _values(questions: Sequence[Question], hits: np.ndarray, relevant: np.ndarray, passages: int, ideal: str) -> list[dict]:
@@ -123,19 +132,3 @@ def _device(name: str) -> str:
     """Each process of a launch takes a GPU of its own."""
     rank = os.environ.get("LOCAL_RANK")
     return f"cuda:{rank}" if rank and name != "cpu" and torch.cuda.is_available() else name
-
-
-def _unchanged(stage: Stage) -> None:
-    """A key holds the name of a user's folder, not its content.
-
-    Raises:
-        UserError: the files are not those that this artefact was begun with.
-    """
-    begun = stage.path / "digest.json"
-    if stage.mkqa.source != "files" or not begun.is_file():
-        return
-    folder = project_root() / stage.mkqa.folder
-    if not (folder / "corpus.jsonl").is_file() or not (folder / "questions.jsonl").is_file():
-        return  # load_benchmark says so, unless the result is there already
-    if begun.read_text(encoding="utf-8") != f'"{digest(folder)}"':
-        raise UserError(f"mkqa.folder: {folder} has changed since stage mkqa ({stage.key}) was begun: delete {stage.path}, or name another")

@@ -1,7 +1,5 @@
 """Stage outside: our checkpoints and the peers on sets that nothing was trained on. Run it with `conan-lib train outside FILE`."""
 
-import torch
-
 from conan_lib.artefacts import read_json, write_json
 from conan_lib.evaluation.bigbench import find_archive
 from conan_lib.evaluation.metrics import is_main
@@ -10,13 +8,14 @@ from conan_lib.evaluation.peers import score_peers
 from conan_lib.evaluation.run import MODELS, checkpoint_encoder
 from conan_lib.evaluation.scores import provenance, score
 from conan_lib.evaluation.tasks import load_tasks
-from conan_lib.stages import Stage
+from conan_lib.stages import Stage, computes
 
 BATCH_SIZE = 128
 """Texts that our checkpoints encode at once; changes no result."""
 
 
-def evaluate_outside(stage: Stage) -> Stage:
+@computes
+def evaluate_outside(stage: Stage) -> dict:
     """Sample the sets out of the archive, then score every checkpoint and peer on them through mteb.
 
     Writes eval/ (the samples with their relevance judgements), mteb/, items/ and scores.json. Killed and run again, it goes on with the
@@ -25,30 +24,23 @@ def evaluate_outside(stage: Stage) -> Stage:
     Raises:
         UserError: the archive is not there, or not bigbench 1.0.0; a model or a peer's package is missing.
     """
-    if stage.finished:
-        return stage
     params, index = stage.outside, stage.path / "eval" / stage.tasks.split / "tasks.json"
     archive = None if index.is_file() else find_archive(params.archive, "outside.archive", "")
-    with stage.work() as work:
-        if stage.finished:
-            return stage
-        torch.set_num_threads(stage.runtime.threads)
-        if not index.is_file():
-            write_sets(stage.path, archive, params, stage.tasks.split)
+    if not index.is_file():
+        write_sets(stage.path, archive, params, stage.tasks.split)
 
-        def load(queries: int | None = None) -> list:
-            return load_tasks(stage.path, stage.tasks, queries)
+    def load(queries: int | None = None) -> list:
+        return load_tasks(stage.path, stage.tasks, queries)
 
-        tasks = load()
-        rows = []
-        for name in MODELS:
-            rows += score(checkpoint_encoder(stage, name, BATCH_SIZE), tasks, stage.path, stage.tasks, BATCH_SIZE)
-        rows += score_peers(stage, params.peers, load)
-        write_json(stage.path / "scores.json", rows)
-        entries = read_json(index)
-        main: dict[str, dict] = {}
-        for row in rows:
-            if is_main(row):
-                main.setdefault(row["model"], {})[row["task"]] = row["value"]
-        work.commit({"sets": {entry["name"]: entry["rows"] for entry in entries}, "models": provenance(stage.path), "scores": main})
-    return stage
+    tasks = load()
+    rows = []
+    for name in MODELS:
+        rows += score(checkpoint_encoder(stage, name, BATCH_SIZE), tasks, stage.path, stage.tasks, BATCH_SIZE)
+    rows += score_peers(stage, params.peers, load)
+    write_json(stage.path / "scores.json", rows)
+    entries = read_json(index)
+    main: dict[str, dict] = {}
+    for row in rows:
+        if is_main(row):
+            main.setdefault(row["model"], {})[row["task"]] = row["value"]
+    return {"sets": {entry["name"]: entry["rows"] for entry in entries}, "models": provenance(stage.path), "scores": main}

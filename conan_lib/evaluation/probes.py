@@ -17,7 +17,6 @@ from itertools import combinations, permutations
 from math import log, nan
 
 import numpy as np
-import torch
 from transformers import AutoTokenizer
 
 from conan_lib.artefacts import write_json
@@ -29,7 +28,7 @@ from conan_lib.evaluation.probe_sentences import NUMBERS, SENTENCES
 from conan_lib.evaluation.run import MODELS
 from conan_lib.evaluation.statistics import ClusterDraws, spearman
 from conan_lib.params.evaluation import ProbesParams
-from conan_lib.stages import Stage
+from conan_lib.stages import Stage, computes
 
 CHANGED = ("number", "unit", "negation")
 FAMILIES = (*CHANGED, "paraphrase", "unrelated")
@@ -41,34 +40,26 @@ DECIMALS = 6
 """Cosines are rounded to so many before they are ranked: below lies float32's noise, and a constant must stay a constant."""
 
 
-def probe(stage: Stage) -> Stage:
+@computes
+def probe(stage: Stage) -> dict:
     """Embed the pairs with every checkpoint and the peers; write pairs.parquet (a column of cosines for each model) and probes.json.
 
     Raises:
         UserError: no language of data.languages has sentences, or a peer's package is missing.
     """
-    if stage.finished:
-        return stage
-    with stage.work() as work:
-        if stage.finished:
-            return stage
-        torch.set_num_threads(stage.runtime.threads)
-        params = stage.probes
-        pairs = make_pairs(stage.inputs["data"].data.languages, params)
-        texts = sorted({pair[side] for pair in pairs for side in "ab"})
-        cosines = {name: _cosines(encode, texts, pairs) for name, encode in _encoders(stage)}
-        columns = schema("family language template a b", " ".join(("number_a", "number_b", *cosines)))
-        rows = [pair | dict(zip(cosines, values, strict=True)) for pair, *values in zip(pairs, *cosines.values(), strict=True)]
-        write(stage.path / "pairs.parquet", rows, columns)
-        numbers = {name: by_language(pairs, values, params) for name, values in cosines.items()}
-        counts = {family: sum(pair["family"] == family for pair in pairs) for family in FAMILIES}
-        write_json(stage.path / "probes.json", {"pairs": counts, "templates": len(SENTENCES), "models": numbers})
-        short = {name: {reading: gap["value"] for reading, gap in found["gap"].items()} for name, found in numbers.items()}
-        languages = sorted({pair["language"] for pair in pairs})
-        work.commit(
-            {"pairs": counts, "texts": len(texts), "texts_cut": _cut(stage, texts), "languages": languages, "rank_correlation": short}
-        )
-    return stage
+    params = stage.probes
+    pairs = make_pairs(stage.inputs["data"].data.languages, params)
+    texts = sorted({pair[side] for pair in pairs for side in "ab"})
+    cosines = {name: _cosines(encode, texts, pairs) for name, encode in _encoders(stage)}
+    columns = schema("family language template a b", " ".join(("number_a", "number_b", *cosines)))
+    rows = [pair | dict(zip(cosines, values, strict=True)) for pair, *values in zip(pairs, *cosines.values(), strict=True)]
+    write(stage.path / "pairs.parquet", rows, columns)
+    numbers = {name: by_language(pairs, values, params) for name, values in cosines.items()}
+    counts = {family: sum(pair["family"] == family for pair in pairs) for family in FAMILIES}
+    write_json(stage.path / "probes.json", {"pairs": counts, "templates": len(SENTENCES), "models": numbers})
+    short = {name: {reading: gap["value"] for reading, gap in found["gap"].items()} for name, found in numbers.items()}
+    languages = sorted({pair["language"] for pair in pairs})
+    return {"pairs": counts, "texts": len(texts), "texts_cut": _cut(stage, texts), "languages": languages, "rank_correlation": short}
 
 
 def make_pairs(languages: tuple[str, ...], params: ProbesParams) -> list[dict]:

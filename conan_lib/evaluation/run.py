@@ -3,8 +3,6 @@
 from itertools import pairwise
 from pathlib import Path
 
-import torch
-
 from conan_lib.artefacts import read_json, write_json
 from conan_lib.evaluation.encoder import Encoder, own_encoder
 from conan_lib.evaluation.metrics import MEAN, is_whole
@@ -12,7 +10,7 @@ from conan_lib.evaluation.scores import compare, provenance, score
 from conan_lib.evaluation.tasks import open_tasks
 from conan_lib.evaluation.whitening import KINDS, SUFFIX, WHITENED, shared_directions, training_texts, whitened
 from conan_lib.params.evaluation import TasksParams
-from conan_lib.stages import Stage
+from conan_lib.stages import Stage, computes
 
 MODELS = {
     "random": ("pretrain", "random"),
@@ -24,7 +22,8 @@ MODELS = {
 """Our checkpoints in the order of training: input stage and folder in it."""
 
 
-def evaluate(stage: Stage) -> Stage:
+@computes
+def evaluate(stage: Stage) -> dict:
     """Score our five checkpoints on the tasks, through mteb, as they are; then, on those that find a passage, whitened.
 
     Writes mteb/ (mteb's own result files), items/ (values of single queries), scores.json, differences.json (each checkpoint against the
@@ -34,32 +33,25 @@ def evaluate(stage: Stage) -> Stage:
     Raises:
         UserError: the tasks or a model are missing, a suite needs a hub that cannot be reached, or there are too few texts to whiten by.
     """
-    if stage.finished:
-        return stage
-    with stage.work() as work:
-        if stage.finished:
-            return stage
-        torch.set_num_threads(stage.runtime.threads)
-        data, section = stage.inputs["data"].path, stage.evaluation
-        tasks = open_tasks(data, stage.tasks)
-        ranked = [task for task in tasks if task.kind in KINDS] if section.whitening_texts else []
-        texts = training_texts(data, section.whitening_texts, stage.tasks.seed) if ranked else {}
-        rows, again, spread = [], [], {}
-        for name in MODELS:
-            encoder = checkpoint_encoder(stage, name, section.batch_size)
-            rows += score(encoder, tasks, stage.path, stage.tasks, section.batch_size)
-            if ranked:
-                spread[name] = shared_directions({language: encoder.vectors(own) for language, own in texts.items()})
-                white = whitened(encoder, [text for own in texts.values() for text in own])
-                again += score(white, ranked, stage.path / WHITENED, stage.tasks, section.batch_size)
-        _write(stage.path, rows, tasks, stage.tasks)
-        results = {"suite": stage.tasks.suite, "split": stage.tasks.split, "models": provenance(stage.path), **_results(rows)}
+    data, section = stage.inputs["data"].path, stage.evaluation
+    tasks = open_tasks(data, stage.tasks)
+    ranked = [task for task in tasks if task.kind in KINDS] if section.whitening_texts else []
+    texts = training_texts(data, section.whitening_texts, stage.tasks.seed) if ranked else {}
+    rows, again, spread = [], [], {}
+    for name in MODELS:
+        encoder = checkpoint_encoder(stage, name, section.batch_size)
+        rows += score(encoder, tasks, stage.path, stage.tasks, section.batch_size)
         if ranked:
-            _write(stage.path / WHITENED, again, ranked, stage.tasks, SUFFIX)
-            fitted = {"texts": sum(map(len, texts.values())), "languages": sorted(texts)}
-            results[WHITENED] = fitted | {"shared_directions": spread, **_results(again)}
-        work.commit(results)
-    return stage
+            spread[name] = shared_directions({language: encoder.vectors(own) for language, own in texts.items()})
+            white = whitened(encoder, [text for own in texts.values() for text in own])
+            again += score(white, ranked, stage.path / WHITENED, stage.tasks, section.batch_size)
+    _write(stage.path, rows, tasks, stage.tasks)
+    results = {"suite": stage.tasks.suite, "split": stage.tasks.split, "models": provenance(stage.path), **_results(rows)}
+    if ranked:
+        _write(stage.path / WHITENED, again, ranked, stage.tasks, SUFFIX)
+        fitted = {"texts": sum(map(len, texts.values())), "languages": sorted(texts)}
+        results[WHITENED] = fitted | {"shared_directions": spread, **_results(again)}
+    return results
 
 
 def checkpoint_encoder(stage: Stage, name: str, batch_size: int) -> Encoder:

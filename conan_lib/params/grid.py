@@ -13,6 +13,7 @@ from conan_lib.errors import UserError
 from conan_lib.params.base import Section
 from conan_lib.params.load import merge, mistakes, read_tree, read_yaml, validate
 from conan_lib.params.tree import Params
+from conan_lib.table import TABLE
 
 Metric = Literal["mean", "crosslingual", "retrieval", "reranking", "classification", "clustering", "sts"]
 """mean: the main metric of every local task, averaged over the tasks; the others: over the tasks of that type."""
@@ -35,7 +36,7 @@ class GridParams(Section):
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     seed_keys: tuple[str, ...] = Field(("weak.seed", "supervised.seed"), min_length=1)
     """Keys that a seed sets, `section.key`. Stages before the first one share one artefact over the seeds."""
-    stages: tuple[Literal["data", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine", "supervised"], ...]
+    stages: tuple[Literal[*TABLE], ...]
     """Stages that may differ between cells or seeds; a cell that changes any other one is refused. `score` always runs for each cell."""
     axes: dict[str, dict[str, Overrides]] = {}
     """Axis -> label -> overridden keys. A cell's name joins its labels with " + ", leaving out `none`."""

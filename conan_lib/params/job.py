@@ -8,9 +8,9 @@ from pydantic import Field, ValidationError, model_validator
 from conan_lib.errors import UserError
 from conan_lib.params.base import Section
 from conan_lib.params.load import mistakes, read_yaml
+from conan_lib.table import TABLE
 
-StageName = Literal["data", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine", "supervised", "supervised_no_clr", "peers",
-                    "evaluate", "efficiency", "mkqa", "probes", "mix", "score"]  # fmt: skip
+StageName = Literal[*TABLE]
 
 
 class StepParams(Section):

@@ -11,7 +11,8 @@ from conan_lib.grids import Grid, open_grid
 from conan_lib.params import Params, load_params, with_seed
 from conan_lib.params.load import SEEDED
 from conan_lib.report.ablation import Ablation
-from conan_lib.stages import GRAPH, Stage, below_root, open_stage, project_root
+from conan_lib.stages import Stage, below_root, open_stage, project_root
+from conan_lib.table import RUN
 
 SEEDS = range(10)
 """Seeds with which the same run is looked for."""
@@ -27,7 +28,7 @@ class Run:
 
     @classmethod
     def open(cls, params_file: str | Path) -> "Run":
-        """Open every stage of GRAPH.
+        """Open every stage of a whole run.
 
         Raises:
             UserError: a mistake in the parameter file.
@@ -38,8 +39,8 @@ class Run:
 
     @classmethod
     def of(cls, params: Params, params_file: str) -> "Run":
-        """Open every stage of GRAPH of a tree."""
-        return cls(params, params_file, {name: open_stage(name, params) for name in GRAPH})
+        """Open every stage of a whole run of a tree."""
+        return cls(params, params_file, {name: open_stage(name, params) for name in RUN})
 
     def with_seeds(self, stage: str) -> list["Run"]:
         """This run and the same with other seeds, those in which a stage has finished; this one first, if it is one of them.
@@ -106,7 +107,7 @@ class Run:
 
     @cached_property
     def manifests(self) -> dict[str, dict]:
-        """Manifest of each finished stage, in the order of GRAPH."""
+        """Manifest of each finished stage, in the order of the table."""
         return {name: stage.artefact.manifest for name, stage in self.stages.items() if stage.finished}
 
     @cached_property

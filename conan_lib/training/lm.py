@@ -4,7 +4,6 @@ Both run on transformers' Trainer (accelerate below it), with its checkpoints an
 """
 
 import math
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -24,7 +23,7 @@ from conan_lib.model.tokenizer import load_tokenizer, token_bytes
 from conan_lib.params import Runtime
 from conan_lib.params.base import Optimisation
 from conan_lib.params.training import PretrainParams
-from conan_lib.stages import Stage
+from conan_lib.stages import Stage, computes
 from conan_lib.training.arguments import EmbeddingRate, training_arguments
 from conan_lib.training.recorder import Recorder, last_checkpoint
 
@@ -35,100 +34,71 @@ HELD_OUT_SHARE, HELD_OUT_MAX = 0.05, 256
 GENERATIONS, NEW_TOKENS = 6, 24
 
 
-def pretrain(stage: Stage) -> Stage:
+@computes(together=True)
+def pretrain(stage: Stage) -> dict | None:
     """Stage `pretrain`: writes model/, random/ (the initial weights) and history.json.
 
     Raises:
         UserError: no training or no held-out documents, too little text for one batch, no such device.
     """
-    if stage.finished:
-        return stage
-    with stage.work(together=True) as work:
-        if stage.finished:
-            return stage
-        section: PretrainParams = stage.pretrain
-        prepare(stage.runtime)
-        tokenizer = load_tokenizer(stage.inputs["tokenizer"].path / "tokenizer")
-        documents = read(stage.inputs["data"].path / "documents.parquet")
-        blocks = pack_documents(mix(documents, section), tokenizer, section)
-        validation = validation_batches([d for d in documents if d["split"] == "dev"], tokenizer, section)
-        model = build(stage.backbone, len(tokenizer), section.seed)
-        bytes_of = token_bytes(tokenizer)
-        if work.leads:
-            save(model, tokenizer, stage.path / "random")
-            before = bits_per_byte(on_device(model, stage.runtime), validation, bytes_of)
-        history = fit(model, blocks, stack, section, stage)
-        if not work.leads:
-            return stage
-        after = bits_per_byte(model, validation, bytes_of)
-        save(model, tokenizer, stage.path / "model")
-        write_json(stage.path / "history.json", history)
-        work.commit(
-            {
-                **summary(model, history, before, after),
-                "block_tokens": blocks.input_ids.numel(),
-                "epochs": section.max_steps * section.batch_size / len(blocks),
-            }
-        )
-    shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
-    return stage
+    section: PretrainParams = stage.pretrain
+    tokenizer = load_tokenizer(stage.inputs["tokenizer"].path / "tokenizer")
+    documents = read(stage.inputs["data"].path / "documents.parquet")
+    blocks = pack_documents(mix(documents, section), tokenizer, section)
+    validation = validation_batches([d for d in documents if d["split"] == "dev"], tokenizer, section)
+    model = build(stage.backbone, len(tokenizer), section.seed)
+    bytes_of = token_bytes(tokenizer)
+    if stage.leads:
+        save(model, tokenizer, stage.path / "random")
+        before = bits_per_byte(on_device(model, stage.runtime), validation, bytes_of)
+    history = fit(model, blocks, stack, section, stage)
+    if not stage.leads:
+        return None
+    after = bits_per_byte(model, validation, bytes_of)
+    save(model, tokenizer, stage.path / "model")
+    write_json(stage.path / "history.json", history)
+    return {
+        **summary(model, history, before, after),
+        "block_tokens": blocks.input_ids.numel(),
+        "epochs": section.max_steps * section.batch_size / len(blocks),
+    }
 
 
-def finetune(stage: Stage) -> Stage:
+@computes(together=True)
+def finetune(stage: Stage) -> dict | None:
     """Stage `sft`: writes model/, history.json and generations.json (greedy outputs of held-out records, before and after).
 
     Raises:
         UserError: too few records, no such device.
     """
-    if stage.finished:
-        return stage
-    with stage.work(together=True) as work:
-        if stage.finished:
-            return stage
-        section = stage.sft
-        prepare(stage.runtime)
-        start = stage.inputs["pretrain"].path / "model"
-        tokenizer, model = load_tokenizer(start), load(start)
-        records = read(stage.inputs["data"].path / "sft.parquet")
-        held_out = min(HELD_OUT_MAX, int(HELD_OUT_SHARE * len(records)))
-        if not held_out:
-            raise UserError(f"sft.parquet: {len(records)} records are too few to train on and to hold some out: raise data.sft_records")
-        order = np.random.default_rng(section.seed).permutation(len(records))
-        test, train = ([records[i] for i in part] for part in (order[:held_out], order[held_out:]))
-        validation = {
-            language: _batches(encode_records([r for r in test if r["lang"] == language], tokenizer, section.max_length), pad)
-            for language in sorted({r["lang"] for r in test})
-        }
-        shown = list({r["lang"]: r for r in reversed(test)}.values())[-GENERATIONS:]
-        bytes_of = token_bytes(tokenizer)
-        if work.leads:
-            on_device(model, stage.runtime)  # the trainer would move it only later
-            before, said_before = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
-        history = fit(model, encode_records(train, tokenizer, section.max_length), pad, section, stage)
-        if not work.leads:
-            return stage
-        after, said_after = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
-        save(model, tokenizer, stage.path / "model")
-        write_json(stage.path / "history.json", history)
-        generations = [r | {"before": b, "after": a} for r, b, a in zip(shown, said_before, said_after, strict=True)]
-        write_json(stage.path / "generations.json", generations)
-        results = {"records": len(train), "held_out": held_out, "epochs": section.max_steps * section.batch_size / len(train)}
-        work.commit(summary(model, history, before, after) | results)
-    shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
-    return stage
-
-
-def prepare(runtime: Runtime) -> None:
-    """Set torch's CPU threads, let fp32 matrix products on a GPU (mining is in fp32) round their inputs to TF32, and check the device.
-
-    Raises:
-        UserError: runtime.device is cuda and there is none.
-    """
-    torch.set_num_threads(runtime.threads)
-    if torch.cuda.is_available():
-        torch.set_float32_matmul_precision("high")
-    if runtime.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("runtime.device: cuda, but torch finds no GPU: use cpu or auto")
+    section = stage.sft
+    start = stage.inputs["pretrain"].path / "model"
+    tokenizer, model = load_tokenizer(start), load(start)
+    records = read(stage.inputs["data"].path / "sft.parquet")
+    held_out = min(HELD_OUT_MAX, int(HELD_OUT_SHARE * len(records)))
+    if not held_out:
+        raise UserError(f"sft.parquet: {len(records)} records are too few to train on and to hold some out: raise data.sft_records")
+    order = np.random.default_rng(section.seed).permutation(len(records))
+    test, train = ([records[i] for i in part] for part in (order[:held_out], order[held_out:]))
+    validation = {
+        language: _batches(encode_records([r for r in test if r["lang"] == language], tokenizer, section.max_length), pad)
+        for language in sorted({r["lang"] for r in test})
+    }
+    shown = list({r["lang"]: r for r in reversed(test)}.values())[-GENERATIONS:]
+    bytes_of = token_bytes(tokenizer)
+    if stage.leads:
+        on_device(model, stage.runtime)  # the trainer would move it only later
+        before, said_before = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
+    history = fit(model, encode_records(train, tokenizer, section.max_length), pad, section, stage)
+    if not stage.leads:
+        return None
+    after, said_after = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
+    save(model, tokenizer, stage.path / "model")
+    write_json(stage.path / "history.json", history)
+    generations = [r | {"before": b, "after": a} for r, b, a in zip(shown, said_before, said_after, strict=True)]
+    write_json(stage.path / "generations.json", generations)
+    results = {"records": len(train), "held_out": held_out, "epochs": section.max_steps * section.batch_size / len(train)}
+    return summary(model, history, before, after) | results
 
 
 def on_device(model: CausalLM, runtime: Runtime) -> CausalLM:

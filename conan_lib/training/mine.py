@@ -12,8 +12,7 @@ from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.model.backbone import with_weights
 from conan_lib.params.training import MineParams
-from conan_lib.stages import Stage
-from conan_lib.training.lm import prepare
+from conan_lib.stages import Stage, computes
 
 PAIR_TASKS = ("retrieval", "clr")
 """Tasks whose anchors have hard negatives."""
@@ -26,7 +25,8 @@ def pool_of(task: str, row: dict) -> str:
     return row["positive_id"] if task == "clr" else row["id"]
 
 
-def mine_negatives(stage: Stage) -> Stage:
+@computes
+def mine_negatives(stage: Stage) -> dict:
     """Stage `mine`: writes pools.npz with ids (P,), candidates (P, K) rows of corpus.parquet, -1 at the end where there are fewer, and
     their scores (P, K).
 
@@ -36,24 +36,15 @@ def mine_negatives(stage: Stage) -> Stage:
     Raises:
         UserError: there are no anchors, or the weak model's weights are missing.
     """
-    if stage.finished:
-        return stage
-    with stage.work() as work:
-        if stage.finished:
-            return stage
-        prepare(stage.runtime)
-        corpus, queries = _corpus_and_queries(stage)
-        if not queries:
-            raise UserError("retrieval.parquet, clr.parquet: no anchors to mine negatives for: check the data stage")
-        model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"))
-        ids, candidates, scores = rank_candidates(model, corpus, queries, stage.mine)
-        with replacing(stage.path / "pools.npz") as new, open(new, "wb") as file:
-            np.savez(file, ids=np.array(ids), candidates=candidates, scores=scores)
-        first = scores[:, 0]
-        work.commit(
-            {"pools": len(ids), "passages": len(corpus), "mean_score": float(np.nanmean(scores)), "mean_best": float(np.nanmean(first))}
-        )
-    return stage
+    corpus, queries = _corpus_and_queries(stage)
+    if not queries:
+        raise UserError("retrieval.parquet, clr.parquet: no anchors to mine negatives for: check the data stage")
+    model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"), device=stage.device)
+    ids, candidates, scores = rank_candidates(model, corpus, queries, stage.mine)
+    with replacing(stage.path / "pools.npz") as new, open(new, "wb") as file:
+        np.savez(file, ids=np.array(ids), candidates=candidates, scores=scores)
+    first = scores[:, 0]
+    return {"pools": len(ids), "passages": len(corpus), "mean_score": float(np.nanmean(scores)), "mean_best": float(np.nanmean(first))}
 
 
 def load_pools(stage: Stage) -> tuple[dict[str, int], np.ndarray, list[str]]:
@@ -138,7 +129,7 @@ def _search(
     their cosines (Q, K), NaN for none."""
     texts = list(dict.fromkeys([*passages, *(query["text"] for query in queries)]))
     place = {text: number for number, text in enumerate(texts)}
-    size = 512 if torch.cuda.is_available() else 128
+    size = 128 if model.device.type == "cpu" else 512
     vectors = model.encode(texts, batch_size=size, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=progress)
     index = vectors[[place[text] for text in passages]]
     columns = defaultdict(list)

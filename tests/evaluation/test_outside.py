@@ -17,7 +17,7 @@ from conan_lib.evaluation import outside
 from conan_lib.evaluation.outside_sets import DOMAINS, SHIFTS, write_sets
 from conan_lib.evaluation.run import MODELS
 from conan_lib.params.evaluation import OutsideParams
-from conan_lib.stages import GRAPH, SPECS
+from conan_lib.table import RUN, TABLE
 
 LANGUAGES = ("de", "fr", "zh")
 REVIEWS = 80
@@ -164,7 +164,7 @@ def test_nothing_that_trains_reads_the_archive():
     rooms = [path for room in ("data", "training", "losses", "attention") for path in (root / room).rglob("*.py")]
     for path in [*rooms, *(root / f"{room}.py" for room in ("tokenizer", "mining", "backbone"))]:
         assert not re.search(r"big.?bench|multiemo|squad.?shifts", path.read_text(encoding="utf-8").lower()), path
-    readers = {name for name, spec in SPECS.items() if {"outside", "mixing"} & set(spec.sections)}
+    readers = {name for name, spec in TABLE.items() if {"outside", "mixing"} & set(spec.sections)}
     assert readers == {"outside", "mix"}
-    assert not [name for name, spec in SPECS.items() if readers & set(spec.inputs)], "their results feed nothing"
-    assert "outside" not in GRAPH
+    assert not [name for name, spec in TABLE.items() if readers & set(spec.inputs)], "their results feed nothing"
+    assert "outside" not in RUN

@@ -11,7 +11,8 @@ import pyarrow.parquet as parquet
 
 from conan_lib.data.corpus import STEPS
 from conan_lib.params import load_params, with_seed
-from conan_lib.stages import GRAPH, Stage, open_stage
+from conan_lib.stages import Stage, open_stage
+from conan_lib.table import RUN
 
 TINY = Path(__file__).parents[2] / "params" / "tiny.yaml"
 LANGUAGES = ("de", "es", "fr", "ru", "zh", "ja", "ko", "ar")
@@ -47,7 +48,7 @@ def finish(*names: str, file: str = "params/tiny.yaml", seed: int | None = None,
     """Write the artefacts of some stages (all by default) below the working directory, of the file's run, or of the same with another seed
     (see with_seed); returns the parameter file's path."""
     params = load_params(file) if seed is None else with_seed(load_params(file), seed, where)
-    for name in names or GRAPH:
+    for name in names or RUN:
         stage = open_stage(name, params)
         if seed is not None and stage.finished:  # shared with the file's run
             continue

@@ -11,7 +11,8 @@ from handmade import finish, rewrite
 
 from conan_lib.errors import UserError
 from conan_lib.report.compare import compare
-from conan_lib.stages import GRAPH, open_stage
+from conan_lib.stages import open_stage
+from conan_lib.table import RUN
 from tests.report.test_report_build import Page, snapshot
 
 OTHER = "params/other.yaml"
@@ -27,7 +28,7 @@ def two(fake_run, tmp_path):
     """Two finished runs on the same data that differ in supervised.seed; single values of one task by one model."""
     (tmp_path / OTHER).write_text("base: tiny.yaml\ntier: other\nsupervised: {seed: 1}\n")
     for file in VALUES:
-        finish(*(name for name in GRAPH if not open_stage(name, file).finished), file=file)
+        finish(*(name for name in RUN if not open_stage(name, file).finished), file=file)
         one = {"ids": list(range(60)), "clusters": None, "ndcg_at_10": items(file).tolist()}
         path = open_stage("evaluate", file).path / "items" / "supervised" / "wiki-titles" / "default.json"
         path.parent.mkdir(parents=True)
@@ -52,7 +53,7 @@ def test_a_difference_is_the_mean_over_the_same_queries(two, tmp_path):
 
 def test_other_sets_are_not_paired(two, tmp_path):
     (tmp_path / OTHER).write_text("base: tiny.yaml\ntier: other\ndata: {eval_texts: 100}\n")
-    finish(*(name for name in GRAPH if not open_stage(name, OTHER).finished), file=OTHER)
+    finish(*(name for name in RUN if not open_stage(name, OTHER).finished), file=OTHER)
     found = {row["paired over"] for row in rows(compare(*two)) if row["task"] == "wiki-titles"}
     assert found == {"not paired: the runs' sets differ"}
 

@@ -11,7 +11,8 @@ from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.report.figures import series
 from conan_lib.report.figures_eval import CHECKPOINTS, checkpoints, languages, r1_matrix, umap
-from conan_lib.stages import GRAPH, open_stage
+from conan_lib.stages import open_stage
+from conan_lib.table import RUN
 
 TINY = "params/tiny.yaml"
 
@@ -33,7 +34,7 @@ def test_checkpoints_are_bars_and_peers_lines(report):
 
 
 def test_peers_that_have_not_finished_are_left_out(fake_run):
-    names = [name for name in GRAPH if name != "peers"]
+    names = [name for name in RUN if name != "peers"]
     file = fake_run(*names)
     (axis,) = checkpoints(open_stage("evaluate", file), open_stage("peers", file)).axes
     assert len(axis.patches) == 2 * len(CHECKPOINTS)
@@ -41,7 +42,7 @@ def test_peers_that_have_not_finished_are_left_out(fake_run):
 
 
 def test_a_run_without_whitening_has_one_bar_each(fake_run):
-    stage = open_stage("evaluate", fake_run(*GRAPH))
+    stage = open_stage("evaluate", fake_run(*RUN))
     manifest = stage.path / "manifest.json"
     said = json.loads(manifest.read_text())
     del said["results"]["whitened"]
@@ -81,7 +82,7 @@ def test_r1_matrix_cells_are_the_files(report):
 
 
 def test_no_rows_is_a_clear_error(fake_run):
-    stage = open_stage("evaluate", fake_run(*GRAPH))
+    stage = open_stage("evaluate", fake_run(*RUN))
     rewrite(stage, "scores.json", [])
     with pytest.raises(UserError, match="no cross-lingual"):
         checkpoints(stage)

@@ -21,7 +21,8 @@ from conan_lib.report.notebooks import with_mathml
 from conan_lib.report.paper import CMTEB, MTEB_ENGLISH, PRACTICAL
 from conan_lib.report.render import inline, picture, signed, slug
 from conan_lib.report.run import Run
-from conan_lib.stages import GRAPH, open_stage
+from conan_lib.stages import open_stage
+from conan_lib.table import RUN
 
 
 class Page(HTMLParser):
@@ -174,7 +175,7 @@ def test_a_partial_run_says_what_is_missing(fake_run):
         text = (folder / name).read_text()
         Page((folder / "index.html").read_text())
         assert "Partial run" in text
-        for stage in set(GRAPH) - set(done):
+        for stage in set(RUN) - set(done):
             assert f"stage {stage} is new ({open_stage(stage, 'params/tiny.yaml').artefact.stage}/" in text or stage == "supervised_no_clr"
     assert "has no finished model" in (folder / "model_card.md").read_text()
 

@@ -8,7 +8,8 @@ from conan_lib.errors import UserError
 from conan_lib.report.figures import LANGUAGES, budget, contrastive_loss, language_colours, negatives, pipeline, series
 from conan_lib.report.figures_lm import training_loss
 from conan_lib.report.tables import bits_table, funnel_table, kept_text_table, loss_table, score_table
-from conan_lib.stages import GRAPH, open_stage
+from conan_lib.stages import open_stage
+from conan_lib.table import RUN
 
 TINY = "params/tiny.yaml"
 
@@ -28,14 +29,14 @@ def test_alpha_has_its_own_panel(report):
 
 
 def test_running_mean_keeps_a_constant(fake_run):
-    stage = open_stage("weak", fake_run(*list(GRAPH)[:6]))
+    stage = open_stage("weak", fake_run(*list(RUN)[:6]))
     rewrite(stage, "history.json", [{"step": s, "loss": 2.0} for s in range(1, 6)])
     assert np.allclose(contrastive_loss(stage).axes[0].lines[1].get_ydata(), 2.0)
 
 
 @pytest.mark.parametrize("steps, labels", [(30, ["each step"]), (40, ["each step", "mean of the last 2 steps"])])
 def test_loss_is_not_drawn_over_by_a_mean_of_one(fake_run, steps, labels):
-    stage = open_stage("sft", fake_run(*list(GRAPH)[:4]))
+    stage = open_stage("sft", fake_run(*list(RUN)[:4]))
     rows = [{"step": s, "loss": float(s), "learning_rate": 0.1} for s in range(1, steps + 1)]
     rewrite(stage, "history.json", rows)
     axis = training_loss(stage).axes[0]
@@ -46,7 +47,7 @@ def test_loss_is_not_drawn_over_by_a_mean_of_one(fake_run, steps, labels):
 
 
 def test_negatives_show_scores_and_swaps(fake_run):
-    stage = open_stage("supervised", fake_run(*list(GRAPH)[:8]))
+    stage = open_stage("supervised", fake_run(*list(RUN)[:8]))
     scores, swaps, _ = negatives(stage).axes
     rows = series(stage, "negatives.json")
     assert list(scores.lines[0].get_ydata()) == [row["mean_score"] for row in rows]
@@ -63,7 +64,7 @@ def test_a_missing_series_is_named(fake_run):
 
 def test_budget_draws_finished_stages_alone(fake_run):
     file = fake_run("data", "tokenizer")
-    stages = {name: open_stage(name, file) for name in GRAPH}
+    stages = {name: open_stage(name, file) for name in RUN}
     assert len(budget(stages).axes[0].patches) == 2
     with pytest.raises(UserError, match="no stage has finished"):
         budget({"mix": stages["mix"]})
@@ -76,7 +77,7 @@ def test_languages_keep_their_colour_and_differ():
 
 def test_pipeline_picture_names_every_stage():
     texts = {text.get_text() for text in pipeline().axes[0].texts}
-    assert set(GRAPH) - {"supervised_no_clr"} <= texts
+    assert set(RUN) - {"supervised_no_clr"} <= texts
 
 
 def test_tables_hold_the_files_numbers(report):

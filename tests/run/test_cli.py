@@ -13,7 +13,8 @@ import torch
 
 from conan_lib.run import checks
 from conan_lib.run import notebooks as pipeline
-from conan_lib.stages import GRAPH, open_stage
+from conan_lib.stages import open_stage
+from conan_lib.table import RUN
 
 FILE = "params/small.yaml"
 
@@ -238,7 +239,7 @@ def test_status_shows_every_stage_and_writes_nothing(project, conan):
     before = files(project)
     code, out, _ = conan("status", FILE)
     assert code == 0 and files(project) == before
-    for name in GRAPH:
+    for name in RUN:
         assert open_stage(name, FILE).key in out
     with open_stage("data", FILE).work() as work:
         assert "partial" in conan("status", FILE)[1]

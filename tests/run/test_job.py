@@ -23,7 +23,8 @@ from conan_lib.params import load_params
 from conan_lib.run import job as jobs
 from conan_lib.run.job import open_job, run_job
 from conan_lib.run.notebooks import RunError, compute
-from conan_lib.stages import GRAPH, open_stage
+from conan_lib.stages import open_stage
+from conan_lib.table import RUN
 from conan_lib.training.contrastive import supervised_tasks
 from conan_lib.training.mine import PAIR_TASKS
 from tests.small_corpus import sft_records
@@ -299,9 +300,9 @@ def test_our_jobs_open_and_share_what_is_prepared_and_pretrained(monkeypatch):
     assert [task.title.partition(":")[0] for task in science.tasks if task.stage.name == "sft"] == ["h100", *["data"] * 9]
     carried = {stage.name for stage in science.given} | {task.stage.name for task in science.tasks}
     carried |= {name for step in science.params.steps for name in step.stages}  # a variant bears its stage's name in the tasks
-    assert set(GRAPH) - carried == {"peers", "mkqa", "efficiency"}, "all else needs weights that do not come home"
+    assert set(RUN) - carried == {"peers", "mkqa", "efficiency"}, "all else needs weights that do not come home"
     home, there = (load_params(ROOT / name) for name in ("params/ablations/h100_home.yaml", "params/h100.yaml"))
-    assert [open_stage(name, home).key for name in GRAPH] == [open_stage(name, there).key for name in GRAPH] and home.tier == there.tier
+    assert [open_stage(name, home).key for name in RUN] == [open_stage(name, there).key for name in RUN] and home.tier == there.tier
 
 
 def test_few_pools_are_a_seeded_choice(tmp_path):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import types
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from rich.console import Console
 
 from conan_lib.errors import UserError
 from conan_lib.run import notebooks as pipeline
-from conan_lib.run.notebooks import FUNCTIONS, NOTEBOOKS, LiveLine, RunError, kernel_environment, run, select, train
-from conan_lib.stages import GRAPH, SPECS, open_stage
+from conan_lib.run.notebooks import NOTEBOOKS, LiveLine, RunError, kernel_environment, run, select, train
+from conan_lib.stages import open_stage
+from conan_lib.table import RUN, TABLE
 from tests.conftest import CELL, write_notebook
 
 FILE = "params/small.yaml"
@@ -43,14 +45,14 @@ def reports(monkeypatch) -> list:
 
 def test_notebooks_cover_the_graph_in_an_order_that_can_run():
     order = [stage for stages in NOTEBOOKS.values() for stage in stages]
-    assert sorted(order) == sorted(GRAPH) and sorted(FUNCTIONS) == sorted(SPECS)
+    assert sorted(order) == sorted(RUN)
     for position, name in enumerate(order):
-        assert set(GRAPH[name].inputs) <= set(order[:position])
+        assert set(TABLE[name].inputs) <= set(order[:position])
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", TABLE)
 def test_every_stage_has_its_function(name):
-    module, _, function = FUNCTIONS[name].partition(":")
+    module, _, function = TABLE[name].function.partition(":")
     assert callable(getattr(import_module(module), function))
 
 
@@ -71,7 +73,7 @@ def test_a_selection_is_by_number_notebook_or_stage():
 def test_a_run_does_everything_once_and_the_report_last(project, kernels, reports):
     run(FILE)
     assert kernels == list(NOTEBOOKS) and len(reports) == 1
-    assert all(open_stage(name, FILE).results == {"name": name} for name in GRAPH)
+    assert all(open_stage(name, FILE).results == {"name": name} for name in RUN)
     run(FILE)
     assert kernels == list(NOTEBOOKS) and len(reports) == 1
 
@@ -237,7 +239,7 @@ def test_what_fails_over_a_damaged_input_names_it(project, monkeypatch, name):
         raise KeyError("of another kind")
 
     monkeypatch.setitem(sys.modules, "fake_room", types.SimpleNamespace(compute=fail))
-    monkeypatch.setitem(FUNCTIONS, "tokenizer", "fake_room:compute")
+    monkeypatch.setitem(TABLE, "tokenizer", replace(TABLE["tokenizer"], function="fake_room:compute"))
     data = open_stage("data", FILE)
     with data.work() as work:
         work.commit({})
@@ -251,7 +253,7 @@ def test_what_fails_over_a_damaged_input_names_it(project, monkeypatch, name):
 
 def test_train_is_the_notebooks_call_in_this_process(project, monkeypatch):
     monkeypatch.setitem(sys.modules, "fake_room", types.SimpleNamespace(compute=lambda stage: (stage, "computed")))
-    monkeypatch.setitem(FUNCTIONS, "data", "fake_room:compute")
+    monkeypatch.setitem(TABLE, "data", replace(TABLE["data"], function="fake_room:compute"))
     stage, word = train("data", FILE)
     assert (stage.key, word) == (open_stage("data", FILE).key, "computed")
     with pytest.raises(UserError, match="no stage wek: choose one of"):

@@ -17,6 +17,8 @@ from tests.small_pairs import finish_weak, pair_params, tables
 class Table:
     """An encoder with fixed unit vectors."""
 
+    device = torch.device("cpu")
+
     def __init__(self, texts):
         vectors = np.random.default_rng(0).normal(size=(len(texts), 6))
         self.vectors = dict(zip(texts, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), strict=True))

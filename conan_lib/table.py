@@ -1,0 +1,69 @@
+"""The one table of stages: what computes each, what its key hashes, what it is made from, and which notebook shows it.
+
+corpus text -> tokenizer -> language model -> embedder -> numbers. Everything that walks over stages reads this table: the runners, the
+checks, the command line, the report and its drawing. A new stage is a function and a row.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One stage.
+
+    Attributes:
+        function: `module:name` of the one call that computes it; imported when it is needed, so that a machine which only trains can do
+            without the rest.
+        version: rises when the meaning of the stage's code changes, so that old artefacts are not taken for new ones.
+        sections: the sections of the parameters that its key hashes, and that it may read.
+        inputs: the stages that it is made from.
+        notebook: the notebook that runs it; None: no notebook does, it is asked for by name or by a grid.
+        like: another stage whose code, folder and version it has, under changed parameters.
+    """
+
+    function: str
+    version: int
+    sections: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    notebook: str | None = None
+    like: str | None = None
+
+
+CHECKPOINTS = ("pretrain", "sft", "weak", "supervised")
+"""Stages whose models are compared, in the order of training."""
+SUPERVISED = Spec(
+    "conan_lib.training.contrastive:train_supervised", 1, ("supervised",), ("data", "weak", "mine"), "06_supervised"
+)  # fmt: skip
+
+TABLE: dict[str, Spec] = {
+    "data": Spec("conan_lib.data.build:build_data", 1, ("data",), (), "01_data"),
+    "tokenizer": Spec("conan_lib.model.tokenizer:train_tokenizer", 1, ("tokenizer",), ("data",), "02_tokenizer"),
+    "pretrain": Spec("conan_lib.training.lm:pretrain", 1, ("backbone", "pretrain"), ("data", "tokenizer"), "03_pretrain"),
+    "sft": Spec("conan_lib.training.lm:finetune", 1, ("sft",), ("data", "pretrain"), "04_sft"),
+    "teacher": Spec("conan_lib.data.teacher:score_pairs", 1, ("teacher",), ("data",), "05_weak"),
+    "weak": Spec("conan_lib.training.contrastive:train_weak", 1, ("weak",), ("data", "sft", "teacher"), "05_weak"),
+    "mine": Spec("conan_lib.training.mine:mine_negatives", 1, ("mine",), ("data", "weak"), "06_supervised"),
+    "supervised": SUPERVISED,
+    "peers": Spec("conan_lib.evaluation.peers:evaluate_peers", 1, ("tasks", "peers"), ("data",), "07_eval"),
+    "evaluate": Spec("conan_lib.evaluation.run:evaluate", 2, ("tasks", "evaluation"), ("data", *CHECKPOINTS), "07_eval"),
+    "efficiency": Spec(
+        "conan_lib.evaluation.efficiency:measure_efficiency", 2, ("tasks", "efficiency"), ("data", "weak", "supervised"), "07_eval"
+    ),
+    "mkqa": Spec("conan_lib.evaluation.mkqa:evaluate_mkqa", 1, ("tasks", "mkqa"), ("data", "supervised"), "07_eval"),
+    "probes": Spec("conan_lib.evaluation.probes:probe", 1, ("probes",), ("data", *CHECKPOINTS), "07_eval"),
+    "supervised_no_clr": Spec(**vars(SUPERVISED) | {"notebook": "08_clr_umap", "like": "supervised"}),
+    "mix": Spec("conan_lib.evaluation.mixing:mix", 2, ("mixing",), ("data", "supervised", "supervised_no_clr"), "08_clr_umap"),
+    "score": Spec("conan_lib.evaluation.checkpoint:score_checkpoint", 1, ("tasks",), ("data", "supervised")),
+    "outside": Spec("conan_lib.evaluation.outside:evaluate_outside", 1, ("tasks", "outside"), ("data", *CHECKPOINTS)),
+}
+"""Stage -> its row, in an order that can run."""
+
+RUN = tuple(name for name, spec in TABLE.items() if spec.notebook)
+"""The stages of a whole run. The others: a grid scores the last checkpoint of each of its cells alone, and out-of-domain sets need an
+archive that is not there everywhere."""
+
+
+def notebooks() -> dict[str, tuple[str, ...]]:
+    """Notebook -> the stages that it runs, in order."""
+    names = dict.fromkeys(TABLE[name].notebook for name in RUN)
+    return {notebook: tuple(name for name in RUN if TABLE[name].notebook == notebook) for notebook in names}
