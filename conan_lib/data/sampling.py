@@ -44,3 +44,18 @@ def by_lang_then_source(rows: Iterable[dict], total: int, seed: int) -> list[dic
     for row in spread(flat, total, seed):
         wanted[row["lang"]] += 1
     return [row for lang, sources in tree.items() for row in spread(sources, wanted[lang], seed)]
+
+
+def by_share(groups: Mapping[str, list], shares: Mapping[str, float], total: int, seed: int | str) -> list:
+    """At most `total` rows in proportion to the groups' shares; what a small group lacks goes to the others. Rows keep their order."""
+    quota, open_, left = {}, dict(shares), total
+    while small := [name for name, share in open_.items() if len(groups[name]) * sum(open_.values()) <= left * share]:
+        for name in small:
+            quota[name] = len(groups[name])
+            del open_[name]
+        left = total - sum(quota.values())
+    exact = {name: left * share / sum(open_.values()) for name, share in open_.items()}
+    quota |= {name: int(value) for name, value in exact.items()}
+    for name in sorted(exact, key=lambda name: int(exact[name]) - exact[name])[: left - sum(quota[name] for name in exact)]:
+        quota[name] += 1
+    return [row for name, rows in groups.items() for row in sample(rows, quota[name], seed)]

@@ -1,0 +1,137 @@
+"""Training sets that a parameter file declares (`data.sets`): files, folders and the hub in one form.
+
+`files` and `hub` give records one by one, `fields` puts them into our words, `read` counts and filters them, and `split` holds some out.
+A mistake is one line that names file, record, field and mend.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from conan_lib.data.clean import Funnel
+from conan_lib.data.declared import hub
+from conan_lib.data.declared.fields import BadRecord, rows
+from conan_lib.data.declared.files import records
+from conan_lib.data.ngrams import normalise
+from conan_lib.errors import UserError
+from conan_lib.params.sets import PAIRS, DeclaredSet
+from conan_lib.stages import project_root
+
+STEPS = ("read", "complete", "scores", "languages", "exact duplicates")
+"""Of the funnel: records that were read, and those that hold what the task needs; then rows, of which a record with several positives makes
+several, after each step."""
+CHECKED = 100_000
+"""Records of a file that are looked at before a run starts."""
+
+
+def check(declared: DeclaredSet, languages: tuple[str, ...]) -> None:
+    """Read the set's head, so that a mistake shows before any work: CHECKED records of a file, one of the hub.
+
+    Raises:
+        UserError: see `read`; or the set has no row in a language of the run.
+    """
+    found = [
+        row["lang"] for row in islice(read(declared, languages, Funnel(), 1 if declared.hub else CHECKED), 1 if declared.hub else CHECKED)
+    ]
+    if not found:
+        raise UserError(
+            f"{declared.from_}: no record of use in {', '.join(languages)}: correct its lang, or add its language to data.languages"
+        )
+
+
+def read(
+    declared: DeclaredSet, languages: tuple[str, ...], funnel: Funnel, most: int | None = None, seed: int = 0, file: str | None = None
+) -> Iterator[dict]:
+    """The set's canonical rows (see `fields.rows`), one by one.
+
+    Args:
+        declared: the set.
+        languages: rows of others are dropped and counted.
+        funnel: counts what each of STEPS leaves.
+        most: records to read where the set does not say (`rows`), of each language of a hub set. None: all.
+        seed: of a hub set's shuffle.
+        file: another file of the same form to read in its place: held-out records.
+
+    Raises:
+        UserError: the set cannot be read, or a record is wrong and bad_records is refuse.
+    """
+    corpus = _passages(located(declared.corpus)) if declared.corpus else {}
+    seen: set[tuple] = set()
+    for place, lang, number, record in _records(declared, languages, most, seed, file):
+        step = f"{declared.source}, held-out file" if file else declared.source
+        funnel.add(step, lang, "read", 1, 0)
+        try:
+            found = list(rows(record, declared, lang, number, corpus))
+        except BadRecord as error:
+            if declared.bad_records == "skip":
+                continue
+            raise UserError(f"{place}: {error}, or set bad_records: skip") from None
+        funnel.add(step, lang, "complete", 1, 0)
+        for row in found:
+            if _scores_too_low(row, declared):
+                continue
+            funnel.add(step, row["lang"], "scores", 1, size(row))
+            if row["lang"] not in languages:
+                continue
+            funnel.add(step, row["lang"], "languages", 1, size(row))
+            key = tuple(hash(normalise(text)) for text in texts(row))
+            if key in seen:
+                continue
+            seen.add(key)
+            funnel.add(step, row["lang"], "exact duplicates", 1, size(row))
+            yield row
+
+
+def texts(row: dict) -> list[str]:
+    """What a row says, the given negatives left out."""
+    return [row[name] for name in ("anchor", "positive", "instruction", "input", "output", "title", "text", "label") if name in row]
+
+
+def size(row: dict) -> int:
+    """Characters of a row."""
+    return sum(map(len, texts(row)))
+
+
+def located(name: str) -> Path:
+    """A file or folder of a parameter file: relative names start at the project's root."""
+    return project_root() / Path(name).expanduser()
+
+
+def _records(
+    declared: DeclaredSet, languages: tuple[str, ...], most: int | None, seed: int, file: str | None
+) -> Iterator[tuple[str, str, int, dict]]:
+    """(place, language or empty, number, fields) of every record that is to be read."""
+    most = most if declared.rows is None or file else declared.rows if most is None else min(most, declared.rows)
+    if file or not declared.hub:
+        lang = declared.languages[0] if len(declared.languages) == 1 else ""
+        for number, (place, record) in enumerate(islice(records(located(file or declared.from_)), most), 1):
+            yield place, lang, number, record
+        return
+    commit = hub.resolved(declared)
+    number = 0
+    for lang in declared.languages or ("",):
+        if not lang or lang in languages:
+            for place, record in islice(hub.stream(declared, lang, commit, seed), most):
+                number += 1
+                yield place, lang, number, record
+
+
+def _scores_too_low(row: dict, declared: DeclaredSet) -> bool:
+    least = declared.min_positive_score
+    return least is not None and declared.task in PAIRS and row["score"] is not None and row["score"] < least
+
+
+def _passages(path: Path) -> dict[str, str]:
+    """id -> title and text of a file of passages.
+
+    Raises:
+        UserError: a record has no id or no text.
+    """
+    found = {}
+    for place, row in records(path):
+        key = next((row[name] for name in ("docid", "id", "_id", "corpus_id") if row.get(name) is not None), None)
+        text = " ".join(str(row[name]) for name in ("title", "text") if row.get(name))
+        if key is None or not text:
+            raise UserError(f"{place}: a passage needs docid or id, and text; it has {', '.join(row)}")
+        found[str(key)] = text
+    return found

@@ -1,0 +1,316 @@
+"""From the fields that people's tools write to ours: one record in, canonical rows out.
+
+Known are sentence-transformers, FlagEmbedding, Tevatron, Automodel, GritLM, F2LLM and ms-swift for pairs, Alpaca and chats for
+instructions, and what `conan-lib translate` writes. `columns` of a set goes before all of them.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from conan_lib.data.clean import repair
+from conan_lib.data.declared.files import encodable
+from conan_lib.data.ngrams import normalise
+from conan_lib.params.sets import LABELS, PAIRS, DeclaredSet
+
+_ID = ("id", "query_id", "_id", "qid", "question_id")
+_LANG = ("lang", "query_lang", "language")
+_PAIR = {
+    "id": _ID,
+    "anchor": ("anchor", "query", "query_text", "question", "messages", "title", "sentence1"),
+    "positive": (
+        "positive", "pos", "positives", "positive_passages", "positive_messages", "pos_doc", "positive_document_ids", "passage", "answer",
+        "content", "document", "context", "text", "sentence2",
+    ),
+    "positive_id": ("positive_id", "passage_id"),
+    "negatives": (
+        "negatives", "neg", "negative", "negative_passages", "negative_messages", "neg_doc", "negative_document_ids", "hard_negatives",
+    ),
+    "score": ("pos_scores", "score", "scores"),
+    "prompt": ("prompt",),
+    "lang": _LANG,
+    "positive_lang": ("positive_lang", "passage_lang"),
+    "source_anchor_id": ("source_anchor_id", "source_id"),
+    "source_anchor": ("source_query",),
+}  # fmt: skip
+_LABELS = {"id": _ID, "text": ("text", "sentence", "anchor", "content"), "label": ("label_text", "label", "labels"), "lang": _LANG}
+_STS = {
+    "id": _ID,
+    "anchor": ("sentence1", "anchor", "text1", "sentence_a", "query"),
+    "positive": ("sentence2", "positive", "text2", "sentence_b", "pos"),
+    "score": ("score", "scores", "label", "labels", "similarity_score"),
+    "lang": _LANG,
+}
+KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(PAIRS, _PAIR),
+    **dict.fromkeys(LABELS, _LABELS),
+    "sts": _STS,
+    "sft": {
+        "id": _ID,
+        "instruction": ("instruction",),
+        "input": ("input", "query", "question", "anchor", "prompt"),
+        "output": ("output", "response", "completion", "answer", "positive", "pos"),
+        "lang": _LANG,
+    },
+    "text": {"id": _ID, "title": ("title",), "text": ("text", "content"), "lang": _LANG},
+}
+"""Task -> our field -> names that it has elsewhere; the first that a record has counts."""
+_NUMBERED = re.compile(r"neg(ative)?_\d+")
+_CHATS = ("messages", "conversations")
+
+
+class BadRecord(Exception):
+    """A record that cannot be used: what is wrong with which field."""
+
+
+class Fields:
+    """One record under our names.
+
+    Args:
+        row: its fields.
+        declared: the set that it belongs to.
+        lang: the set's language; empty where each record tells its own.
+    """
+
+    def __init__(self, row: dict, declared: DeclaredSet, lang: str = ""):
+        self.row, self.declared, self.known = row, declared, KNOWN[declared.task]
+        self.lang = lang or self.text("lang")
+
+    def find(self, field: str) -> tuple[str, Any]:
+        """(name, value) of one of our fields; the name is empty where the record has none, or null."""
+        if own := self.declared.columns.get(field):
+            if own not in self.row:
+                raise BadRecord(f"no field {own}, which columns.{field} names; it has {', '.join(self.row)}")
+            return own, self.row[own]
+        return next(((name, self.row[name]) for name in self.known.get(field, ()) if self.row.get(name) is not None), ("", None))
+
+    def need(self, field: str) -> tuple[str, Any]:
+        """As `find`, but the field must be there."""
+        name, value = self.find(field)
+        if not name or value is None:
+            mend = "give the set's lang" if field == "lang" else f"name its own in columns: {{{field}: ...}}"
+            raise BadRecord(f"no field {' or '.join(self.known[field])}; it has {', '.join(map(str, self.row))}: {mend}")
+        return name, value
+
+    def text(self, field: str) -> str:
+        """The text of a field that must be there and say something."""
+        return self.proper(*self.need(field))
+
+    def optional(self, field: str) -> str:
+        """The text of a field, empty where there is none. Numbers are taken for texts: ids are."""
+        name, value = self.find(field)
+        return self.proper(name, str(value)) if name and value not in (None, "") else ""
+
+    def proper(self, name: str, value: Any) -> str:
+        """A value as a text, mended where the set is to be cleaned."""
+        if not isinstance(value, str):
+            raise BadRecord(f"{name} is {str(value)[:60]!r}, where a text is needed: correct it, or name another field in columns")
+        if not encodable(value):
+            raise BadRecord(f"{name} holds half a character (a lone surrogate): correct it")
+        value = repair(value, getattr(self, "lang", "")) if self.declared.clean else value
+        if not value.strip():
+            raise BadRecord(f"{name} is empty: fill it")
+        return value
+
+    def number(self, field: str) -> tuple[str, float | None]:
+        """The finite number of a field, None where there is none."""
+        name, value = self.find(field)
+        return name, None if value is None else self.finite(name, value)
+
+    def finite(self, name: str, value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise BadRecord(f"{name} is {value!r}, where a number is needed: correct it")
+        return number
+
+    def passages(self, name: str, value: Any, corpus: Mapping[str, str]) -> list[tuple[str, str]]:
+        """(id, text) of each passage in a value; the id is empty where it has none.
+
+        Passages are texts, {docid, title, text}, ids of the corpus, GritLM's [instruction, text] or ms-swift's messages, alone or in a
+        list.
+        """
+        found = []
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, list):  # [instruction, text], or messages
+                item = item[-1] if item else None
+            if isinstance(item, dict):
+                key = str(next((item[name] for name in ("docid", "id", "_id") if item.get(name) is not None), ""))
+                text = " ".join(part for part in (item.get("title"), item.get("text") or item.get("content")) if part)
+                found.append((key, self.proper(name, text or corpus.get(key) or self._lost(name, key, corpus))))
+            elif name.endswith("_ids"):
+                found.append((str(item), self.proper(name, corpus.get(str(item)) or self._lost(name, item, corpus))))
+            else:
+                found.append(("", self.proper(name, item)))
+        return found
+
+    def _lost(self, name: str, key: Any, corpus: Mapping[str, str]) -> str:
+        if corpus:
+            raise BadRecord(f"{name}: passage {str(key)!r} is not in {self.declared.corpus}: add it there")
+        raise BadRecord(f"{name} holds ids and no texts: name the file of passages in `corpus`")
+
+
+def rows(row: dict, declared: DeclaredSet, lang: str, number: int, corpus: Mapping[str, str]) -> Iterator[dict]:
+    """The canonical rows of a record; a pair for each of its positives.
+
+    Args:
+        row: its fields.
+        declared: its set.
+        lang: the set's language; empty where each record tells its own.
+        number: its place in the set, which is its id where it has none.
+        corpus: passages by id.
+
+    Yields:
+        id, lang, source, group (what is held out as a whole: one query in all its translations, records with one text), and of
+        pairs: prompt, anchor, positive, positive_id, positive_lang, negatives, score, source_anchor_id;
+        sts: prompt, anchor, positive, score; labels: prompt, text, label; sft: instruction, input, output; text: title, text.
+
+    Raises:
+        BadRecord: a field is missing, empty or of another kind.
+    """
+    fields = Fields(row, declared, lang)
+    base = {"id": f"{declared.source}/{fields.optional('id') or number}", "lang": fields.lang, "source": declared.source}
+    if declared.task not in ("sft", "text"):
+        base["prompt"] = declared.prompt
+    make = (
+        _pairs
+        if declared.task in PAIRS
+        else _labels
+        if declared.task in LABELS
+        else {"sts": _sts, "sft": _sft, "text": _text}[declared.task]
+    )
+    for k, found in enumerate(make(fields, corpus)):
+        own = next(found[name] for name in ("anchor", "input", "text") if name in found)
+        yield {"group": _digest(normalise(own)), **base, **found, "id": f"{base['id']}#{k}" if k else base["id"]}
+
+
+def _pairs(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
+    declared = fields.declared
+    prompt, anchor = _anchor(fields)
+    name, value = fields.need("positive")
+    positives = fields.passages(name, value, corpus)
+    if not positives:
+        raise BadRecord(f"{name} is an empty list: every record needs a positive")
+    score_name, scores = fields.find("score")
+    scores = _aligned(fields, score_name, scores, len(positives))
+    own = {text for _, text in positives} | {anchor}
+    negatives = [text for text in _negatives(fields, corpus) if text not in own]
+    source_anchor, source_text = fields.optional("source_anchor_id"), fields.optional("source_anchor")
+    shared = {
+        "anchor": anchor,
+        "negatives": list(dict.fromkeys(negatives)),
+        "prompt": prompt or declared.prompt,
+        "positive_lang": fields.optional("positive_lang"),
+        "source_anchor_id": f"{declared.source}/{source_anchor}" if source_anchor else _digest(anchor),
+    }
+    if source_text or source_anchor:
+        shared["group"] = _digest(normalise(source_text)) if source_text else shared["source_anchor_id"]
+    given = fields.optional("positive_id") if len(positives) == 1 else ""
+    for (key, text), score in zip(positives, scores, strict=True):
+        key = given or key
+        yield {**shared, "positive": text, "positive_id": f"{declared.source}/{key}" if key else _digest(text), "score": score}
+
+
+def _anchor(fields: Fields) -> tuple[str, str]:
+    """(prompt, anchor); GritLM writes them as one list, ms-swift as system and user of a chat."""
+    name, value = fields.need("anchor")
+    _, own = fields.find("prompt")
+    prompt = own if isinstance(own, str) else ""
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value):
+        return value[0], fields.proper(name, value[1])
+    if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
+        system, turns = _chat(name, value)
+        return system or prompt, fields.proper(name, turns[-1][1])
+    return prompt, fields.proper(name, value)
+
+
+def _negatives(fields: Fields, corpus: Mapping[str, str]) -> Iterator[str]:
+    """All that a record gives, without those whose score is above max_negative_score."""
+    name, value = fields.find("negatives")
+    if name and value is not None:
+        found = [text for _, text in fields.passages(name, value, corpus)]
+        highest = fields.declared.max_negative_score
+        if highest is None or fields.row.get("neg_scores") is None:
+            yield from found
+        else:
+            scores = _aligned(fields, "neg_scores", fields.row["neg_scores"], len(found))
+            yield from (text for text, score in zip(found, scores, strict=True) if score is None or score <= highest)
+    if "negatives" not in fields.declared.columns:
+        for name in fields.row:
+            if _NUMBERED.fullmatch(name) and fields.row[name]:
+                yield fields.proper(name, fields.row[name])
+
+
+def _aligned(fields: Fields, name: str, scores: Any, count: int) -> list[float | None]:
+    """One score for each passage: none at all, one number for one passage, or a list."""
+    if scores is None:
+        return [None] * count
+    scores = scores if isinstance(scores, list) else [scores]
+    if len(scores) != count:
+        raise BadRecord(f"{name} has {len(scores)} scores for {count} passages: give one for each, or leave it out")
+    return [fields.finite(name, score) for score in scores]
+
+
+def _sts(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
+    name, score = fields.number("score")
+    if score is None:
+        fields.need("score")
+    low, high = fields.declared.score_range or (0.0, 1.0)
+    if not low <= score <= high:
+        raise BadRecord(f"{name} {score:g} is outside {low:g} to {high:g}: give the set's score_range: [smallest, largest]")
+    yield {"anchor": fields.text("anchor"), "positive": fields.text("positive"), "score": (score - low) / (high - low)}
+
+
+def _labels(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
+    name, label = fields.need("label")
+    if names := fields.declared.label_names:
+        place = fields.finite(name, label)
+        if place not in range(len(names)):
+            raise BadRecord(f"{name} is {label}, and label_names has {len(names)} names, from 0 on: add its name")
+        label = names[int(place)]
+    yield {"text": fields.text("text"), "label": fields.proper(name, str(label) if type(label) is int else label)}
+
+
+def _sft(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
+    chat = next((name for name in _CHATS if fields.row.get(name) and not fields.declared.columns), None)
+    if chat:
+        system, turns = _chat(chat, fields.row[chat])
+        *before, (role, answer) = turns
+        if role != "assistant" or not before:
+            raise BadRecord(f"{chat} does not end with an answer of the assistant to somebody: complete it, or leave the record out")
+        said = "\n".join(fields.proper(chat, text) for _, text in before)
+        yield {"instruction": system or fields.declared.prompt, "input": said, "output": fields.proper(chat, answer)}
+        return
+    instruction = fields.optional("instruction")
+    asked = fields.optional("input") if instruction else fields.text("input")
+    _, own = fields.find("instruction") if instruction else ("", fields.row.get("prompt"))
+    if not instruction and isinstance(own, str) and own != asked:  # FlagEmbedding's prompt
+        instruction = own
+    name, value = fields.need("output")
+    for _, output in fields.passages(name, value, {}):
+        yield {"instruction": instruction or fields.declared.prompt, "input": asked, "output": output}
+
+
+def _text(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
+    yield {"title": fields.optional("title"), "text": fields.text("text")}
+
+
+def _chat(name: str, turns: Any) -> tuple[str, list[tuple[str, str]]]:
+    """The system's words and the (role, text) of the other turns; ShareGPT's names are known too."""
+    roles = {"human": "user", "gpt": "assistant"}
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise BadRecord(f"{name} is {str(turns)[:60]!r}, where a list of {{role, content}} is needed: correct it")
+    said = [(turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))) for turn in turns]
+    others = [(roles.get(role, role), text) for role, text in said if role != "system"]
+    if not others or not all(isinstance(text, str) for _, text in said):
+        raise BadRecord(f"{name} holds a turn without a text, or none: give each turn role and content")
+    return "\n".join(text for role, text in said if role == "system"), others
+
+
+def _digest(text: str) -> str:
+    """The id of a text that has none: equal texts are one."""
+    return f"text/{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"

@@ -1,0 +1,179 @@
+"""Files and folders that people have, record by record: JSON lines, JSON, parquet, CSV and plain text, never whole in memory.
+
+The readers are the formats' own and not `datasets`', whose JSON and CSV loaders guess types by the block, so that a mistake has neither a
+line number nor, in the next block, the same message. What is on the hub goes through `datasets` (hub.py).
+"""
+
+import csv
+import gzip
+import io
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from conan_lib.errors import UserError
+from conan_lib.params.sets import SUFFIXES
+
+Record = tuple[str, dict]
+"""Place ("my/pairs.jsonl, line 3") and fields."""
+PARAGRAPH = 4000
+"""Characters after which a plain text's document ends at the next line: files without empty lines would be one document."""
+BUILT, BEGUN = "build.json", "identity.json"
+"""What `conan-lib translate` leaves in a folder that is done, and in one that it has begun."""
+csv.field_size_limit(sys.maxsize)
+
+
+def records(path: Path) -> Iterator[Record]:
+    """Every record of a file, or of a folder's files in the order of their names.
+
+    Raises:
+        UserError: no such file, none that can be read, or a record that is none; one line names file and record.
+    """
+    for file in files(path):
+        suffix = Path(file.name.removesuffix(".gz")).suffix
+        for place, row in READERS[suffix](file):
+            if not isinstance(row, dict):
+                raise UserError(f"{file}, {place}: found {type(row).__name__} where a record is needed: write an object with named fields")
+            yield f"{file}, {place}", row
+
+
+def files(path: Path) -> list[Path]:
+    """The file, or those of a folder, sorted: of its data/ where it has one, as the hub's folders and `conan-lib translate` do.
+
+    Raises:
+        UserError: no such file or folder, a translation that is not done, no file or several kinds of files.
+    """
+    if path.is_file():
+        if not path.name.removesuffix(".gz").endswith(SUFFIXES):
+            raise UserError(f"{path}: not a kind of file that is read: give {', '.join(SUFFIXES)}, or .gz of one but parquet")
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"{path}: no such file or folder")
+    if (path / BEGUN).is_file() and not (path / BUILT).is_file():
+        raise UserError(f"{path}: its translation is not finished: give the same `conan-lib translate` again")
+    folder = path / "data" if (path / "data").is_dir() else path
+    found = sorted(file for file in folder.rglob("*") if file.is_file() and file.name.removesuffix(".gz").endswith(SUFFIXES))
+    found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    kinds = sorted({Path(file.name.removesuffix(".gz")).suffix for file in found})
+    if len(kinds) > 1:
+        raise UserError(f"{folder}: holds {' and '.join(kinds)} files: keep one kind in a folder, or name a file")
+    if not found:
+        raise UserError(f"{folder}: no {', '.join(SUFFIXES)} in it")
+    return found
+
+
+def encodable(text: str) -> bool:
+    """Whether a text can be written: JSON may name one half of a pair of surrogates, UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def json_lines(path: Path) -> Iterator[object]:
+    """One value a line; None for a blank one.
+
+    Raises:
+        UserError: a line is not JSON, or the file is not UTF-8.
+    """
+    with opened(path) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line) if line.strip() else None
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}, line {number}: not JSON ({error.msg}, column {error.colno})") from None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[io.TextIOBase]:
+    """A text file, unpacked where it ends in .gz. A byte order mark, as Windows writes it, is passed over.
+
+    Raises:
+        UserError: inside the block something is read that is not UTF-8 or not gzip.
+    """
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+            yield file
+    except UnicodeDecodeError:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            number = next(number for number, line in enumerate(file, 1) if line.decode(errors="replace") != line.decode(errors="ignore"))
+        raise UserError(f"{path}, line {number}: not UTF-8: save it as UTF-8") from None
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise UserError(f"{path}: not readable as gzip ({error}): pack it again") from None
+
+
+def _lines(path: Path) -> Iterator[tuple[str, object]]:
+    return ((f"line {number}", row) for number, row in enumerate(json_lines(path), 1) if row is not None)
+
+
+def _json(path: Path) -> Iterator[tuple[str, object]]:
+    """An array of records, read whole, as Alpaca's; or lines under the wrong name, as FlagEmbedding's."""
+    with opened(path) as file:
+        start = file.read(1024).lstrip()[:1]
+    if start != "[":
+        yield from _lines(path)
+        return
+    with opened(path) as file:
+        try:
+            rows = json.load(file)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg}, column {error.colno})") from None
+    yield from ((f"record {number}", row) for number, row in enumerate(rows, 1))
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, object]]:
+    try:
+        number = 0
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", row
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not a parquet table ({' '.join(str(error).split())}): save it as parquet again, or as .jsonl") from None
+
+
+def _table(path: Path, delimiter: str) -> Iterator[tuple[str, object]]:
+    with opened(path) as file:
+        rows = csv.DictReader(file, delimiter=delimiter, strict=True)
+        try:
+            for row in rows:
+                if None in row or None in row.values():
+                    wanted, found = len(rows.fieldnames), sum(value is not None for value in row.values()) + len(row.get(None, [0])) - 1
+                    raise UserError(f"{path}, line {rows.line_num}: {found} fields under {wanted} names: quote what holds a {delimiter!r}")
+                yield f"line {rows.line_num}", row
+        except csv.Error as error:
+            raise UserError(f"{path}, line {rows.reader.line_num}: not CSV ({error})") from None
+
+
+def _plain(path: Path) -> Iterator[tuple[str, object]]:
+    """Documents of a plain text: an empty line ends one, and so does the line with which it grows long."""
+    first, lines, size = 1, [], 0
+    with opened(path) as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                lines.append(line.rstrip())
+                size += len(line)
+            if lines and (not line.strip() or size >= PARAGRAPH):
+                yield f"line {first}", {"text": "\n".join(lines)}
+                lines, size = [], 0
+            if not lines:
+                first = number + 1
+    if lines:
+        yield f"line {first}", {"text": "\n".join(lines)}
+
+
+READERS = {
+    ".jsonl": _lines,
+    ".json": _json,
+    ".parquet": _parquet,
+    ".csv": lambda path: _table(path, ","),
+    ".tsv": lambda path: _table(path, "\t"),
+    ".txt": _plain,
+}

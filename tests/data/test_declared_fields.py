@@ -1,0 +1,279 @@
+"""Files as other tools write them need no `columns`: every format becomes the same canonical rows; a record that cannot is one line."""
+
+import csv
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conan_lib.data.clean import Funnel
+from conan_lib.data.declared import check, read
+from conan_lib.data.translate.build import build_clr
+from conan_lib.errors import UserError
+from conan_lib.params.data import TranslateParams
+from conan_lib.params.sets import DeclaredSet
+
+
+def lines(path, *records):
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def read_all(path, funnel=None, **given):
+    declared = DeclaredSet.model_validate({"from": str(path), "task": "retrieval", "lang": "en", **given})
+    return list(read(declared, ("en", "de", "ja"), funnel or Funnel()))
+
+
+def pairs(found):
+    return [(row["anchor"], row["positive"], row["negatives"]) for row in found]
+
+
+WANTED = [("how tall is it", "It is 330 m tall.", ["It is red.", "It is old."])]
+Q, P, N = WANTED[0]
+PAIR_RECORDS = {
+    "FlagEmbedding": {"query": Q, "pos": [P], "neg": N, "pos_scores": [0.9], "neg_scores": [0.2, 0.1], "prompt": "Find: "},
+    "sentence-transformers": {"anchor": Q, "positive": P, "negative_1": N[0], "negative_2": N[1]},
+    "lists under sentence-transformers' names": {"anchor": Q, "positive": P, "negative": N},
+    "Tevatron": {
+        "query_id": "7", "query": Q, "positive_passages": [{"docid": "d1", "title": "It is", "text": "330 m tall."}],
+        "negative_passages": [{"docid": "d2", "title": "It", "text": "is red."}, {"docid": "d3", "title": "", "text": "It is old."}],
+    },
+    "F2LLM": {"query": Q, "passage": P, **{f"negative_{k}": N[k - 1] if k < 3 else None for k in range(1, 25)}},
+    "Automodel": {"query": Q, "pos_doc": P, "neg_doc": N},
+    "GritLM": {"query": ["Find: ", Q], "pos": [["", P]], "neg": [["", N[0]], ["", N[1]]]},
+    "ms-swift": {
+        "messages": [{"role": "system", "content": "Find: "}, {"role": "user", "content": Q}],
+        "positive_messages": [[{"role": "user", "content": P}]],
+        "negative_messages": [[{"role": "user", "content": text}] for text in N],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", PAIR_RECORDS)
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_pairs_of_every_tool_are_the_same_rows(tmp_path, form, suffix):
+    path = tmp_path / f"pairs{suffix}"
+    if suffix == ".jsonl":
+        lines(path, PAIR_RECORDS[form])
+    else:
+        pq.write_table(pa.Table.from_pylist([PAIR_RECORDS[form]]), path)
+    (row,) = read_all(path)
+    assert pairs([row]) == WANTED
+    assert row["prompt"] == ("Find: " if form in ("FlagEmbedding", "GritLM", "ms-swift") else "")
+    assert row["id"] == ("pairs/7" if form == "Tevatron" else "pairs/1") and row["source"] == "pairs" and row["lang"] == "en"
+    assert row["positive_id"] == "pairs/d1" or (form != "Tevatron" and row["positive_id"].startswith("text/"))
+
+
+def test_several_positives_are_a_row_each_of_one_group_with_their_scores(tmp_path):
+    record = {"query": Q, "pos": [P, "330 m.", "Tall."], "neg": N, "pos_scores": [0.9, 0.6, 0.1]}
+    found = read_all(lines(tmp_path / "p.jsonl", record))
+    assert [row["positive"] for row in found] == record["pos"] and [row["score"] for row in found] == record["pos_scores"]
+    assert len({row["id"] for row in found}) == 3 and len({row["group"] for row in found}) == 1
+    assert all(row["negatives"] == N for row in found)
+
+
+def test_given_scores_filter_positives_and_negatives(tmp_path):
+    record = {"query": Q, "pos": [P, "330 m."], "neg": N, "pos_scores": [0.9, 0.3], "neg_scores": [0.2, 0.8]}
+    funnel = Funnel()
+    found = read_all(lines(tmp_path / "p.jsonl", record), funnel, min_positive_score=0.4, max_negative_score=0.7)
+    assert pairs(found) == [(Q, P, N[:1])]
+    assert {row["step"]: row["documents"] for row in funnel.rows()} == {
+        "read": 1, "complete": 1, "scores": 1, "languages": 1, "exact duplicates": 1,
+    }  # fmt: skip
+
+
+def test_a_positive_among_the_negatives_is_none(tmp_path):
+    found = read_all(lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P, "330 m."], "neg": ["330 m.", Q, *N, N[0]]}))
+    assert [row["negatives"] for row in found] == [N, N]
+
+
+@pytest.mark.parametrize("form", ["Tevatron", "Automodel"])
+def test_passages_named_by_ids_are_looked_up_in_a_corpus(tmp_path, form):
+    corpus = lines(tmp_path / "corpus.jsonl", {"docid": "1", "title": "It is", "text": "330 m tall."}, {"docid": 2, "text": N[0]})
+    record = {
+        "Tevatron": {"query_id": 1, "query_text": Q, "positive_document_ids": ["1"], "negative_document_ids": ["2"]},
+        "Automodel": {"question_id": "1", "question": Q, "pos_doc": [{"id": "1"}], "neg_doc": [{"id": "2"}]},
+    }[form]
+    path = lines(tmp_path / "p.jsonl", record)
+    (row,) = read_all(path, corpus=str(corpus))
+    assert pairs([row]) == [(Q, P, N[:1])] and row["positive_id"] == "p/1"
+    with pytest.raises(UserError, match=r"p.jsonl, line 1: \w+ holds ids and no texts: name the file of passages in `corpus`"):
+        read_all(path)
+    lines(corpus, {"docid": "1", "text": P})
+    with pytest.raises(UserError, match=r"line 1: \w+: passage '2' is not in .*corpus.jsonl: add it there"):
+        read_all(path, corpus=str(corpus))
+
+
+def test_title_and_content_are_a_weak_pair(tmp_path):
+    found = read_all(lines(tmp_path / "news.jsonl", {"title": "Rain", "content": "It rains.", "url": "x"}), task="weak")
+    assert pairs(found) == [("Rain", "It rains.", [])]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"sentence1": "a dog", "sentence2": "a cat", "score": 2.5},
+        {"text1": "a dog", "text2": "a cat", "label": 2.5},
+        {"anchor": "a dog", "positive": "a cat", "score": "2.5"},
+    ],
+    ids=lambda record: next(iter(record)),
+)
+def test_graded_pairs_are_scaled_to_0_and_1(tmp_path, record):
+    path = lines(tmp_path / "sts.jsonl", record)
+    (row,) = read_all(path, task="sts", score_range=[0, 5])
+    assert (row["anchor"], row["positive"], row["score"]) == ("a dog", "a cat", 0.5)
+    with pytest.raises(UserError, match=r"sts.jsonl, line 1: \w+ 2.5 is outside 0 to 1: give the set's score_range"):
+        read_all(path, task="sts")
+
+
+def test_labels_are_words_by_name_or_by_number(tmp_path):
+    path = lines(tmp_path / "l.jsonl", {"text": "good", "label": 1, "label_text": "praise"}, {"text": "bad", "label": 0})
+    assert [row["label"] for row in read_all(path, task="classification")] == ["praise", "0"]
+    names = read_all(path, task="clustering", label_names=["blame", "praise"], columns={"label": "label"})
+    assert [row["label"] for row in names] == ["praise", "blame"]
+    with pytest.raises(UserError, match="line 1: label is 1, and label_names has 1 names"):
+        read_all(path, task="classification", label_names=["blame"], columns={"label": "label"})
+
+
+SFT = ("Translate.", "Hund", "dog")
+CHAT = [{"role": "system", "content": SFT[0]}, {"role": "user", "content": SFT[1]}, {"role": "assistant", "content": SFT[2]}]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        dict(zip(("instruction", "input", "output"), SFT, strict=True)),
+        {"messages": CHAT},
+        {"conversations": [{"from": "system", "value": SFT[0]}, {"from": "human", "value": SFT[1]}, {"from": "gpt", "value": SFT[2]}]},
+        {"query": SFT[1], "pos": [SFT[2]], "neg": [], "prompt": SFT[0]},
+    ],
+    ids=["Alpaca", "chat", "ShareGPT", "FlagEmbedding"],
+)
+def test_instructions_of_every_form_are_the_same_rows(tmp_path, record):
+    (row,) = read_all(lines(tmp_path / "s.jsonl", record), task="sft")
+    assert (row["instruction"], row["input"], row["output"]) == SFT
+
+
+def test_an_instruction_may_have_no_input_and_a_pair_takes_the_prompt_of_its_set(tmp_path):
+    alpaca = read_all(lines(tmp_path / "a.jsonl", {"instruction": "Say hello.", "input": "", "output": "Hello."}), task="sft")
+    assert (alpaca[0]["instruction"], alpaca[0]["input"]) == ("Say hello.", "")
+    pair = read_all(lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P]}), task="sft", prompt="Answer the question.")
+    assert (pair[0]["instruction"], pair[0]["input"], pair[0]["output"]) == ("Answer the question.", Q, P)
+
+
+def test_a_chat_without_an_answer_is_refused(tmp_path):
+    with pytest.raises(UserError, match="line 1: messages does not end with an answer"):
+        read_all(lines(tmp_path / "s.jsonl", {"messages": CHAT[:2]}), task="sft")
+
+
+def test_what_translate_writes_is_read_with_the_languages_of_its_records(tmp_path):
+    source = lines(tmp_path / "q.jsonl", {"id": "q1", "query": "how tall is the eiffel tower", "passage": P, "lang": "en"})
+    texts = lines(tmp_path / "t.jsonl", {"id": "q1", "lang": "de", "text": "wie hoch ist der Eiffelturm"})
+    shares = {"shares": {"de": 1, "ja": 1}, "languages_per_query": 0, "translator": "aligned"}
+    build_clr(source, tmp_path / "clr", TranslateParams(**shares), texts)
+    (row,) = read_all(tmp_path / "clr", task="clr", lang=None)
+    assert (row["anchor"], row["positive"], row["lang"], row["positive_lang"]) == ("wie hoch ist der Eiffelturm", P, "de", "en")
+    (own,) = read_all(source, columns={"positive": "passage"})
+    assert row["group"] == own["group"], "a query and its translation are held out together"
+
+
+def test_plain_text_is_documents_between_empty_lines_and_long_ones_end(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text("One\nline.\n\n\nAnother.\n" + "A long line of words.\n" * 300, encoding="utf-8")
+    found = read_all(path, task="text")
+    assert [row["text"] for row in found[:1]] == ["One\nline."] and found[1]["text"].startswith("Another.\nA long")
+    assert max(len(row["text"]) for row in found) < 4100 and len(found) == 3
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".json", ".parquet", ".csv", ".tsv"])
+def test_text_columns_are_read_from_every_kind_of_file(tmp_path, suffix):
+    path, rows = tmp_path / f"t{suffix}", [{"title": "A", "text": "One, two\nand three."}, {"title": "B", "text": "“Four”"}]
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif suffix in (".csv", ".tsv"):
+        with open(path, "w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.DictWriter(file, ["title", "text"], delimiter="\t" if suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    elif suffix == ".jsonl.gz":
+        with gzip.open(path, "wt", encoding="utf-8") as file:
+            file.write("\n".join(map(json.dumps, rows)))
+    else:
+        path.write_text(json.dumps(rows, indent=1) if suffix == ".json" else "\n\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert [(row["title"], row["text"]) for row in read_all(path, task="text")] == [tuple(row.values()) for row in rows]
+
+
+def test_a_folder_of_shards_is_read_in_order(tmp_path):
+    folder = tmp_path / "shards" / "data"
+    folder.mkdir(parents=True)
+    (tmp_path / "shards" / "README.md").write_text("card")
+    for number in (1, 0):
+        lines(folder / f"train-{number}.jsonl", {"query": f"q{number}", "pos": [f"p{number}"]})
+    assert [row["anchor"] for row in read_all(tmp_path / "shards")] == ["q0", "q1"]
+
+
+def test_columns_go_before_known_names(tmp_path):
+    path = lines(tmp_path / "p.jsonl", {"query": "other", "Frage": Q, "Antwort": P, "Sprache": "de"})
+    (row,) = read_all(path, columns={"anchor": "Frage", "positive": "Antwort", "lang": "Sprache"}, lang=None)
+    assert pairs([row]) == [(Q, P, [])] and row["lang"] == "de"
+
+
+def test_code_keeps_every_character_where_it_is_not_cleaned(tmp_path):
+    code = "def f():\n    return  1\n"
+    path = lines(tmp_path / "p.jsonl", {"query": "f", "pos": [code]})
+    assert read_all(path, clean=False)[0]["positive"] == code
+    assert read_all(path)[0]["positive"] == "def f():\nreturn 1"
+
+
+WRONG = {
+    "no such field": ({"q": Q, "pos": [P]}, r"no field anchor or query or .*; it has q, pos: name its own in columns: \{anchor: ...\}"),
+    "an empty text": ({"query": " ", "pos": [P]}, "query is empty: fill it"),
+    "a number for a text": ({"query": 3, "pos": [P]}, "query is '3', where a text is needed: correct it"),
+    "no positive": ({"query": Q, "pos": []}, "pos is an empty list: every record needs a positive"),
+    "a null among negatives": ({"query": Q, "pos": [P], "neg": ["x", None]}, "neg is 'None', where a text is needed"),
+    "scores that do not fit": ({"query": Q, "pos": [P], "pos_scores": [1, 2]}, "pos_scores has 2 scores for 1 passages: give one for each"),
+    "a score that is none": ({"query": Q, "pos": [P], "pos_scores": ["high"]}, "pos_scores is 'high', where a number is needed"),
+    "half a character": ({"query": "\ud800", "pos": [P]}, "query holds half a character"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_bad_record_is_one_line_or_skipped_and_counted(tmp_path, case):
+    record, message = WRONG[case]
+    path, funnel = tmp_path / "p.jsonl", Funnel()
+    path.write_text(json.dumps({"query": "first", "pos": ["one"]}) + "\n" + json.dumps(record) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=rf"^[^\n]*p.jsonl, line 2: {message}[^\n]*, or set bad_records: skip$"):
+        read_all(path)
+    assert len(read_all(path, funnel, bad_records="skip")) == 1
+    assert {row["step"]: row["documents"] for row in funnel.rows() if row["step"] in ("read", "complete")} == {"read": 2, "complete": 1}
+
+
+def test_a_record_without_a_language_says_what_to_give(tmp_path):
+    with pytest.raises(UserError, match="line 1: no field lang or query_lang or language; it has query, pos: give the set's lang"):
+        read_all(lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P]}), lang=None)
+
+
+def test_a_named_column_must_be_there(tmp_path):
+    with pytest.raises(UserError, match=r"line 1: no field Frage, which columns.anchor names; it has query, pos"):
+        read_all(lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P]}), columns={"anchor": "Frage"})
+
+
+def test_duplicates_and_other_languages_are_counted(tmp_path):
+    records = [
+        {"query": Q, "pos": [P], "lang": "en"},
+        {"query": Q.upper(), "pos": [P], "lang": "en"},
+        {"query": Q, "pos": [P], "lang": "fr"},
+    ]
+    funnel = Funnel()
+    assert len(read_all(lines(tmp_path / "p.jsonl", *records), funnel, lang=None)) == 1
+    assert {row["step"]: row["documents"] for row in funnel.rows() if row["lang"] == "en"}["exact duplicates"] == 1
+    assert {row["step"] for row in funnel.rows() if row["lang"] == "fr"} == {"scores"}
+
+
+def test_a_set_without_a_language_of_the_run_is_refused_beforehand(tmp_path):
+    path = lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P]})
+    declared = DeclaredSet.model_validate({"from": str(path), "task": "retrieval", "lang": "fr"})
+    with pytest.raises(UserError, match=r"no record of use in en, de: correct its lang, or add its language to data.languages"):
+        check(declared, ("en", "de"))

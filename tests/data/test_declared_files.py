@@ -1,0 +1,116 @@
+"""A file that cannot be read is one line with its name, the record and the mend; the parameter row says what it cannot mean."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from conan_lib.data.clean import Funnel
+from conan_lib.data.declared import check, read
+from conan_lib.data.declared.files import records
+from conan_lib.errors import UserError
+from conan_lib.params.sets import DeclaredSet
+
+CASES = {
+    "p.jsonl": (b'{"query": "a"}\n{"query": \n', "p.jsonl, line 2: not JSON"),
+    "q.jsonl": (b'{"query": "a"}\n\n["a"]\n', "q.jsonl, line 3: found list where a record is needed"),
+    "u.jsonl": ('{"query": "a"}\n{"query": "ä"}'.encode("latin-1"), "u.jsonl, line 2: not UTF-8: save it as UTF-8"),
+    "a.json": (b'[{"query": "a"},\n {"query"}]', "a.json, line 2: not JSON"),
+    "t.parquet": (b"PAR1 and no more", "t.parquet: not a parquet table .*: save it as parquet again, or as .jsonl"),
+    "c.csv": (b"a,b\n1,2\n1,2,3\n", "c.csv, line 3: 3 fields under 2 names: quote what holds a ','"),
+    "d.csv": (b"a,b\n1,2\n1\n", "d.csv, line 3: 1 fields under 2 names"),
+    "e.csv": (b'a,b\n1,"2\n', "e.csv, line 2: not CSV"),
+    "g.jsonl.gz": (b"no gzip", "g.jsonl.gz: not readable as gzip"),
+    "x.docx": (b"", "x.docx: not a kind of file that is read: give .jsonl, .json"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_damaged_file_is_one_line_with_its_place(tmp_path, name):
+    content, message = CASES[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"^[^\n]*{message}[^\n]*$"):
+        list(records(tmp_path / name))
+
+
+def test_a_folder_must_hold_one_kind_of_file(tmp_path):
+    with pytest.raises(UserError, match="none: no such file or folder"):
+        list(records(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"no .jsonl, .* in it"):
+        list(records(tmp_path))
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    (tmp_path / ".b.jsonl").write_text("{}")
+    assert len(list(records(tmp_path))) == 1
+    (tmp_path / "b.jsonl").write_text("{}")
+    with pytest.raises(UserError, match=r"holds .csv and .jsonl files: keep one kind in a folder"):
+        list(records(tmp_path))
+
+
+def test_an_unfinished_translation_is_not_read(tmp_path):
+    (tmp_path / "identity.json").write_text("{}")
+    (tmp_path / "shards").mkdir()
+    with pytest.raises(UserError, match="its translation is not finished: give the same `conan-lib translate` again"):
+        list(records(tmp_path))
+
+
+def test_files_are_read_as_far_as_they_are_asked_for(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"query": "a", "pos": ["b"]}\n' * 3 + "not JSON\n")
+    rows = read(DeclaredSet.model_validate({"from": str(path), "task": "retrieval", "lang": "en"}), ("en",), Funnel())
+    assert next(rows)["anchor"] == "a"
+    few = DeclaredSet.model_validate({"from": str(path), "task": "retrieval", "lang": "en", "rows": 3})
+    check(few, ("en",))
+    with pytest.raises(UserError, match="line 4: not JSON"):
+        check(few.model_copy(update={"rows": None}), ("en",))
+
+
+def test_parquet_is_read_in_pieces_with_running_numbers(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"text": [str(n) for n in range(2500)]}), path, row_group_size=700)
+    found = list(records(path))
+    assert [row["text"] for _, row in found] == [str(n) for n in range(2500)]
+    assert found[-1][0] == f"{path}, row 2500"
+
+
+FORMS = {
+    "my/pairs.jsonl": ("pairs", None),
+    "my/pairs.jsonl.gz": ("pairs", None),
+    "/data/shards/": ("shards", None),
+    "./my/folder": ("folder", None),
+    "owner/name": ("name", {"path": "owner/name", "revision": "", "config": ""}),
+    "owner/na.me@main": ("na.me", {"path": "owner/na.me", "revision": "main", "config": ""}),
+    "owner/name@refs/convert/parquet#a.{lang}": ("name", {"path": "owner/name", "revision": "refs/convert/parquet", "config": "a.{lang}"}),
+    "owner/name#triplet": ("name", {"path": "owner/name", "revision": "", "config": "triplet"}),
+}
+
+
+@pytest.mark.parametrize("given", FORMS)
+def test_from_tells_files_from_the_hub(given):
+    declared = DeclaredSet.model_validate({"from": given, "task": "weak", "lang": "en"})
+    assert (declared.source, declared.hub) == FORMS[given] and not declared.pinned
+    assert json.loads(declared.model_dump_json(exclude_none=True))["from"] == given
+    assert DeclaredSet.model_validate(declared.model_dump()) == declared
+
+
+def test_only_a_commit_is_pinned():
+    assert DeclaredSet.model_validate({"from": f"owner/name@{'0a' * 20}", "task": "weak", "lang": "en"}).pinned
+
+
+MISTAKES = {
+    "task: say what a.csv trains": {"task": None},
+    "columns.text: task retrieval has no such field; it has id, anchor": {"columns": {"text": "x"}},
+    "score_range: belongs to task sts, not to retrieval": {"score_range": [0, 5]},
+    "score_range: .* does not rise": {"task": "sts", "score_range": [5, 0]},
+    "lang: several languages need": {"lang": ["en", "de"]},
+    "lang: the config has {lang}: name the languages": {"from": "a/b#x.{lang}", "lang": None},
+    "share, task: from: embedded takes no such key": {"from": "embedded", "lang": None, "share": 2.0},
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_an_impossible_row_names_its_key(message):
+    given = {"from": "a.csv", "task": "retrieval", "lang": "en"} | MISTAKES[message]
+    with pytest.raises(ValidationError, match=message):
+        DeclaredSet.model_validate({key: value for key, value in given.items() if value is not None})

@@ -1,0 +1,89 @@
+"""Sets of the hub: streamed at one commit, in a seeded order, no further than asked; what the hub's clients raise is one line."""
+
+import datasets
+import pytest
+
+from conan_lib.data.clean import Funnel
+from conan_lib.data.declared import hub, read
+from conan_lib.errors import UserError
+from conan_lib.params.sets import DeclaredSet
+
+COMMIT = "0a" * 20
+
+
+def declared(**given):
+    return DeclaredSet.model_validate({"from": f"owner/name@{COMMIT}#triplet", "task": "retrieval", "lang": "en", **given})
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Calls of load_dataset, answered from memory by datasets' own streaming type."""
+    calls = []
+
+    def load_dataset(path, config, **options):
+        calls.append((path, config, options))
+        return datasets.IterableDataset.from_generator(generate, gen_kwargs={"config": config})
+
+    def generate(config):
+        for n in range(5000):
+            taken.append(n)
+            yield {"query": f"{config} question {n}", "positive": f"{config} answer {n}", "negative": "no"}
+
+    taken = []
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return calls, taken
+
+
+def test_a_stream_is_read_at_its_commit_and_no_further_than_asked(loaded):
+    calls, taken = loaded
+    rows = list(read(declared(), ("en",), Funnel(), 20, seed=1))
+    assert calls == [("owner/name", "triplet", {"split": "train", "streaming": True, "revision": COMMIT})]
+    assert len(rows) == 20 and len(taken) <= hub.SHUFFLED + 21
+    assert all(row["anchor"].replace("question", "answer") == row["positive"] and row["negatives"] == ["no"] for row in rows)
+    assert rows == list(read(declared(), ("en",), Funnel(), 20, seed=1)) != list(read(declared(), ("en",), Funnel(), 20, seed=2))
+
+
+def test_a_config_for_each_language_of_the_run(loaded):
+    several = declared(**{"from": f"owner/name@{COMMIT}#2023.{{lang}}", "lang": ["en", "de", "fr"], "rows": 3})
+    rows = list(read(several, ("de", "en"), Funnel(), 20))
+    assert [config for _, config, _ in loaded[0]] == ["2023.en", "2023.de"]
+    assert [row["lang"] for row in rows] == ["en"] * 3 + ["de"] * 3 and len({row["id"] for row in rows}) == 6
+
+
+def test_a_branch_is_resolved_to_the_commit_that_is_read(loaded, monkeypatch):
+    asked = []
+
+    def dataset_info(self, path, revision, timeout):
+        asked.append((path, revision))
+        return type("Info", (), {"sha": COMMIT})
+
+    monkeypatch.setattr(hub.HfApi, "dataset_info", dataset_info)
+    list(read(declared(**{"from": "owner/name@main"}), ("en",), Funnel(), 1))
+    list(read(declared(), ("en",), Funnel(), 1))
+    assert asked == [("owner/name", "main")] and [options["revision"] for _, _, options in loaded[0]] == [COMMIT] * 2
+
+
+FAILURES = [
+    hub.errors.OfflineModeIsEnabled("off"),
+    hub.errors.LocalEntryNotFoundError("not cached"),
+    TimeoutError("slow"),
+    ValueError("no"),
+]
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+def test_whatever_the_clients_raise_is_one_line_with_the_mend(monkeypatch, error):
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    monkeypatch.setattr(hub.HfApi, "dataset_info", fail)
+    with pytest.raises(UserError, match=rf"^owner/name@{COMMIT[:12]}#triplet: {type(error).__name__}[^\n]*, or save it as files$"):
+        next(read(declared(), ("en",), Funnel()))
+    with pytest.raises(UserError, match=rf"^owner/name@main: {type(error).__name__}[^\n]*, or save it as files$"):
+        next(read(declared(**{"from": "owner/name@main"}), ("en",), Funnel()))
+
+
+def test_a_record_without_the_fields_names_the_set(loaded):
+    with pytest.raises(UserError, match=rf"owner/name@{COMMIT[:12]}#triplet, record 1: no field Frage, which columns.anchor names"):
+        next(read(declared(columns={"anchor": "Frage"}), ("en",), Funnel()))
