@@ -1,6 +1,8 @@
 """Lower layers never import higher ones, and the code that trains imports without the packages that a GPU machine may lack."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,12 @@ import conan_lib
 
 ROOT = Path(conan_lib.__file__).parent
 LAYERS = [
-    {"errors", "table"},
+    {"errors", "table", "options"},
+    {"attention", "losses", "negatives"},
     {"params"},
     {"artefacts"},
     {"stages"},
     {"grids"},
-    {"attention", "losses", "negatives"},
     {"data"},
     {"model"},
     {"training"},
@@ -25,7 +27,7 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TENSORS_ONLY = {"losses", "negatives"}
-TRAINING = ("errors", "table", "params", "artefacts", "stages", "attention", "losses", "negatives", "model", "training")
+TRAINING = ("errors", "table", "options", "params", "artefacts", "stages", "attention", "losses", "negatives", "model", "training")
 ABSENT_ON_GPU = ("datasets", "mteb", "papermill", "umap", "matplotlib", "pandas", "nbformat")
 MODULES = sorted(ROOT.rglob("*.py"))
 
@@ -65,11 +67,25 @@ def test_no_module_imports_a_higher_layer(path):
 
 @pytest.mark.parametrize("path", [path for path in MODULES if room(path) in TENSORS_ONLY], ids=lambda path: path.stem)
 def test_losses_and_negatives_see_tensors_only(path):
-    assert rooms_imported(path) <= {room(path), "errors", "params"}
+    assert rooms_imported(path) <= {room(path), "errors", "options"}
     assert not {name.split(".")[0] for name in imports(ast.parse(path.read_text(encoding="utf-8")))} & {
         "transformers",
         "sentence_transformers",
     }
+
+
+def test_a_stranger_takes_the_method_alone():
+    """One line each; no stage, no parameter file and no sentence-transformers comes along."""
+    script = """
+import sys
+from conan_lib.negatives import NegativePool
+from conan_lib.losses import cosent, info_nce, matryoshka
+assert "transformers" not in sys.modules
+from conan_lib.attention import set_soft_mask, to_stock
+print([name for name in sys.modules if name.startswith("conan_lib.") or name == "sentence_transformers"])
+"""
+    found = ast.literal_eval(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
+    assert {name.split(".")[1] for name in found} == {"attention", "errors", "losses", "negatives", "options"}
 
 
 def at_import(path: Path) -> set[str]:

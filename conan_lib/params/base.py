@@ -1,35 +1,17 @@
 """What every section of parameters shares: frozen, typed, unknown keys refused."""
 
-from typing import Any, Literal, get_args
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field
+
+from conan_lib.options import Options
 
 Precision = Literal["fp32", "bf16"]
 Schedule = Literal["constant", "linear", "cosine"]
 
 
-class Section(BaseModel):
-    """A frozen group of parameters. Unknown keys are errors, numbers are finite, defaults are validated, docstrings under fields
-    become their description."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _values_are_what_they_seem(cls, value: Any, info: ValidationInfo) -> Any:
-        items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
-        kinds = _types(cls.model_fields[info.field_name].annotation)
-        for item in items:
-            if isinstance(item, bool) and kinds & {int, float}:  # pydantic reads true as 1
-                raise ValueError(f"{item} is no number: give one")
-            if isinstance(item, str) and str in kinds and ("\0" in item or any("\ud800" <= letter <= "\udfff" for letter in item)):
-                raise ValueError(f"{item!r} holds what is no character of text: take it out")
-        return value
-
-
-def _types(annotation: Any) -> set:
-    """A type and those that it is made of: {int, tuple[int, ...]} of tuple[int, ...]."""
-    return {annotation}.union(*map(_types, get_args(annotation)))
+class Section(Options):
+    """A section of a parameter file."""
 
 
 class Optimisation(Section):

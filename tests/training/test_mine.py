@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from conan_lib.negatives import NegativePool
-from conan_lib.params.training import DhnmParams
+from conan_lib.negatives import DhnmOptions, NegativePool
 from conan_lib.stages import open_stage
 from conan_lib.training.mine import Remining, _queries, _search, load_pools, mine_negatives
 from tests.small_pairs import finish_weak, pair_params, tables
@@ -68,7 +67,7 @@ def test_mining_again_follows_the_model_at_its_interval(tmp_path):
     stage = open_stage("supervised", params)
     mined = torch.from_numpy(load_pools(stage)[1])
     model = SentenceTransformer(str(stage.inputs["weak"].path / "model"), device="cpu")
-    loss = SimpleNamespace(pool=NegativePool(mined, 3, DhnmParams(rule="remined", remine_interval=4)), seen={"swaps": 0}, world=1)
+    loss = SimpleNamespace(pool=NegativePool(mined, 3, DhnmOptions(rule="remined", remine_interval=4)), seen={"swaps": 0}, world=1)
     callback = Remining(stage, model, loss)
 
     def step(number):

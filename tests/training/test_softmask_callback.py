@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaModel, Trainer, TrainerCallback, Trai
 
 import conan_lib.attention  # noqa: F401  registers "soft_mask"
 from conan_lib.errors import UserError
-from conan_lib.params.training import SoftMaskParams
+from conan_lib.options import SoftMaskOptions
 from conan_lib.training.softmask_callback import SoftMaskCallback
 
 
@@ -58,7 +58,7 @@ def train(folder, params, total=4, resume=False, reporter=None):
 
 @pytest.mark.equation("soft_mask_schedules")
 def test_alpha_follows_the_global_step_and_a_resumed_run_goes_on(tmp_path):
-    params = SoftMaskParams(schedule="quadratic", reading="logit", ratio="i/l")
+    params = SoftMaskOptions(schedule="quadratic", reading="logit", ratio="i/l")
     reporter = Reporter()
     model, logged = train(tmp_path, params, reporter=reporter)
     assert model.alphas == logged == reporter.told == [0, 1 / 16, 4 / 16, 9 / 16]
@@ -70,7 +70,7 @@ def test_alpha_follows_the_global_step_and_a_resumed_run_goes_on(tmp_path):
 
 @pytest.mark.parametrize(("attention", "alpha"), [("causal", 0.0), ("bidirectional", 1.0)])
 def test_held_at_an_end(tmp_path, attention, alpha):
-    model, _ = train(tmp_path, SoftMaskParams(attention=attention), total=2)
+    model, _ = train(tmp_path, SoftMaskOptions(attention=attention), total=2)
     assert model.alphas == [alpha, alpha] and model.decoder.config.soft_mask_alpha == alpha
 
 
@@ -79,7 +79,7 @@ def test_the_decoder_inside_a_sentence_transformer_is_found():
     nn.Module.__init__(module)
     module.model = Regression().decoder
     model = SentenceTransformer(modules=[module], device="cpu")
-    callback = SoftMaskCallback(SoftMaskParams(), 10)
+    callback = SoftMaskCallback(SoftMaskOptions(), 10)
     state = type("State", (), {"global_step": 3})()
     callback.on_train_begin(None, state, None, model=model)
     assert module.model.config.soft_mask_alpha == pytest.approx(0.3)
@@ -88,4 +88,4 @@ def test_the_decoder_inside_a_sentence_transformer_is_found():
 @pytest.mark.parametrize("steps", [-1, 0, None, float("nan")])
 def test_steps_below_1_are_refused(steps):
     with pytest.raises(UserError, match=r"total_steps .* at least 1"):
-        SoftMaskCallback(SoftMaskParams(), steps)
+        SoftMaskCallback(SoftMaskOptions(), steps)

@@ -1,4 +1,4 @@
-"""Dynamic hard negative mining: the rule, and the pool that it acts on. Sees tensors only; the loss has computed the scores anyway."""
+"""The pool of hard negatives that the rules act on. Sees tensors only; the loss has computed the scores anyway."""
 
 from collections.abc import Mapping
 from numbers import Integral
@@ -9,50 +9,8 @@ import torch
 from torch import Tensor
 
 from conan_lib.errors import UserError
-from conan_lib.params.training import DhnmParams
-
-
-def replace_v2(initial: Tensor, current: Tensor, floor: float = 0.4, ratio: float = 1.2, ceiling: float = 0.7) -> Tensor:
-    """Which negatives to replace (Eq. 6): S_0 < floor, or ratio * S_i < S_0 and S_i < ceiling. Equation `dhnm_v2`.
-
-    Args:
-        initial: S_0, the score when the negative came in, any shape.
-        current: S_i, its score now, same shape.
-    """
-    return (initial < floor) | ((ratio * current < initial) & (current < ceiling))
-
-
-def replace_v1(initial: Tensor, current: Tensor, ratio: float = 1.15, ceiling: float = 0.8) -> Tensor:
-    """Conan-embedding v1's rule: ratio * S < S_0 and |S| < ceiling. Equation `dhnm_v1`. Shapes as in `replace_v2`."""
-    return (ratio * current < initial) & (current.abs() < ceiling)
-
-
-def replaced(initial: Tensor, current: Tensor, iteration: int, params: DhnmParams) -> Tensor:
-    """The whole rule as a function of S_0, S_i and the iteration -> bool, in their shape. A NaN (never seen) compares false and stays.
-
-    `v2` looks at every iteration, `v1` at every `v1_interval`-th; `static`, `random` and `remined` replace by no score.
-
-    Args:
-        initial: S_0, any shape.
-        current: S_i, same shape.
-        iteration: counted from 1.
-    """
-    if params.rule == "v2":
-        return replace_v2(initial, current, params.floor, params.ratio, params.ceiling)
-    if params.rule == "v1" and iteration % params.v1_interval == 0:
-        return replace_v1(initial, current, params.v1_ratio, params.v1_ceiling)
-    return torch.zeros_like(initial, dtype=torch.bool)
-
-
-def suspected(scores: Tensor, positive: Tensor, margin: float) -> Tensor:
-    """Which hard negatives are probably unlabelled positives: S > S_+ - margin. Equation `dhnm_margin`; not in the paper, off by default.
-
-    Args:
-        scores: S, (B, n) scores of B anchors' hard negatives.
-        positive: S_+, (B,) scores of their positives.
-    """
-    return scores > positive[:, None] - margin
-
+from conan_lib.negatives.rules import replaced, suspected
+from conan_lib.options import DhnmOptions
 
 LARGEST = 1.05
 """The largest cosine that passes: of unit vectors rounded to bf16, and multiplied in it, cosines of 1.02 come out."""
@@ -80,20 +38,20 @@ class NegativePool:
     Args:
         candidates: (P, K) corpus rows of each pool, best first, whole numbers; -1 fills the end of a pool that has fewer than K.
         n: negatives in use for each pool, at least 1.
-        params: the rule and its thresholds.
+        options: the rule and its thresholds.
         seed: of the rule `random`.
 
     Raises:
-        UserError: n is no whole number from 1, params are no DhnmParams, a pool has fewer than n candidates, or they have
+        UserError: n is no whole number from 1, options are no DhnmOptions, a pool has fewer than n candidates, or they have
             another form.
     """
 
-    def __init__(self, candidates: Tensor, n: int, params: DhnmParams | None = None, seed: int = 0):
+    def __init__(self, candidates: Tensor, n: int, options: DhnmOptions | None = None, seed: int = 0):
         if not isinstance(n, Integral) or n < 1:
             raise UserError(f"negatives: n {n} must be at least 1, a whole number")
-        if not isinstance(params, DhnmParams | None):
-            raise UserError(f"negatives: params must be DhnmParams, not {type(params).__name__}: give DhnmParams(rule=..., ...)")
-        self.n, self.params, self.seed = n, params or DhnmParams(), seed
+        if not isinstance(options, DhnmOptions | None):
+            raise UserError(f"negatives: options must be DhnmOptions, not {type(options).__name__}: give DhnmOptions(rule=..., ...)")
+        self.n, self.options, self.seed = n, options or DhnmOptions(), seed
         self.updates = self.swaps = self.scored = 0
         self.score_sum = 0.0
         self._waiting: list[Tensor] = []  # pool ids of the batches drawn and neither updated nor discarded, oldest first
@@ -161,7 +119,7 @@ class NegativePool:
         if scores.shape != (len(pool_ids), self.n):
             raise UserError(f"negatives: scores must have shape (B, n) = {(len(pool_ids), self.n)}, not {tuple(scores.shape)}")
         _check_cosines("scores", scores)
-        if self.params.margin is not None:
+        if self.options.margin is not None:
             positive = None if positive is None else _tensor("positive", positive).detach().float().cpu()
             if positive is None or positive.shape != (len(pool_ids),):
                 given = "None" if positive is None else f"of shape {tuple(positive.shape)}"
@@ -172,10 +130,10 @@ class NegativePool:
         self.scored += scores.numel()
         now = torch.zeros(len(pools), self.n).index_add_(0, place, scores) / count[:, None]
         too_close = torch.zeros(len(pools), self.n, dtype=torch.bool)
-        if self.params.margin is not None:
+        if self.options.margin is not None:
             mean_positive = torch.zeros(len(pools)).index_add_(0, place, positive) / count
-            too_close = suspected(now, mean_positive, self.params.margin)
-        if self.params.rule != "random":
+            too_close = suspected(now, mean_positive, self.options.margin)
+        if self.options.rule != "random":
             fresh = self._ranks(pools, self.updates) == self.rank[pools]  # else the score is of the negative that has just left
             now, too_close = torch.where(fresh, now, self.latest[pools]), too_close & fresh
             self.latest[pools] = now
@@ -206,7 +164,7 @@ class NegativePool:
 
     def _finish(self, pools: Tensor, too_close: Tensor) -> int:
         """Replaces by the rule after a batch that scored `pools`, and ends it; returns the number of swaps."""
-        swaps = self._replace(pools, too_close) if self.params.rule in ("v2", "v1") else 0
+        swaps = self._replace(pools, too_close) if self.options.rule in ("v2", "v1") else 0
         self.swaps += swaps
         self.updates += 1
         del self._waiting[0]
@@ -236,7 +194,7 @@ class NegativePool:
             UserError, RuntimeError: as in `update`.
         """
         pool_ids = self._drawn(pool_ids)
-        if self.params.rule == "random":
+        if self.options.rule == "random":
             return torch.zeros(len(pool_ids), self.n, dtype=torch.bool)
         return self._ranks(pool_ids, self.updates) >= self.n
 
@@ -251,7 +209,7 @@ class NegativePool:
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes in training, copied: tensors and counters. The candidates are in it only where they are mined again."""
-        tensors = (*self._TENSORS, "candidates") if self.params.rule == "remined" else self._TENSORS
+        tensors = (*self._TENSORS, "candidates") if self.options.rule == "remined" else self._TENSORS
         return {name: getattr(self, name).clone() for name in tensors} | {name: getattr(self, name) for name in self._COUNTERS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -277,7 +235,7 @@ class NegativePool:
 
     def _ranks(self, pool_ids: Tensor, batch: int) -> Tensor:
         """The ranks (B, n) that batch number `batch` uses."""
-        if self.params.rule != "random":
+        if self.options.rule != "random":
             return torch.where(self.swapped_at[pool_ids] + 2 <= batch, self.rank[pool_ids], self.previous[pool_ids])
         draws = [
             np.random.default_rng([self.seed, batch, pool]).choice(available, self.n, replace=False)
@@ -288,9 +246,9 @@ class NegativePool:
     def _replace(self, scored: Tensor, too_close: Tensor) -> int:
         """Applies the rule to the pools that are due: the scored ones, and all of them where v1's iteration has come."""
         iteration, due = self.updates + 1, scored
-        if self.params.rule == "v1" and iteration % self.params.v1_interval == 0:
+        if self.options.rule == "v1" and iteration % self.options.v1_interval == 0:
             due = torch.arange(len(self.rank))
-        wanted = replaced(self.initial[due], self.latest[due], iteration, self.params)
+        wanted = replaced(self.initial[due], self.latest[due], iteration, self.options)
         wanted[torch.isin(due, scored)] |= too_close
         next_rank = self.unused[due, None] + wanted.cumsum(1) - 1  # slots that leave take the unused ranks in order
         swap = wanted & (next_rank < self.available[due, None])

