@@ -10,6 +10,7 @@ A stage's key is the hash of its name, its version, its own parameters and the k
 The key does not hash source text, device, worker count or save interval; the manifest records them.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from conan_lib.errors import UserError
 
@@ -151,7 +152,7 @@ class Artefact:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _lock(lock)
             work = Work(self)
             try:
                 yield work
@@ -214,6 +215,29 @@ def peak_memory_mb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 1)
 
 
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+def _lock(file: IO, wait: bool = True) -> None:
+    """Lock an open file until it is closed: flock, and where a file system has none (some NFS) a record lock.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is off.
+        UserError: the file system has no locks at all.
+    """
+    how = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
+    for lock in (fcntl.flock, fcntl.lockf):
+        try:
+            return lock(file, how)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+    raise UserError(
+        f"{file.name}: this file system has no locks, so two runs could write one artefact: mount it with locks (Lustre: -o flock), "
+        "or name a folder on another one in runtime.artefacts"
+    )
+
+
 @contextmanager
 def held(path: Path, wait: bool = True) -> Iterator[bool]:
     """Hold a lock file; yields whether it is ours. A killed process lets go of it."""
@@ -224,7 +248,7 @@ def held(path: Path, wait: bool = True) -> Iterator[bool]:
         return
     with file as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            _lock(lock, wait)
         except BlockingIOError:
             yield False
         else:

@@ -4,6 +4,8 @@ A killed attempt leaves it partial; an interrupted one keeps its clock. Two proc
 JSON is written whole or not at all.
 """
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -196,3 +198,19 @@ def test_peak_memory_counts_what_was_held():
     code = "from conan_lib.artefacts import peak_memory_mb; held = bytes(b'x' * {}); del held; print(peak_memory_mb())"
     low, high = (float(subprocess.check_output([sys.executable, "-c", code.format(size)])) for size in (1, 300_000_000))
     assert high - low == pytest.approx(300, abs=60)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_flock_a_record_lock_holds_and_without_any_one_line_says_so(tmp_path, monkeypatch, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    artefact = Artefact("data", 1, {}, root=tmp_path)
+    with artefact.work():
+        other = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        held = subprocess.run([sys.executable, "-c", other, artefact.path / ".lock"], capture_output=True, text=True)
+        assert "BlockingIOError" in held.stderr
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with pytest.raises(UserError, match=r"\.lock: this file system has no locks.*runtime\.artefacts"), artefact.work():
+        pass

@@ -96,6 +96,9 @@ class TranslateParams(Section):
     """Branch, tag or commit of the model; the commit that it stands for is recorded and used."""
     prompt: str = PROMPT
     """The user's turn of the chat: {target} and {query} must occur, {source} may. Languages appear by their English names."""
+    thinking: bool = False
+    """Whether a model that can think may, before it translates; what it thinks is never kept. Off: its template is told so, and a template
+    without that switch passes over it."""
     shares: dict[str, float] = PAPER_SHARES
     """Target language (ISO 639-1) -> its share of the translations; any positive scale. A query's own language is left out and the others
     keep their proportions."""

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,7 @@ def translation_checks(folder: Path) -> Figure:
     rows = json.loads((folder / FUNNEL).read_text(encoding="utf-8"))
     counts = {(row["lang"], row["refused"]): row["queries"] for row in rows}
     languages = sorted({lang for lang, _ in counts}, key=lambda lang: (-sum(n for (own, _), n in counts.items() if own == lang), lang))
-    colours = {"": PALETTE[0]} | dict(zip(REASONS, (GREY, *PALETTE[1:]), strict=True))
+    colours = {"": PALETTE[0]} | dict(zip(REASONS, cycle((GREY, *PALETTE[1:])), strict=False))
     values = {result: np.array([counts.get((lang, result), 0) for lang in languages]) for result in colours}
     total = sum(values.values())
     with style():

@@ -38,6 +38,39 @@ BAD = {
 }
 
 
+QUERY = "how tall is the eiffel tower"
+OTHER_WORK = {
+    "a preamble": ("Hier ist die Übersetzung: wie hoch ist der Eiffelturm", "de", QUERY, "preamble"),
+    "a preamble in Chinese": ("翻译：埃菲尔铁塔有多高", "zh", QUERY, "preamble"),
+    "a refusal": ("Es tut mir leid, dabei kann ich nicht helfen", "de", QUERY, "refusal"),
+    "a refusal in Chinese": ("抱歉，我无法翻译这句话", "zh", QUERY, "refusal"),
+    "another script in the text": ("wie hoch ist der 埃菲尔 Turm in Paris", "de", QUERY, "script"),
+    "Cyrillic letters in a Latin word": ("wie hоch ist der Eiffelturm in Paris", "de", QUERY, "script"),
+    "an answer with a number": ("Der Eiffelturm ist 330 Meter hoch", "de", QUERY, "answer"),
+    "an answer in another script's digits": ("برج إيفل ارتفاعه ٣٣٠ مترا", "ar", QUERY, "answer"),
+    "an answer that is a sentence": ("Der Eiffelturm steht in Paris und ist sehr hoch.", "de", QUERY, "answer"),
+    "a question that became none": ("Der Eiffelturm ist sehr hoch", "de", QUERY + "?", "answer"),
+}
+
+
+@pytest.mark.parametrize("text, lang, source, reason", OTHER_WORK.values(), ids=OTHER_WORK.keys())
+def test_a_model_that_did_something_else_is_refused(text, lang, source, reason):
+    assert verdict(text, lang, source) == reason
+
+
+def test_what_looks_like_it_but_is_in_the_query_too_passes():
+    assert verdict("1984", source="1984") == verdict("3,5 + 7", source="3,5 + 7") == ""
+    assert verdict("wie hoch ist der Turm von 1889", source="how tall is the tower of 1889") == ""
+    assert verdict("Titel: wie hoch ist der Turm", source="title: how tall is the tower") == ""
+    assert verdict("was heißt 你好 auf Deutsch", source="what does 你好 mean in german") == ""
+    assert (
+        verdict("埃菲尔铁塔有多高？", "zh", QUERY + "?")
+        == verdict("ارتفاع برج إيفل في باريس ١٨٨٩", "ar", "eiffel tower height paris 1889")
+        == ""
+    )
+    assert verdict("Es tut mir leid, dass du gehst", source="I'm sorry that you are leaving") == ""
+
+
 def test_a_human_translation_passes():
     assert verdict(GERMAN) == ""
 
@@ -66,7 +99,8 @@ def test_verses_pass_in_every_script_and_not_under_another_languages_name():
     verses = sample(scripture.verses("train"), 40, 0)
     for lang in languages[1:]:
         rows = [(Query("q", scripture.text(v, "en"), "", "", "en", "en"), Translation(scripture.text(v, lang))) for v in verses]
-        assert sum(check(*row, lang, PARAMS).refused == "" for row in rows) >= 38, lang
+        # the Hindi edition adds "(Matthew 24:21)" to what it quotes: numbers that the source lacks
+        assert sum(check(*row, lang, PARAMS).refused == "" for row in rows) >= (35 if lang == "hi" else 38), lang
         wrong = "fr" if lang != "fr" else "es"
         assert sum(check(*row, wrong, PARAMS).refused == "language" for row in rows) >= 38, lang
 

@@ -11,7 +11,7 @@ from small_chat import chat_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from conan_lib.data.translate import Query, Translation
-from conan_lib.data.translate.models import TransformersTranslator, VllmTranslator, pinned, prompt_hash
+from conan_lib.data.translate.models import TransformersTranslator, VllmTranslator, pinned, prompt_hash, said
 from conan_lib.errors import UserError
 from conan_lib.params.data import TranslateParams
 
@@ -132,8 +132,8 @@ class FakeLLM:
     def __init__(self, model, *, tokenizer=None, dtype="auto", revision=None, tokenizer_revision=None, seed=0):
         self.given = {"model": model, "dtype": dtype, "revision": revision, "tokenizer_revision": tokenizer_revision, "seed": seed}
 
-    def chat(self, messages, sampling_params=None, use_tqdm=True, lora_request=None, chat_template=None, add_generation_prompt=True):
-        assert all(isinstance(chat, list) for chat in messages) and add_generation_prompt and not use_tqdm
+    def chat(self, messages, sampling_params=None, use_tqdm=True, chat_template_kwargs=None):
+        assert all(isinstance(chat, list) for chat in messages) and not use_tqdm and chat_template_kwargs == {"enable_thinking": False}
         self.sampling = sampling_params
         return [self.answer(chat[-1]["content"]) for chat in messages]
 
@@ -168,3 +168,28 @@ def test_without_vllm_one_line_names_the_mend(monkeypatch, folder):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UserError, match="package vllm is not installed: pip install vllm, or use transformers"):
         VllmTranslator(params(folder))
+
+
+THINKS = (
+    "{% for m in messages %}{{ m.content }}{% endfor %}{% if enable_thinking is defined and enable_thinking is false %}"
+    "<think></think>{% endif %}"
+)
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_a_model_that_can_think_is_told_whether_it_may(tmp_path, thinking):
+    folder = chat_model(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = THINKS
+    tokenizer.save_pretrained(folder)
+    translator, seen = TransformersTranslator(params(folder, thinking=thinking), "cpu"), []
+    translator._generate = lambda prompts: [seen.extend(prompts), *[Translation("x")] * len(prompts)][1:]
+    translator.translate(QUERIES, "de")
+    assert all(prompt.endswith("<think></think>") != thinking for prompt in seen) and len(seen) == len(QUERIES)
+
+
+def test_what_a_model_thought_is_not_kept():
+    assert said("<think>\nGerman: hoch.\n</think>\n\nwie hoch", True) == Translation("wie hoch", True)
+    assert said("<think>\n\n</think>\n\nwie hoch", False) == Translation("wie hoch", False)
+    assert said("<think>\nOkay, the user wants", False) == Translation("", False), "cut off while it thinks"
+    assert said(" wie hoch ", True) == Translation("wie hoch", True)

@@ -1,5 +1,6 @@
-"""What a translation must pass: it is there, it is whole, it is in the asked language, and it is neither a copy, nor far too short or long,
-nor a repetition. Each measure stands in the record; the first rule that fails names the refusal."""
+"""What a translation must pass: it is there, it is whole, it is in the asked language and script, and it is neither a copy, nor far too
+short or long, nor a repetition, nor the answer of a model that did something else. Each measure stands in the record; the first rule that
+fails names the refusal."""
 
 import difflib
 import unicodedata
@@ -8,6 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import regex
 
 from conan_lib.data.clean import identify
 from conan_lib.data.ngrams import normalise
@@ -15,7 +17,9 @@ from conan_lib.data.translate import Query, Translation
 from conan_lib.errors import UserError
 from conan_lib.params.data import TranslateParams
 
-REASONS = ("empty", "unfinished", "lines", "copy", "language", "length", "repetition", "similarity")
+REASONS = (
+    "empty", "unfinished", "lines", "preamble", "refusal", "copy", "language", "script", "length", "repetition", "answer", "similarity"
+)  # fmt: skip
 """Refusals, in the order in which they are looked for."""
 USUAL_SLIPS = ("en", "zh")
 """What an instruction model falls back to; with source and target, all that a short text could be in."""
@@ -25,6 +29,30 @@ PIECE = 8
 """Characters in a piece of `repetition`."""
 EXCERPT = 500
 """Characters that `copied` compares: its cost is quadratic."""
+QUESTION_MARKS, STOPS = "?？؟", ".!。！।"
+PREAMBLE = regex.compile(
+    r"^[^:：]{0,60}(translat|übersetz|traduc|traduz|перев[оё]д|翻译|翻譯|翻訳|번역|ترجم|çevir|terjemah|dịch|tłumacz|vertal|översätt|oversæt"
+    r"|oversett|fordít|käänn|अनुवाद|অনুবাদ|תרגום|แปล|បកប្រែ|here is|here's)[^:：]{0,40}[:：]",
+    regex.IGNORECASE,
+)
+"""How a model announces a translation, in the languages that such models speak."""
+SCRIPTS = {
+    **dict.fromkeys(("ru", "uk", "bg", "sr"), "Cyrillic"), **dict.fromkeys(("ar", "fa", "ur"), "Arabic"),
+    **dict.fromkeys(("hi", "ne", "mr"), "Devanagari"), "zh": "Han", "bn": "Bengali", "th": "Thai", "km": "Khmer", "he": "Hebrew",
+    "el": "Greek", "lo": "Lao", "my": "Myanmar", "bo": "Tibetan",
+}  # fmt: skip
+"""The script of a language where it is not Latin, as Unicode names it; Japanese and Korean have several."""
+SEVERAL_SCRIPTS = {"ja": r"\p{Han}\p{Hiragana}\p{Katakana}", "ko": r"\p{Hangul}\p{Han}"}
+REFUSALS = regex.compile(
+    r"^\W*(i('m| am) sorry|sorry[,.]|i can(no|')t |as an ai|es tut mir leid|tut mir leid|entschuldigung[,.]|ich kann (das|diese|dabei)"
+    r"|als ki\b|je suis désolée?|désolée?[,.]|je ne peux pas|en tant qu.ia|lo siento|no puedo (ayudar|traducir|responder)|como (una )?ia"
+    r"|mi dispiace|non posso (aiutare|tradurre|rispondere)|desculpe|sinto muito|não posso (ajudar|traduzir|responder)|извините|простите[,.]"
+    r"|к сожалению, я|я не могу (помочь|перевести|ответить)|抱歉|对不起|對不起|很抱歉|作为(一个)?人工智能|申し訳|すみません"
+    r"|죄송|미안하지만|آسف|عذرا|أعتذر|لا أستطيع|üzgünüm|maaf[,.]|xin lỗi|przepraszam"
+    r"|het spijt me|beklager|ursäkta|undskyld|sajnálom|anteeksi|ขออภัย|ขอโทษ)",
+    regex.IGNORECASE,
+)
+"""How a model opens where it will not translate, in the languages that such models speak; a query that opens so itself is left alone."""
 
 
 class Check(NamedTuple):
@@ -63,6 +91,33 @@ def repetition(text: str) -> float:
     return 1 - len(set(pieces)) / len(pieces) if pieces else 0.0
 
 
+def foreign_letters(source: str, text: str, lang: str) -> str:
+    """Letters of the text that belong neither to the language's script, nor to Latin, nor to a script of the source."""
+    own = SEVERAL_SCRIPTS.get(lang) or rf"\p{{{SCRIPTS[lang]}}}" if lang in SEVERAL_SCRIPTS or lang in SCRIPTS else ""
+    others = {letter for letter in regex.sub(rf"[\p{{Latin}}\p{{Common}}\p{{Inherited}}{own}]", "", text) if letter.isalpha()}
+    return "".join(sorted(others - set(source)))
+
+
+UNMARKED = frozenset({"ja", "ko", "ar", "th", "km"})
+"""Languages that often ask without a question mark."""
+
+
+def answers(source: str, text: str, lang: str) -> bool:
+    """Whether a text looks like what a model says to a query, and not like the query: it knows numbers that the query does not have, a
+    question has become none, or a query without a stop has become a sentence with one."""
+    numbers = (set(map(_plain, regex.findall(r"\p{Nd}+", one))) for one in (source, text))
+    known, told = numbers
+    asked, stopped = source.rstrip()[-1:], text.rstrip()[-1:]
+    lost = lang not in UNMARKED and asked in QUESTION_MARKS and not any(mark in text for mark in QUESTION_MARKS)
+    ended = asked.isalnum() and stopped in STOPS and length_ratio(source, text) > 1.2
+    return bool(told - known) or (bool(asked) and lost) or (bool(asked) and bool(stopped) and ended)
+
+
+def _plain(digits: str) -> int:
+    """The number that the digits of any script write."""
+    return int("".join(str(unicodedata.digit(digit)) for digit in digits))
+
+
 def check(query: Query, translation: Translation, lang: str, params: TranslateParams) -> Check:
     """Measure one translation and apply the rules.
 
@@ -70,6 +125,7 @@ def check(query: Query, translation: Translation, lang: str, params: TranslatePa
     `params.shares` and the source.
     """
     text, finished = translation
+    untranslatable = not any(letter.isalpha() for letter in query.text)  # "1984" is 1984 in every language
     kin = next((group for group in KIN if lang in group), {lang}) - {lang, query.lang}
     candidates = (lang, query.lang, *(USUAL_SLIPS if len(text) < params.short_text else params.shares))
     found, probabilities = identify(text, (other for other in candidates if other not in kin))
@@ -78,10 +134,14 @@ def check(query: Query, translation: Translation, lang: str, params: TranslatePa
         "empty": not normalise(text),
         "unfinished": not finished,
         "lines": len(text.splitlines()) > len(query.text.splitlines()),
-        "copy": check.copied > params.max_copied or check.copied == 1,
-        "language": check.language_probability < params.min_language_probability,
+        "preamble": bool(PREAMBLE.match(text)) and not PREAMBLE.match(query.text),
+        "refusal": bool(REFUSALS.match(text)) and not REFUSALS.match(query.text),
+        "copy": not untranslatable and (check.copied > params.max_copied or check.copied == 1),
+        "script": bool(foreign_letters(query.text, text, lang)),
+        "language": not untranslatable and check.language_probability < params.min_language_probability,
         "length": not params.min_length_ratio <= check.length_ratio <= params.max_length_ratio,
         "repetition": check.repetition - repetition(query.text) > params.max_repetition,
+        "answer": answers(query.text, text, lang),
     }
     return check._replace(refused=next((reason for reason in REASONS if failed.get(reason)), ""))
 

@@ -1,6 +1,7 @@
 """Instruction models as translators: through transformers, or through vLLM where it is installed. Both greedy, with the same prompt."""
 
 import hashlib
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def pinned(model: str, revision: str) -> str:
             f"translate.model: {model} ({revision}) is no folder, not in the cache, and the hub does not give it "
             f"({type(error).__name__}): name a folder or another model, or connect"
         ) from None
+
+
+THOUGHT = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
+"""What a model that thinks says before its answer; where it is cut off while it thinks, nothing is left to keep."""
+
+
+def said(text: str, finished: bool) -> Translation:
+    """What a model answered, without what it thought."""
+    answer = THOUGHT.sub("", text).strip()
+    return Translation("", False) if answer.startswith("<think>") else Translation(answer, finished)
 
 
 class _ChatTranslator:
@@ -109,7 +120,10 @@ class TransformersTranslator(_ChatTranslator):
 
     def translate(self, queries: list[Query], lang: str) -> list[Translation]:
         prompts = [
-            self.tokenizer.apply_chat_template(self.messages(query, lang), add_generation_prompt=True, tokenize=False) for query in queries
+            self.tokenizer.apply_chat_template(
+                self.messages(query, lang), add_generation_prompt=True, tokenize=False, enable_thinking=self.params.thinking
+            )
+            for query in queries
         ]
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         found: dict[int, Translation] = {}
@@ -132,7 +146,7 @@ class TransformersTranslator(_ChatTranslator):
         written = tokens[:, inputs["input_ids"].shape[1] :]
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         ends = torch.as_tensor(self.ends, device=written.device)
-        return [Translation(text.strip(), bool(torch.isin(row, ends).any())) for text, row in zip(texts, written, strict=True)]
+        return [said(text, bool(torch.isin(row, ends).any())) for text, row in zip(texts, written, strict=True)]
 
     @cached_property
     def ends(self) -> list[int]:
@@ -167,5 +181,7 @@ class VllmTranslator(_ChatTranslator):
 
     def translate(self, queries: list[Query], lang: str) -> list[Translation]:
         chats = [self.messages(query, lang) for query in queries]
-        outputs = (request.outputs[0] for request in self.model.chat(chats, self.sampling, use_tqdm=False))
-        return [Translation(output.text.strip(), output.finish_reason == "stop") for output in outputs]
+        switches = {"enable_thinking": self.params.thinking}  # a template that has no such switch passes over it
+        requests = self.model.chat(chats, self.sampling, use_tqdm=False, chat_template_kwargs=switches)
+        outputs = (request.outputs[0] for request in requests)
+        return [said(output.text, output.finish_reason == "stop") for output in outputs]
