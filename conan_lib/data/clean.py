@@ -167,7 +167,8 @@ def exact_duplicates(texts: Sequence[str]) -> list[bool]:
 
 def near_duplicates(signatures: Sequence[np.ndarray | None], params: DataParams) -> list[bool]:
     """True where an earlier, kept text is similar (MinHash LSH; the estimate must reach the threshold too)."""
-    index = MinHashLSH(threshold=params.near_duplicate_threshold, num_perm=params.minhash_permutations)
+    # the index only finds candidates, at a threshold for which few permutations still make two bands
+    index = MinHashLSH(threshold=min(params.near_duplicate_threshold, 0.8), num_perm=params.minhash_permutations)
     kept: dict[int, np.ndarray] = {}
     duplicate = []
     for number, values in enumerate(signatures):

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from conan_lib.errors import UserError
 from conan_lib.params.base import Section
-from conan_lib.params.load import merge, mistakes, read_tree, read_yaml, validate
+from conan_lib.params.load import check_kind, merge, mistakes, read_tree, read_yaml, validate
 from conan_lib.params.tree import Params
 from conan_lib.table import TABLE
 
@@ -96,6 +96,7 @@ def load_grid(path: str | Path) -> GridParams:
         if not isinstance(other, str):
             raise UserError(f"{path}: like: {other!r} is no file name: give a grid file, relative to this file")
         raw = merge(read_yaml(Path(path).parent / other, "grid file"), raw, str(path))
+    check_kind(raw, "grid", str(path))
     try:
         return GridParams.model_validate(raw)
     except ValidationError as error:

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from conan_lib.errors import UserError
 from conan_lib.params.base import Section
-from conan_lib.params.load import mistakes, read_yaml
+from conan_lib.params.load import check_kind, mistakes, read_yaml
 from conan_lib.table import TABLE
 
 StageName = Literal[*TABLE]
@@ -61,7 +61,9 @@ def load_job(path: str | Path) -> JobParams:
     Raises:
         UserError: the file is missing, is not YAML, or a key is unknown, mistyped or impossible; one line names each.
     """
+    raw = read_yaml(Path(path), "job file")
+    check_kind(raw, "job", str(path))
     try:
-        return JobParams.model_validate(read_yaml(Path(path), "job file"))
+        return JobParams.model_validate(raw)
     except ValidationError as error:
         raise UserError(f"{path}: {mistakes(error, JobParams)}") from None

@@ -15,6 +15,13 @@ SEEDED = {"all": ("pretrain", "sft", "weak", "supervised"), "contrastive": ("wea
 """Where another seed may go: all stages that train, or those that train an embedder, which then share one language model."""
 
 
+SHOWN = 5
+"""Mistakes that one line names."""
+KINDS = {"job": "steps", "grid": "baseline", "parameter": "tier"}
+"""Kind of file -> a key that it must have and no other kind has, looked for in this order: a grid names a tier too."""
+COMMANDS = {"job": "conan-lib job {}", "grid": "conan-lib run --grid {}", "parameter": "conan-lib run {}"}
+
+
 def load_params(path: str | Path) -> Params:
     """Read and validate a parameter file.
 
@@ -40,6 +47,7 @@ def read_tree(path: str | Path) -> dict:
     """
     path = Path(path)
     raw = read_yaml(path)
+    check_kind(raw, "parameter", str(path))
     base = raw.pop("base", None)
     if base is None:
         return raw
@@ -149,14 +157,26 @@ def merge(base: dict, over: dict, where: str, inside: str = "") -> dict:
 
 
 def mistakes(error: ValidationError, tree: type[BaseModel] = Params) -> str:
-    """All of pydantic's errors in one line, without a length that is wrong only because an item is."""
+    """pydantic's errors in one line, the first few of many, without a length that is wrong only because an item is."""
     found = error.errors()
     places = [e["loc"] for e in found]
 
     def follows(e) -> bool:
         return e["type"] == "too_short" and any(len(e["loc"]) < len(loc) and loc[: len(e["loc"])] == e["loc"] for loc in places)
 
-    return "; ".join(mistake(e, tree) for e in found if not follows(e))
+    lines = [mistake(e, tree) for e in found if not follows(e)]
+    more = [f"and {len(lines) - SHOWN} more mistakes"] if len(lines) > SHOWN else []
+    return "; ".join(lines[:SHOWN] + more)
+
+
+def check_kind(raw: dict, wanted: str, place: str) -> None:
+    """Whether a mapping may be a file of this kind: parameter, grid or job.
+
+    Raises:
+        UserError: it is one of another kind; the line names the command that takes it.
+    """
+    if (kind := next((kind for kind, key in KINDS.items() if key in raw), wanted)) != wanted:
+        raise UserError(f"{place}: is a {kind} file, not a {wanted} file: run it with `{COMMANDS[kind].format(place)}`, or name another")
 
 
 def mistake(error: dict, tree: type[BaseModel] = Params) -> str:

@@ -149,3 +149,12 @@ def test_a_passage_is_found_inside_a_text_without_spaces(lang, passage):
     index.add([(passage, lang)])
     other = passage[::-1]
     assert index.overlaps([(f"{other}{passage[2:]}{other}", lang), (other, lang)]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("threshold", [0.81, 0.97, 1.0])
+@pytest.mark.parametrize("permutations", [16, 64, 128])
+def test_near_duplicates_take_every_threshold_of_the_schema(threshold, permutations):
+    params = PARAMS.model_copy(update={"near_duplicate_threshold": threshold, "minhash_permutations": permutations})
+    text = "the quick brown fox jumps over the lazy dog and runs away into the deep dark wood again"
+    texts = (text, text, "something else entirely that has nothing in common with it at all, ever and ever")
+    assert clean.near_duplicates([clean.signature(one, "en", permutations) for one in texts], params) == [False, True, False]
