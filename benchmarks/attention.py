@@ -40,7 +40,7 @@ from benchmarks.variants import (
 )
 from conan_lib.artefacts import environment
 from conan_lib.errors import UserError
-from conan_lib.evaluation.timing import LEAST_REPEATS, once, take_turns
+from conan_lib.topics.speed.timing import LEAST_REPEATS, once, take_turns
 
 NAMES = list(dict.fromkeys(variant.name for variant in variants_of("cuda")))
 RESULTS = Path(__file__).parent / "results"

@@ -23,9 +23,9 @@ import torch
 from benchmarks.measure import available_bytes
 from conan_lib.artefacts import environment, peak_memory_mb, write_json
 from conan_lib.errors import UserError
-from conan_lib.evaluation.timing import fitting, rates, take_turns
 from conan_lib.model.backbone import count_parameters, random_encoder
 from conan_lib.params import Params, load_params
+from conan_lib.topics.speed.timing import fitting, rates, take_turns
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -91,8 +91,8 @@ def peers_of(chosen: argparse.Namespace, skipped: dict[str, str]) -> dict[str, t
     if not chosen.peers:
         return {}
     try:
-        from conan_lib.evaluation.efficiency import MRL_PEERS, facts_of
         from conan_lib.evaluation.peers import PEER_ENCODERS
+        from conan_lib.topics.speed.measure import MRL_PEERS, facts_of
     except ModuleNotFoundError as error:  # a GPU machine that only trains may lack mteb
         raise UserError(f"--peers: {error.name} is not installed: install the extra notebooks, or take --peers none") from None
     draw = random.Random(chosen.seed)

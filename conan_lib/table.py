@@ -44,17 +44,19 @@ TABLE: dict[str, Spec] = {
     "weak": Spec("conan_lib.training.contrastive:train_weak", 1, ("weak",), ("data", "sft", "teacher"), "05_weak"),
     "mine": Spec("conan_lib.training.mine:mine_negatives", 1, ("mine",), ("data", "weak"), "06_supervised"),
     "supervised": SUPERVISED,
-    "peers": Spec("conan_lib.evaluation.peers:evaluate_peers", 1, ("tasks", "peers"), ("data",), "07_eval"),
-    "evaluate": Spec("conan_lib.evaluation.run:evaluate", 2, ("tasks", "evaluation"), ("data", *CHECKPOINTS), "07_eval"),
+    "peers": Spec("conan_lib.topics.retrieval.measure:evaluate_peers", 1, ("tasks", "peers"), ("data",), "07_eval"),
+    "evaluate": Spec("conan_lib.topics.retrieval.measure:evaluate", 2, ("tasks", "evaluation"), ("data", *CHECKPOINTS), "07_eval"),
     "efficiency": Spec(
-        "conan_lib.evaluation.efficiency:measure_efficiency", 2, ("tasks", "efficiency"), ("data", "weak", "supervised"), "07_eval"
+        "conan_lib.topics.speed.measure:measure_efficiency", 2, ("tasks", "efficiency"), ("data", "weak", "supervised"), "07_eval"
     ),
-    "mkqa": Spec("conan_lib.evaluation.mkqa:evaluate_mkqa", 1, ("tasks", "mkqa"), ("data", "supervised"), "07_eval"),
-    "probes": Spec("conan_lib.evaluation.probes:probe", 1, ("probes",), ("data", *CHECKPOINTS), "07_eval"),
+    "mkqa": Spec("conan_lib.topics.mkqa.measure:evaluate_mkqa", 1, ("tasks", "mkqa"), ("data", "supervised"), "07_eval"),
+    "probes": Spec("conan_lib.topics.probes.measure:probe", 1, ("probes",), ("data", *CHECKPOINTS), "07_eval"),
     "supervised_no_clr": Spec(**vars(SUPERVISED) | {"notebook": "08_clr_umap", "like": "supervised"}),
     "mix": Spec("conan_lib.evaluation.mixing:mix", 2, ("mixing",), ("data", "supervised", "supervised_no_clr"), "08_clr_umap"),
-    "score": Spec("conan_lib.evaluation.checkpoint:score_checkpoint", 1, ("tasks",), ("data", "supervised")),
-    "outside": Spec("conan_lib.evaluation.outside:evaluate_outside", 1, ("tasks", "outside"), ("data", *CHECKPOINTS)),
+    "score": Spec("conan_lib.topics.retrieval.measure:score_checkpoint", 1, ("tasks",), ("data", "supervised")),
+    "out_of_domain": Spec(
+        "conan_lib.topics.out_of_domain.measure:evaluate_out_of_domain", 1, ("tasks", "out_of_domain"), ("data", *CHECKPOINTS)
+    ),
 }
 """Stage -> its row, in an order that can run."""
 

@@ -12,7 +12,7 @@ from benchmarks import attention, measure, variants
 from benchmarks.results import Row, read_csv
 from benchmarks.variants import STOCK, Heads, Setting, Variant, check, variants_of
 from conan_lib.errors import UserError
-from conan_lib.evaluation import timing
+from conan_lib.topics.speed import timing
 
 SMALL = Setting(Heads(2, 1, 8), 2, 24, True)
 COMPILED = "FlexAttention"

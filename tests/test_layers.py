@@ -21,6 +21,7 @@ LAYERS = [
     {"model"},
     {"training"},
     {"evaluation"},
+    {"topics"},
     {"report"},
     {"run"},
     {"__main__"},

@@ -34,7 +34,7 @@ def changed(section: str) -> Params:
         "mixing": {"neighbours": 3},
         "probes": {"seed": 3},
         "translate": {"seed": 3},
-        "outside": {"questions": 7},
+        "out_of_domain": {"questions": 7},
     }.get(section, {"learning_rate": 0.123})
     return Params(tier="test", **{section: over})
 

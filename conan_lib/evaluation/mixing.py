@@ -38,7 +38,7 @@ def mix(stage: Stage) -> dict:
     sample = mixing_texts(params, stage.inputs["data"].path)
     numbers, parts, points = {}, {}, []
     for name, source in MODELS.items():
-        model = load_sentence_transformer(stage.inputs[source].path / "model", params.max_length, stage.runtime.device)
+        model = load_sentence_transformer(stage.inputs[source].path / "model", params.max_length, stage.device)
         vectors = model.encode(sample.texts, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False).astype(np.float64)
         numbers[name], parts[name] = measure(vectors, sample, params)
         points.append(_points(name, sample, project(vectors, params)))

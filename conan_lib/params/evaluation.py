@@ -55,8 +55,8 @@ class EvaluationParams(Section):
     batch_size: int = Field(128, ge=1)
     """Texts that are encoded at once."""
     whitening_texts: int | None = Field(200, ge=4)
-    """Training texts of each language that the whitening is fitted on (evaluation/whitening.py), as far as there are so many. None: the
-    checkpoints are measured as they are and no second time."""
+    """Training texts of each language that the whitening is fitted on (topics/retrieval/whitening.py), as far as there are so many.
+    None: the checkpoints are measured as they are and no second time."""
 
 
 class SizeParams(BackboneParams):
@@ -86,7 +86,7 @@ class EfficiencyParams(Section):
     not."""
 
 
-class OutsideParams(Section):
+class OutOfDomainParams(Section):
     """Sets that nothing was trained on: SQuADShifts and MultiEmo, out of BIG-bench's source archive. Evaluation only."""
 
     archive: str = "bigbench-1.0.0.tar.gz"

@@ -10,7 +10,7 @@ from conan_lib.params.evaluation import (
     EfficiencyParams,
     EvaluationParams,
     MixingParams,
-    OutsideParams,
+    OutOfDomainParams,
     PeersParams,
     ProbesParams,
     TasksParams,
@@ -58,7 +58,7 @@ class Params(Section):
     mkqa: MkqaParams = MkqaParams()
     mixing: MixingParams = MixingParams()
     probes: ProbesParams = ProbesParams()
-    outside: OutsideParams = OutsideParams()
+    out_of_domain: OutOfDomainParams = OutOfDomainParams()
     translate: TranslateParams = TranslateParams()
     runtime: Runtime = Runtime()
 

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.evaluation.metrics import MEAN
-from conan_lib.evaluation.whitening import SUFFIX, WHITENED
 from conan_lib.report.figures import INK, PALETTE, Figure, language_colours, series, style
 from conan_lib.stages import Stage
+from conan_lib.topics.retrieval.whitening import SUFFIX, WHITENED
 
 CHECKPOINTS = ("random", "pretrained", "sft", "weak", "supervised")
 ARMS = ("without CLR", "with CLR")

@@ -7,7 +7,6 @@ mteb's MKQARetrieval               relevance judgements and passages of its own
 
 import pandas as pd
 
-from conan_lib.evaluation.mkqa_metrics import MEAN, METRICS
 from conan_lib.report.blocks import Block, Missing, Table, Text
 from conan_lib.report.figures import series
 from conan_lib.report.findings import crosslingual
@@ -15,6 +14,7 @@ from conan_lib.report.paper import MKQA, MKQA_LANGUAGES
 from conan_lib.report.run import Run
 from conan_lib.report.tables import with_interval
 from conan_lib.stages import Stage
+from conan_lib.topics.mkqa.metrics import MEAN, METRICS
 
 PAPER = "MKQA over NQ, answer match"
 """Header of every column of the paper's protocol on the paper's data."""

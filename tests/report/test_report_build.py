@@ -122,7 +122,7 @@ def test_one_section_for_each_figure_and_table_of_the_paper(report):
         "gap",
         "alpha",
         "practical",
-        "outside",
+        "out_of_domain",
         "limits",
     ]
     html = (report / "index.html").read_text()

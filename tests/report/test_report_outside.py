@@ -1,4 +1,4 @@
-"""Invariants: the section on sets from outside says what is missing and how to get it; who wins is counted, not written down; the score
+"""Invariants: the section on sets out of domain says what is missing and how to get it; who wins is counted, not written down; the score
 of a domain is the mean of its own questions."""
 
 import json
@@ -17,10 +17,10 @@ def row(model, task, value, kind="classification", metric="accuracy", subset="de
 def test_what_is_missing_says_how_to_get_it(fake_run, tmp_path):
     run = Run.open(fake_run())
     (missing,) = outside.blocks(run)
-    assert "bigbench==1.0.0" in missing.why and "conan-lib train outside" in missing.why and "outside/" in missing.why
-    (tmp_path / run.params.outside.archive).write_bytes(b"")
+    assert "bigbench==1.0.0" in missing.why and "conan-lib train out_of_domain" in missing.why and "out_of_domain/" in missing.why
+    (tmp_path / run.params.out_of_domain.archive).write_bytes(b"")
     (missing,) = outside.blocks(run)
-    assert "bigbench==1.0.0" not in missing.why and "conan-lib train outside" in missing.why
+    assert "bigbench==1.0.0" not in missing.why and "conan-lib train out_of_domain" in missing.why
 
 
 def test_winners_are_counted():

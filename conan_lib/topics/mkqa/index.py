@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from conan_lib.artefacts import held, replacing, write_json
 from conan_lib.errors import UserError
-from conan_lib.evaluation.mkqa_data import Benchmark, Passage
-from conan_lib.evaluation.mkqa_match import AnswerIndex, plain
 from conan_lib.params.mkqa import MkqaParams
+from conan_lib.topics.mkqa.data import Benchmark, Passage
+from conan_lib.topics.mkqa.match import AnswerIndex, plain
 
 WHOLE = "corpus.json"
 """Written when every shard is there: {passages, shards}."""

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from conan_lib.evaluation.checkpoint import score_checkpoint
-from conan_lib.evaluation.run import evaluate
+from conan_lib.topics.retrieval.measure import evaluate, score_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -1,25 +1,23 @@
-"""Stage evaluate: every checkpoint on the same tasks."""
+"""The stages that score models on the held-out tasks through mteb: `evaluate` (our five checkpoints), `peers` (other systems), `score` (the
+last checkpoint alone: what a cell of a grid is measured with, at the cost of one model)."""
 
 from itertools import pairwise
 from pathlib import Path
 
-from conan_lib.artefacts import read_json, write_json
-from conan_lib.evaluation.encoder import Encoder, own_encoder
-from conan_lib.evaluation.metrics import MEAN, is_whole
+from conan_lib.artefacts import write_json
+from conan_lib.evaluation.checkpoints import MODELS, checkpoint_encoder
+from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, is_whole
+from conan_lib.evaluation.peers import score_peers
 from conan_lib.evaluation.scores import compare, provenance, score
 from conan_lib.evaluation.tasks import open_tasks
-from conan_lib.evaluation.whitening import KINDS, SUFFIX, WHITENED, shared_directions, training_texts, whitened
 from conan_lib.params.evaluation import TasksParams
 from conan_lib.stages import Stage, computes
+from conan_lib.topics.retrieval.whitening import KINDS, SUFFIX, WHITENED, shared_directions, training_texts, whitened
 
-MODELS = {
-    "random": ("pretrain", "random"),
-    "pretrained": ("pretrain", "model"),
-    "sft": ("sft", "model"),
-    "weak": ("weak", "model"),
-    "supervised": ("supervised", "model"),
-}
-"""Our checkpoints in the order of training: input stage and folder in it."""
+MODEL = "supervised"
+"""The checkpoint of stage `score`."""
+BATCH_SIZE = 128
+"""Texts that stage `score` encodes at once; changes no result."""
 
 
 @computes
@@ -54,15 +52,36 @@ def evaluate(stage: Stage) -> dict:
     return results
 
 
-def checkpoint_encoder(stage: Stage, name: str, batch_size: int) -> Encoder:
-    """One of MODELS, from a stage that has it and the data among its inputs and a section `tasks`."""
-    source, folder = MODELS[name]
-    artefact = stage.inputs[source]
-    sources = read_json(stage.inputs["data"].path / "sources.json")
-    return own_encoder(
-        name, artefact.path / folder, artefact.key, stage.tasks.max_length, batch_size, stage.runtime.device, sources,
-        prompts=stage.tasks.prompts, released=artefact.artefact.manifest["finished_at"][:10],
-    )  # fmt: skip
+@computes
+def evaluate_peers(stage: Stage) -> dict:
+    """Score the peers on the same tasks as our checkpoints, through mteb; see `score_peers`.
+
+    Raises:
+        UserError: a peer's package is missing, or a suite needs a hub that cannot be reached.
+    """
+    rows = score_peers(stage, stage.peers, lambda queries: open_tasks(stage.inputs["data"].path, stage.tasks, queries))
+    write_json(stage.path / "scores.json", rows)
+    means = {row["model"]: row["value"] for row in rows if row["subset"] == MEAN and row["metric"] == "recall_at_10"}
+    reasons = {f"{row['model']} {row['task']}": row["note"] for row in rows if row["value"] is None}
+    return {"crosslingual": means, "skipped": reasons, "models": provenance(stage.path)}
+
+
+@computes
+def score_checkpoint(stage: Stage) -> dict:
+    """Score the supervised model on the tasks, through mteb: the same numbers as its rows of stage `evaluate`.
+
+    Writes mteb/, items/ (values of single queries) and scores.json. Killed and run again, it goes on with the first task that mteb's
+    files lack.
+
+    Raises:
+        UserError: the tasks or the model are missing, or a suite needs a hub that cannot be reached.
+    """
+    tasks = open_tasks(stage.inputs["data"].path, stage.tasks)
+    rows = score(checkpoint_encoder(stage, MODEL, BATCH_SIZE), tasks, stage.path, stage.tasks, BATCH_SIZE)
+    write_json(stage.path / "scores.json", rows)
+    main = [row for row in rows if is_whole(row) and row["metric"] == MAIN_METRIC.get(row["type"], row["metric"])]
+    scores = {row["task"]: row["value"] for row in main}
+    return {"suite": stage.tasks.suite, "split": stage.tasks.split, "models": provenance(stage.path), "scores": scores}
 
 
 def _write(folder: Path, rows: list[dict], tasks: list, params: TasksParams, suffix: str = "") -> None:

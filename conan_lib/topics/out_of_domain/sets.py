@@ -15,9 +15,8 @@ import pyarrow as pa
 from conan_lib.artefacts import write_json
 from conan_lib.data.records import write_table
 from conan_lib.errors import UserError
-from conan_lib.evaluation.bigbench import members
-from conan_lib.evaluation.mixing_texts import align
-from conan_lib.params.evaluation import OutsideParams
+from conan_lib.evaluation.bigbench import align, members
+from conan_lib.params.evaluation import OutOfDomainParams
 
 SHIFTS = {"amazon_reviews_v1.0": "amazon", "new_wiki_v1.0": "new-wiki", "nyt_v1.0": "nyt", "reddit_v1.0": "reddit",
           "squaddev_v1.1": "squad-dev"}  # fmt: skip
@@ -30,19 +29,19 @@ MEMBERS = 11 + len(DOMAINS) + len(SHIFTS)
 PIVOT = "en"
 
 
-def write_sets(folder: Path, archive: Path, params: OutsideParams, split: str) -> None:
+def write_sets(folder: Path, archive: Path, params: OutOfDomainParams, split: str) -> None:
     """Write eval/<split>/<task>/*.parquet and, last, eval/<split>/tasks.json below `folder`.
 
     Raises:
         UserError: the archive is not bigbench 1.0.0.
     """
-    found = members(archive, MEMBER, MEMBERS, "outside.archive")
+    found = members(archive, MEMBER, MEMBERS, "out_of_domain.archive")
     missing = sorted({*SHIFTS, *DOMAINS} - set(found))
     if missing:
-        raise UserError(f"outside.archive: {archive}: no {', '.join(missing)} in it: give the sdist of bigbench 1.0.0")
+        raise UserError(f"out_of_domain.archive: {archive}: no {', '.join(missing)} in it: give the sdist of bigbench 1.0.0")
     rng = np.random.default_rng(params.seed)
     rows = align({name.removeprefix("all/"): file["examples"] for name, file in found.items() if name.startswith("all/")},
-                 f"outside.archive: {archive}")  # fmt: skip
+                 f"out_of_domain.archive: {archive}")  # fmt: skip
     domains = {example["input"]: label for name, label in DOMAINS.items() for example in found[name]["examples"]}
     sets = {
         "squad-shifts": squad_shifts({label: found[name] for name, label in SHIFTS.items()}, params, rng),
@@ -58,7 +57,7 @@ def write_sets(folder: Path, archive: Path, params: OutsideParams, split: str) -
     write_json(folder / "eval" / split / "tasks.json", entries)
 
 
-def squad_shifts(files: dict[str, dict], params: OutsideParams, rng: np.random.Generator) -> tuple[dict, dict]:
+def squad_shifts(files: dict[str, dict], params: OutOfDomainParams, rng: np.random.Generator) -> tuple[dict, dict]:
     """Entry and tables of the retrieval set. A paragraph that stands in a file twice is one paragraph.
 
     Args:
@@ -85,7 +84,9 @@ def squad_shifts(files: dict[str, dict], params: OutsideParams, rng: np.random.G
     }
 
 
-def multiemo(rows: list[dict], domains: dict[str, str], params: OutsideParams, rng: np.random.Generator) -> dict[str, tuple[dict, dict]]:
+def multiemo(
+    rows: list[dict], domains: dict[str, str], params: OutOfDomainParams, rng: np.random.Generator
+) -> dict[str, tuple[dict, dict]]:
     """Entries and tables of the three sets of reviews.
 
     Args:

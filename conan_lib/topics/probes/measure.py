@@ -22,13 +22,13 @@ from transformers import AutoTokenizer
 from conan_lib.artefacts import write_json
 from conan_lib.data.records import schema, write
 from conan_lib.errors import UserError
+from conan_lib.evaluation.checkpoints import MODELS
 from conan_lib.evaluation.encoder import load_sentence_transformer
 from conan_lib.evaluation.peers import PEER_ENCODERS
-from conan_lib.evaluation.probe_sentences import NUMBERS, SENTENCES
-from conan_lib.evaluation.run import MODELS
 from conan_lib.evaluation.statistics import ClusterDraws, spearman
 from conan_lib.params.evaluation import ProbesParams
 from conan_lib.stages import Stage, computes
+from conan_lib.topics.probes.sentences import NUMBERS, SENTENCES
 
 CHANGED = ("number", "unit", "negation")
 FAMILIES = (*CHANGED, "paraphrase", "unrelated")
@@ -112,7 +112,7 @@ def fill(sentence: str, number: float, changed: bool = False) -> str:
 def _encoders(stage: Stage) -> Iterator[tuple[str, Callable]]:
     """Name and function from texts to unit vectors of every checkpoint and peer; one is held at a time."""
     for name, (source, folder) in MODELS.items():
-        model = load_sentence_transformer(stage.inputs[source].path / folder, stage.probes.max_length, stage.runtime.device)
+        model = load_sentence_transformer(stage.inputs[source].path / folder, stage.probes.max_length, stage.device)
         yield name, partial(model.encode, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
     for name in stage.probes.peers:
         yield name, PEER_ENCODERS[name](stage.runtime.threads).vectors

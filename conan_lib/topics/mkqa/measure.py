@@ -9,17 +9,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from conan_lib.artefacts import write_json
 from conan_lib.data import records
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import own_encoder
-from conan_lib.evaluation.mkqa_data import Benchmark, Question, digest, load_benchmark
-from conan_lib.evaluation.mkqa_index import WHOLE, encode_shards, matches, search
-from conan_lib.evaluation.mkqa_match import AnswerIndex, tokens
-from conan_lib.evaluation.mkqa_metrics import MEAN, METRICS, chance_success_at, judge, ndcg_at, success_at, summarise
 from conan_lib.stages import Stage, computes, project_root
+from conan_lib.topics.mkqa.data import Benchmark, Question, digest, load_benchmark
+from conan_lib.topics.mkqa.index import WHOLE, encode_shards, matches, search
+from conan_lib.topics.mkqa.match import AnswerIndex, tokens
+from conan_lib.topics.mkqa.metrics import MEAN, METRICS, chance_success_at, judge, ndcg_at, success_at, summarise
 
 MODEL = "supervised"
 COLUMNS = (*METRICS, "relevant", *(f"chance {metric}" for metric in METRICS[:2]))
@@ -63,9 +62,7 @@ def evaluate_mkqa(stage: Stage) -> dict | None:
     if stage.leads and "digest" in benchmark.facts:
         write_json(stage.path / "digest.json", benchmark.facts["digest"])
     checkpoint = stage.inputs[MODEL]
-    encoder = own_encoder(
-        MODEL, checkpoint.path / "model", checkpoint.key, stage.tasks.max_length, params.batch_size, _device(stage.runtime.device), []
-    )
+    encoder = own_encoder(MODEL, checkpoint.path / "model", checkpoint.key, stage.tasks.max_length, params.batch_size, _device(stage), [])
     ask, read = (_prompt(stage.tasks.prompts or {}, side) for side in ("query", "document"))
     accepted = list(dict.fromkeys(question.answers for question in questions))  # the same in every language: judged once
     shards = stage.path / "shards"
@@ -128,7 +125,7 @@ def _prompt(prompts: dict[str, str], side: str) -> str:
     return next((prompts[key] for key in (f"Retrieval-{side}", "Retrieval", side) if key in prompts), "")
 
 
-def _device(name: str) -> str:
+def _device(stage: Stage) -> str:
     """Each process of a launch takes a GPU of its own."""
     rank = os.environ.get("LOCAL_RANK")
-    return f"cuda:{rank}" if rank and name != "cpu" and torch.cuda.is_available() else name
+    return f"cuda:{rank}" if rank and stage.device == "cuda" else stage.device

@@ -9,8 +9,8 @@ import pytest
 from conan_lib.errors import UserError
 from conan_lib.evaluation import scores
 from conan_lib.evaluation.encoder import load_sentence_transformer
-from conan_lib.evaluation.run import MODELS, checkpoint_encoder, evaluate
 from conan_lib.params.evaluation import EvaluationParams
+from conan_lib.topics.retrieval.measure import MODELS, checkpoint_encoder, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +77,12 @@ def test_a_stopped_run_goes_on_without_computing_again(ready, params, monkeypatc
         calls.append(model.name)
         return real(model, *args)
 
-    monkeypatch.setattr("conan_lib.evaluation.run.score", dying)
+    monkeypatch.setattr("conan_lib.topics.retrieval.measure.score", dying)
     with pytest.raises(KeyboardInterrupt):
         evaluate(stage)
     before = {path: path.stat().st_mtime_ns for path in stage.path.rglob("bible-clr.json")}
     assert calls == ["random", "random-whitened", "pretrained"] and len(before) == 3 and not stage.finished
-    monkeypatch.setattr("conan_lib.evaluation.run.score", real)
+    monkeypatch.setattr("conan_lib.topics.retrieval.measure.score", real)
     evaluate(stage)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     fresh = scores.score(_encoder(stage), _tasks(stage), stage.path.parent / "again", stage.tasks, 32)

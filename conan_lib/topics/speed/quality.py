@@ -1,4 +1,4 @@
-"""Stage efficiency: what a smaller vector costs in quality, and how fast each system encodes, side by side (the paper's Table 5).
+"""Smaller vectors: how much recall they keep.
 
 A vector is made smaller in two ways: fewer channels (Matryoshka), and fewer bits a channel. Passages are what an index stores, so they are
 quantised, by sentence-transformers; a query stays as it is, except under `binary`, where both sides are bits:
@@ -11,53 +11,21 @@ quantised, by sentence-transformers; a query stays as it is, except under `binar
 `rescored` scores every passage so, where an index would do it for those nearest by Hamming: what rescoring reaches at best.
 """
 
-import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.types import PromptType
-from sentence_transformers.util import get_device_name
 from sentence_transformers.util.quantization import quantize_embeddings
 
-from conan_lib.artefacts import write_json
-from conan_lib.data.records import read
-from conan_lib.evaluation.encoder import Encoder, load_sentence_transformer
-from conan_lib.evaluation.peers import PEER_ENCODERS
-from conan_lib.evaluation.run import checkpoint_encoder
+from conan_lib.evaluation.encoder import Encoder
 from conan_lib.evaluation.statistics import interval_of, resampled_means
-from conan_lib.evaluation.tasks import load_tasks
-from conan_lib.evaluation.timing import fitting, rates, take_turns
-from conan_lib.model.backbone import count_parameters, random_encoder
-from conan_lib.params.evaluation import SizeParams, TasksParams
-from conan_lib.stages import Stage, computes
+from conan_lib.params.evaluation import TasksParams
 
-MODELS = ("weak", "supervised")
-"""Ours whose vectors are cut and quantised: trained without prefixes of the vector, and with them."""
-OURS = "supervised"
 PRECISIONS = ("float32", "int8", "binary", "binary, rescored")
 METRIC = "recall_at_10"
-MRL_PEERS = frozenset(("wordllama",))
-"""Peers whose authors trained prefixes of the vector to serve alone."""
 DOCUMENTS = 1_000_000
 """Passages of the index whose size is stated."""
-
-
-@computes
-def measure_efficiency(stage: Stage) -> dict:
-    """Write quality.json (recall by channels and precision) and speed.json (texts per second of ours, of other sizes of ours, of peers).
-
-    quality.json is empty where the tasks are a suite of the hub. Killed and run again, the stage starts anew: it takes seconds.
-
-    Raises:
-        UserError: a model or the tasks are missing, or a peer's package is.
-    """
-    encoders = {name: checkpoint_encoder(stage, name, stage.efficiency.batch_size) for name in MODELS}
-    quality, speed = _quality(stage, encoders), _speed(stage, encoders[OURS])
-    write_json(stage.path / "quality.json", quality)
-    write_json(stage.path / "speed.json", speed)
-    return {"documents": DOCUMENTS, "texts_per_second": {row["model"]: round(row["rate"], 1) for row in speed}}
 
 
 def truncate(vectors: np.ndarray, dim: int) -> np.ndarray:
@@ -175,56 +143,3 @@ def _with_interval(name: str, value: float | None, resampled: np.ndarray) -> dic
     low, high = (None, None) if value is None else interval_of(resampled)
     prefix = "" if name == "value" else f"{name}_"
     return {name: value, f"{prefix}low": low, f"{prefix}high": high}
-
-
-def _quality(stage: Stage, encoders: dict[str, Encoder]) -> list[dict]:
-    """The cross-lingual task and the first monolingual retrieval task, for each model."""
-    if stage.tasks.suite != "embedded":
-        return []
-    tasks = load_tasks(stage.inputs["data"].path, stage.tasks)
-    chosen = filter(None, (next((task for task in tasks if task.kind == kind), None) for kind in ("crosslingual", "retrieval")))
-    return [
-        {"model": name, **row}
-        for task in chosen
-        for name, encoder in encoders.items()
-        for row in curve(encoder, task, stage.efficiency.dims, stage.tasks)
-    ]
-
-
-def _speed(stage: Stage, ours: Encoder) -> list[dict]:
-    """Rows {model, kind, parameters, embedding_parameters, dim, max_tokens, mrl, threads, device, texts, rate, low, high, ratio,
-    ratio_low, ratio_high, repeats}: `rate` is in texts a second, `ratio` is to ours in the same round; `texts` is how many a call had;
-    `device` is where ours ran."""
-    params = stage.efficiency
-    rows = [row["text"] for row in read(stage.inputs["data"].path / "mixing.parquet")]
-    texts = random.Random(0).sample(rows, min(params.texts, len(rows)))  # so that any first n of them are in all languages
-    prefixes = len(stage.inputs[OURS].supervised.matryoshka_dims) > 1
-    systems: dict[str, tuple[Callable, dict]] = {OURS: (ours.raw, facts_of(ours, "ours", prefixes))}
-    systems |= {name: _random(stage, size) for name, size in params.sizes.items()}
-    for name in PEER_ENCODERS if params.peers is None else params.peers:
-        peer = PEER_ENCODERS[name](stage.runtime.threads)
-        systems[name] = peer.raw, facts_of(peer, "peer", name in MRL_PEERS)
-    n = {name: fitting(lambda n, e=encode: e(texts[:n]), len(texts), params.call_seconds, "cpu") for name, (encode, _) in systems.items()}
-    calls = {name: lambda e=encode, own=texts[: n[name]]: e(own) for name, (encode, _) in systems.items()}
-    found = rates(take_turns(calls, params.repeats, "cpu", seed=0), n, OURS)  # every encoder returns numpy: nothing is left to wait for
-    device = get_device_name() if stage.runtime.device == "auto" else stage.runtime.device
-    ran = {"threads": stage.runtime.threads, "device": device}
-    return [{"model": name, **facts, **ran, "texts": n[name], **found[name]} for name, (_, facts) in systems.items()]
-
-
-def facts_of(encoder: Encoder, kind: str, mrl: bool) -> dict:
-    """What the practical table says of a system besides its speed."""
-    meta = encoder.mteb_model_meta
-    read = (meta.experiment_kwargs or {}).get("max_length", meta.max_tokens)  # some peers are cut shorter than they could read
-    return {"kind": kind, "parameters": meta.n_parameters, "embedding_parameters": meta.n_embedding_parameters, "dim": meta.embed_dim,
-            "max_tokens": None if read is None else int(read), "mrl": mrl}  # fmt: skip
-
-
-def _random(stage: Stage, size: SizeParams) -> tuple[Callable, dict]:
-    """Our supervised model with another backbone in its place: the same tokenizer, pooling and code."""
-    model = load_sentence_transformer(stage.inputs[OURS].path / "model", stage.tasks.max_length, stage.runtime.device)
-    model[0].model = random_encoder(size, size.vocab_size, device=model.device.type)
-    facts = {"kind": "random weights", "parameters": count_parameters(size, size.vocab_size),
-             "embedding_parameters": size.vocab_size * size.hidden_size, "dim": size.hidden_size, "max_tokens": stage.tasks.max_length,
-             "mrl": None}  # fmt: skip
-    return lambda texts: model.encode(texts, batch_size=stage.efficiency.batch_size, show_progress_bar=False), facts

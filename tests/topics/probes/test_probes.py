@@ -14,15 +14,16 @@ from sklearn.metrics import roc_auc_score
 
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
-from conan_lib.evaluation import probes
-from conan_lib.evaluation.probe_sentences import COUNTED, FEW, MEASURED, NUMBERS, SENTENCES
 from conan_lib.evaluation.statistics import ClusterDraws, bootstrap_interval
 from conan_lib.params.evaluation import ProbesParams
+from conan_lib.topics.probes import measure as probes
+from conan_lib.topics.probes.sentences import NUMBERS, RANGES, SENTENCES
 
 LANGUAGES = ("en", "de", "es", "fr", "ru", "zh", "ja", "ko", "ar")
 PARAMS = ProbesParams(bootstrap=60)
 PAIRS = probes.make_pairs(LANGUAGES, PARAMS)
 NUMBER = [pair for pair in PAIRS if pair["family"] == "number"]
+MEASURED, COUNTED, FEW = (RANGES[name] for name in ("measured", "counted", "few"))
 FIRST = re.compile(r"\[(.*?)\|(.*?)\]")
 
 

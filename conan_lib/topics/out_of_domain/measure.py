@@ -1,21 +1,21 @@
-"""Stage outside: our checkpoints and the peers on sets that nothing was trained on. Run it with `conan-lib train outside FILE`."""
+"""Stage out_of_domain: our checkpoints and the peers on sets that nothing was trained on. Run: `conan-lib train out_of_domain FILE`."""
 
 from conan_lib.artefacts import read_json, write_json
 from conan_lib.evaluation.bigbench import find_archive
+from conan_lib.evaluation.checkpoints import MODELS, checkpoint_encoder
 from conan_lib.evaluation.metrics import is_main
-from conan_lib.evaluation.outside_sets import write_sets
 from conan_lib.evaluation.peers import score_peers
-from conan_lib.evaluation.run import MODELS, checkpoint_encoder
 from conan_lib.evaluation.scores import provenance, score
 from conan_lib.evaluation.tasks import load_tasks
 from conan_lib.stages import Stage, computes
+from conan_lib.topics.out_of_domain.sets import write_sets
 
 BATCH_SIZE = 128
 """Texts that our checkpoints encode at once; changes no result."""
 
 
 @computes
-def evaluate_outside(stage: Stage) -> dict:
+def evaluate_out_of_domain(stage: Stage) -> dict:
     """Sample the sets out of the archive, then score every checkpoint and peer on them through mteb.
 
     Writes eval/ (the samples with their relevance judgements), mteb/, items/ and scores.json. Killed and run again, it goes on with the
@@ -24,8 +24,8 @@ def evaluate_outside(stage: Stage) -> dict:
     Raises:
         UserError: the archive is not there, or not bigbench 1.0.0; a model or a peer's package is missing.
     """
-    params, index = stage.outside, stage.path / "eval" / stage.tasks.split / "tasks.json"
-    archive = None if index.is_file() else find_archive(params.archive, "outside.archive", "")
+    params, index = stage.out_of_domain, stage.path / "eval" / stage.tasks.split / "tasks.json"
+    archive = None if index.is_file() else find_archive(params.archive, "out_of_domain.archive", "")
     if not index.is_file():
         write_sets(stage.path, archive, params, stage.tasks.split)
 

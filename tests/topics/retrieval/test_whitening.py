@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from conan_lib.errors import UserError
-from conan_lib.evaluation import whitening
 from conan_lib.evaluation.encoder import Encoder, model_meta
-from conan_lib.evaluation.whitening import shared_directions, training_texts, whitened
+from conan_lib.topics.retrieval import whitening
+from conan_lib.topics.retrieval.whitening import shared_directions, training_texts, whitened
 
 DIM, TEXTS = 6, [f"text {i}" for i in range(80)]
 

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from conan_lib.evaluation import efficiency, timing
-from conan_lib.evaluation.efficiency import PRECISIONS, as_scored, bytes_of, measure_efficiency, recall_at_k, truncate
-from conan_lib.evaluation.run import checkpoint_encoder, evaluate
 from conan_lib.evaluation.statistics import paired_difference
+from conan_lib.topics.retrieval.measure import checkpoint_encoder, evaluate
+from conan_lib.topics.speed import measure as efficiency
+from conan_lib.topics.speed import timing
+from conan_lib.topics.speed.measure import measure_efficiency
+from conan_lib.topics.speed.quality import PRECISIONS, _Split, as_scored, bytes_of, recall_at_k, truncate
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def test_differences_are_paired_over_passages(stage, quality):
     encoder = checkpoint_encoder(stage, "supervised", 32)
     (task,) = [task for task in efficiency.load_tasks(stage.inputs["data"].path, stage.tasks) if task.kind == "crosslingual"]
     task.load_data()
-    splits = [efficiency._Split.of(encoder, task.metadata, subset["test"]) for subset in task.dataset.values()]
+    splits = [_Split.of(encoder, task.metadata, subset["test"]) for subset in task.dataset.values()]
     whole, bits = (np.concatenate([split.recall(*cell) for split in splits]) for cell in ((16, "float32"), (4, "binary")))
     clusters = [cluster for split in splits for cluster in split.clusters]
     expected = paired_difference(whole, bits, stage.tasks.bootstrap, stage.tasks.seed, clusters)

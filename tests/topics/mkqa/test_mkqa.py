@@ -17,13 +17,13 @@ import pytrec_eval
 
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
-from conan_lib.evaluation import mkqa_data
-from conan_lib.evaluation.mkqa import evaluate_mkqa
-from conan_lib.evaluation.mkqa_data import Benchmark, Passage, load_benchmark
-from conan_lib.evaluation.mkqa_index import WHOLE, blocks, encode_shards, matches, search, shard_paths
-from conan_lib.evaluation.mkqa_match import AnswerIndex, tokens
-from conan_lib.evaluation.mkqa_metrics import METRICS, chance_success_at, judge, ndcg_at, success_at, summarise
 from conan_lib.params.mkqa import MkqaParams
+from conan_lib.topics.mkqa import data as mkqa_data
+from conan_lib.topics.mkqa.data import Benchmark, Passage, load_benchmark
+from conan_lib.topics.mkqa.index import WHOLE, blocks, encode_shards, matches, search, shard_paths
+from conan_lib.topics.mkqa.match import AnswerIndex, tokens
+from conan_lib.topics.mkqa.measure import evaluate_mkqa
+from conan_lib.topics.mkqa.metrics import METRICS, chance_success_at, judge, ndcg_at, success_at, summarise
 
 WORDS = ["red", "blue", "green", "gold", "iron", "wood", "stone", "salt", "fire", "snow"]
 

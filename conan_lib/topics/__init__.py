@@ -1,0 +1,1 @@
+"""One folder for each question: what it measures, shows and claims."""

@@ -1,0 +1,1 @@
+"""MKQA by the paper's protocol (its multilingual table)."""

@@ -1,0 +1,1 @@
+"""Our checkpoints and the peers on the same held-out tasks, as they are and whitened."""
