@@ -6,7 +6,9 @@ soft_mask_backend ("auto": see `conan_lib.attention.backends.pick_backend`).
 model(..., soft_mask_alpha=0.3) overrides alpha for one call, where the model hands such arguments on to its attention (StableLm and
 Nemotron do not).
 config.is_causal is not read here: alpha alone says what a row sees.
-Texts packed into a row stay apart where a decoder is given position_ids, use_cache=False and no attention_mask.
+Texts packed into a row stay apart where a decoder is given position_ids, use_cache=False and no attention_mask; else they are refused.
+Windows and chunks (Gemma, Mistral) change nothing while a text fits into one, so layers keep their types; longer texts are refused.
+A model pickled under "soft_mask", as for a pool of processes, has its reader import this module.
 Gradient checkpointing works as it is. torch.compile works with a graph break at the mask and at each attention, which stay eager, so that a
 new alpha compiles nothing; fullgraph=True therefore fails.
 """
@@ -16,20 +18,20 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from conan_lib.attention.backends import soft_mask_attention
-from conan_lib.attention.softmask import Backend, Ratio, Reading, SoftMask, kind
+from conan_lib.attention.softmask import Backend, Ratio, Reading, SoftMask
 from conan_lib.errors import UserError
 
 NAME = "soft_mask"
 DEFAULTS = {"soft_mask_alpha": 1.0, "soft_mask_reading": "weight", "soft_mask_ratio": "l/i", "soft_mask_backend": "auto"}
-_NOT_COVERED = ("sliding_window", "softcap", "position_bias", "s_aux", "sinks", "indices", "block_indices")
+_NOT_COVERED = ("softcap", "position_bias", "s_aux", "sinks", "indices", "block_indices")
 """What else models hand to their attention that changes its result."""
 _ATTENTION_LAYERS = {"full_attention", "attention", "sliding_attention", "chunked_attention"}
-"""Layer types that reach our attention, where windows and chunks are refused if they are in use."""
+"""Layer types that reach our attention; a window or chunk is refused where a text is longer."""
 _CHOICES = {"soft_mask_reading": get_args(Reading), "soft_mask_ratio": get_args(Ratio), "soft_mask_backend": get_args(Backend)}
 
 
@@ -64,12 +66,6 @@ def build_mask(batch_size: int, q_length: int, kv_length: int, *, config: Any, m
     chosen = settings(config)
     if getattr(config, "is_encoder_decoder", False) or getattr(config, "add_cross_attention", False):
         raise UserError(f"soft_mask: {config.model_type} has cross-attention, which it does not cover: use a plain decoder")
-    if kwargs.get("local_size") is not None:
-        # some decoders ask for this mask although no layer uses it: a layer that does raises it
-        return UserError(
-            f"soft_mask: {config.model_type} has sliding-window layers, which it does not cover: use a full-attention backbone, or "
-            "(Mistral and others whose windows can be left out) from_pretrained(..., sliding_window=None)"
-        )
     if kwargs.get("use_vmap"):
         raise UserError(f"soft_mask: {config.model_type} overlays its own mask rule, which it does not cover: use a plain decoder")
     rows = (batch_size, q_length + int(kwargs.get("q_offset", kv_length - q_length)))  # the offset is what a cache holds
@@ -85,7 +81,40 @@ def build_mask(batch_size: int, q_length: int, kv_length: int, *, config: Any, m
     segments = _packed(mask_function, batch_size, q_length, device)
     if attention_mask is not None:
         segments = segments * attention_mask.to(segments.dtype)
-    return SoftMask(segments, bool((segments == 1).all()), **chosen)
+    mask = SoftMask(segments, bool((segments == 1).all()), **chosen)
+    if (positions := _positions_given()) is not None:
+        mask.keep("packing", (), lambda: _check_packing(mask, positions))
+    if (local := kwargs.get("local_size")) is not None:
+        sliding = local == getattr(config, "sliding_window", None) and local > 1
+        # where a chunk ends looks like where a packed text does, so chunks take short rows alone
+        if not (_first_is_seen(mask, mask_function) if sliding else q_length <= local):
+            return _too_long(config, local)  # some decoders ask for this mask although no layer uses it: a layer that does raises it
+    return mask
+
+
+def _first_is_seen(mask: SoftMask, mask_function) -> bool:
+    """Whether the last token of every text sees its first by transformers' own rule: then a window hides nothing from any token."""
+    own, length = mask.sequences, mask.segments.shape[1]
+    first, last = own.tokens[own.bounds[:-1].long()], own.tokens[own.bounds[1:].long() - 1]
+    return bool(torch.as_tensor(mask_function(first // length, 0, last % length, first % length)).all())
+
+
+def _too_long(config: Any, local: int) -> UserError:
+    return UserError(
+        f"soft_mask: {config.model_type} has windows of {local} tokens, and a text here is longer: cut texts to {local} tokens "
+        "(model.max_seq_length in sentence-transformers), or take a backbone without windows"
+    )
+
+
+def _positions_given() -> Tensor | None:
+    """The position_ids of the model that asks for a mask, read from its call: not every model hands them to its attention."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        found = frame.f_locals.get("position_ids")
+        if isinstance(found, Tensor) and found.ndim == 2 and isinstance(frame.f_locals.get("self"), PreTrainedModel):
+            return found
+        frame = frame.f_back
+    return None
 
 
 def _packed(mask_function, batch_size: int, length: int, device) -> Tensor:
@@ -130,6 +159,9 @@ def attention_forward(
         alpha = _number(alpha, "soft_mask_alpha")
     if isinstance(attention_mask, SoftMask):
         attention_mask.keep("packing", (), lambda: _check_packing(attention_mask, kwargs.get("position_ids")))
+        window = kwargs.get("sliding_window")
+        if window is not None and attention_mask.sequences.longest > window:
+            raise _too_long(module.config, window)
         out = soft_mask_attention(query, key, value, attention_mask, alpha, scaling, dropout)
         return out.transpose(1, 2).contiguous(), None
     if query.shape[2] != key.shape[2] and not alpha:  # decoding, checked in build_mask
@@ -147,7 +179,7 @@ def set_soft_mask(model: nn.Module, **values: Any) -> None:
     changes = {f"soft_mask_{name}": value for name, value in values.items()}
     if unknown := [name for name in values if f"soft_mask_{name}" not in DEFAULTS]:
         raise UserError(f"set_soft_mask: {unknown[0]} is not one of alpha, reading, ratio, backend (a schedule is SoftMaskCallback's)")
-    configs = _configs(model)
+    configs = configs_of(model)
     for config in configs:
         chosen = settings(config, **changes)
     for config in configs:
@@ -155,86 +187,14 @@ def set_soft_mask(model: nn.Module, **values: Any) -> None:
             setattr(config, f"soft_mask_{name}", chosen[name])
 
 
-def to_stock(model: nn.Module, attn_implementation: str = "sdpa") -> None:
-    """Turns a model at an end of the transition into a stock one: SDPA, config.is_causal = False at alpha = 1, True at alpha = 0.
-
-    Its config then names nothing of ours, and the saved model loads in plain transformers or sentence-transformers with equal vectors.
-
-    Args:
-        attn_implementation: the stock one; another than "sdpa" has to be named again wherever the saved model is loaded.
-
-    Raises:
-        UserError: the mask is between its ends; the ratio i/l keeps it from being bidirectional; an encoder (BERT) is at alpha = 0: its
-            stock form sees both ways whatever its config says; or a decoder (StableLm) is at alpha = 1 and its stock form stays causal,
-            whatever its config says, in a batch without padding. Nothing is changed then.
-    """
-    ends = [(config, _end(config)) for config in _configs(model)]
-    opened = {}  # decoders made bidirectional, for each config the innermost
-    for part in _soft_masked(model):
-        encodes = any(getattr(module, "is_causal", True) is False for module in part.modules())
-        end = _end(part.config)
-        if encodes and end == "causal":
-            raise UserError(f"soft_mask: a stock {part.config.model_type} is never causal: set alpha to 1, or take a decoder")
-        if not encodes and end == "bidirectional":
-            opened[id(part.config)] = part
-    models = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
-    before = [(module.config, dict(vars(module.config))) for module in models]
-    try:
-        for config, end in ends:
-            config.is_causal = end == "causal"
-            for name in DEFAULTS:
-                config.__dict__.pop(name, None)
-        for module in models:
-            module.set_attn_implementation(attn_implementation)
-        for part in opened.values():
-            if not _sees_the_future(part):
-                raise UserError(
-                    f"soft_mask: a stock {type(part).__name__} under {attn_implementation} stays causal in a batch without padding: "
-                    'to_stock(model, attn_implementation="eager"), and load it with attn_implementation="eager" from then on'
-                )
-    except BaseException:
-        for config, values in before:
-            vars(config).clear()
-            vars(config).update(values)
-        raise
-
-
-@torch.no_grad()
-def _sees_the_future(model: PreTrainedModel) -> bool:
-    """Whether the first of two tokens moves with the second, without padding: some models hand neither mask nor config.is_causal on."""
-    size = model.config.vocab_size
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        # tokens from the middle of the vocabulary: its ends hold padding and rows that were never trained
-        pairs = (torch.tensor([[size // 2, (size // 2 + n) % size]], device=model.device) for n in (1, 2))
-        one, other = (model(pair)[0][:, 0] for pair in pairs)
-    finally:
-        for module in training:
-            module.training = True
-    return not torch.equal(one, other)
-
-
-def _end(config: Any) -> str:
-    """Which stock attention a config's mask is: causal or bidirectional."""
-    chosen = settings(config)
-    chosen.pop("backend")
-    if (end := kind(**chosen)) == "soft":
-        raise UserError(
-            f"soft_mask: {chosen} is neither causal nor bidirectional, so no stock model gives its vectors: finish the schedule, or "
-            'set_soft_mask(model, alpha=1, ratio="l/i")'
-        )
-    return end
-
-
-def _soft_masked(model: nn.Module) -> list[PreTrainedModel]:
+def soft_masked(model: nn.Module) -> list[PreTrainedModel]:
     """The soft-masked transformers models inside a module."""
     return [module for module in model.modules() if isinstance(module, PreTrainedModel) and module.config._attn_implementation == NAME]
 
 
-def _configs(model: nn.Module) -> list[Any]:
+def configs_of(model: nn.Module) -> list[Any]:
     """Their configs, each once. UserError where there is none, or one whose code never asks for an attention by name (Mamba, CodeGen)."""
-    parts = _soft_masked(model)
+    parts = soft_masked(model)
     if not parts:
         raise UserError(f'soft_mask: no model inside {type(model).__name__} uses it: load it with attn_implementation="{NAME}"')
     for part in parts:
@@ -244,5 +204,20 @@ def _configs(model: nn.Module) -> list[Any]:
     return list({id(part.config): part.config for part in parts}.values())
 
 
+AttentionInterface.register(NAME, attention_forward)
+AttentionMaskInterface.register(NAME, build_mask)
+
+
+class _Name(str):
+    """The soft mask's name in a pickle: reading it imports this module, hence registers it."""
+
+
+def _state(config: PreTrainedConfig, state=PreTrainedConfig.__getstate__) -> dict[str, Any]:
+    """What a config's pickle holds, for child processes: they unpickle a model and would not know the name."""
+    found = state(config)
+    return found | {"_attn_implementation_internal": _Name(NAME)} if config._attn_implementation == NAME else found
+
+
+PreTrainedConfig.__getstate__ = _state
 AttentionInterface.register(NAME, attention_forward)
 AttentionMaskInterface.register(NAME, build_mask)

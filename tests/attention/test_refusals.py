@@ -13,14 +13,20 @@ from transformers import (
     BloomModel,
     CodeGenConfig,
     CodeGenModel,
+    CTRLConfig,
+    CTRLModel,
+    DistilBertConfig,
+    DistilBertModel,
     DogeConfig,
     DogeModel,
+    EsmConfig,
+    EsmModel,
     FalconH1Config,
     FalconH1Model,
     Gemma2Config,
     Gemma2Model,
-    Gemma3TextConfig,
-    Gemma3TextModel,
+    GPTBigCodeConfig,
+    GPTBigCodeModel,
     GptOssConfig,
     GptOssModel,
     Lfm2Config,
@@ -32,8 +38,12 @@ from transformers import (
     MistralModel,
     MptConfig,
     MptModel,
+    PersimmonConfig,
+    PersimmonModel,
     Qwen3Config,
     Qwen3Model,
+    Qwen3VLTextConfig,
+    Qwen3VLTextModel,
     RecurrentGemmaConfig,
     RecurrentGemmaModel,
     RwkvConfig,
@@ -66,15 +76,12 @@ def test_refusals():
     with pytest.raises(UserError, match="no model inside LlamaModel uses it"):
         set_soft_mask(tiny(attention="sdpa"), alpha=0.5)
     sliding = MistralModel._from_config(MistralConfig(**SIZES, sliding_window=4), attn_implementation="soft_mask")
-    with pytest.raises(UserError, match="mistral has sliding-window"):
+    with pytest.raises(UserError, match="mistral has windows of 4 tokens"):
         states(sliding, tokens())
     for first in (0, 1):  # all layers, or those from the second on
         window = Qwen3Config(**SIZES, use_sliding_window=True, sliding_window=4, max_window_layers=first)
-        with pytest.raises(UserError, match="qwen3 has sliding-window"):
+        with pytest.raises(UserError, match="qwen3 has windows of 4 tokens"):
             states(Qwen3Model._from_config(window, attn_implementation="soft_mask"), tokens())
-    local = Gemma3TextModel._from_config(Gemma3TextConfig(**SIZES, layer_types=["sliding_attention"] * 2), attn_implementation="soft_mask")
-    with pytest.raises(UserError, match="gemma3_text has sliding-window"):
-        states(local, tokens())
     capped = Gemma2Config(**SIZES, query_pre_attn_scalar=8, layer_types=["full_attention"] * 2)
     with pytest.raises(UserError, match="softcap"):
         states(Gemma2Model._from_config(capped, attn_implementation="soft_mask"), tokens())
@@ -142,11 +149,24 @@ def test_models_that_compute_with_their_mask_are_refused_in_one_line(config, mod
         states(model, tokens())
 
 
-def test_a_sliding_window_that_can_be_left_out_is(tmp_path):
-    MistralModel._from_config(MistralConfig(**SIZES, sliding_window=4)).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"mistral has sliding-window layers.*from_pretrained\(\.\.\., sliding_window=None\)"):
-        states(MistralModel.from_pretrained(tmp_path, attn_implementation="soft_mask"), tokens())
-    states(MistralModel.from_pretrained(tmp_path, attn_implementation="soft_mask", sliding_window=None), tokens())
+RARE = [
+    (GPTBigCodeConfig(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=32), GPTBigCodeModel),
+    (PersimmonConfig(**SIZES), PersimmonModel),
+    (CTRLConfig(vocab_size=64, n_embd=32, dff=48, n_layer=2, n_head=4, n_positions=32), CTRLModel),
+    (DistilBertConfig(vocab_size=64, dim=32, hidden_dim=48, n_layers=2, n_heads=4), DistilBertModel),
+    (EsmConfig(**SIZES | {"mask_token_id": 3, "max_position_embeddings": 32, "position_embedding_type": "absolute"}), EsmModel),
+    (BertConfig(**SIZES), BertModel),
+    (Qwen3VLTextConfig(**SIZES, rope_parameters={"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e4}), Qwen3VLTextModel),
+]
+
+
+@pytest.mark.parametrize(("config", "model_class"), RARE, ids=[row[1].__name__ for row in RARE])
+def test_packing_that_would_leak_is_refused_where_positions_never_reach_the_attention(config, model_class):
+    model = model_class._from_config(config, attn_implementation="soft_mask").eval()
+    ids, positions = tokens(length=8), torch.arange(8)[None] % 4
+    with pytest.raises(UserError, match="position_ids start again inside a row"):
+        states(model, ids, torch.ones_like(ids), position_ids=positions.expand(2, -1))
+    states(model, ids, torch.ones_like(ids), position_ids=torch.arange(8).expand(2, -1))
 
 
 @pytest.mark.parametrize("cache", [True, False])
