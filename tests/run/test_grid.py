@@ -24,9 +24,9 @@ from conan_lib.run.grid import Clock, in_this_process, run_grid
 from conan_lib.run.notebooks import RunError, compute
 from conan_lib.stages import open_stage
 from conan_lib.training.recorder import Recorder
-from tests.evaluation.conftest import write_data
 from tests.small_grid import FILE, GRID, commit, write_grid
 from tests.small_pairs import finish_inputs, pair_params
+from tests.small_stages import write_data
 
 pytestmark = pytest.mark.usefixtures("one_environment")
 QUIET = Console(quiet=True)
