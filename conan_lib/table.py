@@ -50,7 +50,7 @@ TABLE: dict[str, Spec] = {
         "conan_lib.topics.speed.measure:measure_efficiency", 2, ("tasks", "efficiency"), ("data", "weak", "supervised"), "07_eval"
     ),
     "mkqa": Spec("conan_lib.topics.mkqa.measure:evaluate_mkqa", 1, ("tasks", "mkqa"), ("data", "supervised"), "07_eval"),
-    "probes": Spec("conan_lib.topics.probes.measure:probe", 1, ("probes",), ("data", *CHECKPOINTS), "07_eval"),
+    "probes": Spec("conan_lib.topics.limits.measure:probe", 1, ("probes",), ("data", *CHECKPOINTS), "07_eval"),
     "supervised_no_clr": Spec(**vars(SUPERVISED) | {"notebook": "08_clr_umap", "like": "supervised"}),
     "mix": Spec("conan_lib.evaluation.mixing:mix", 2, ("mixing",), ("data", "supervised", "supervised_no_clr"), "08_clr_umap"),
     "score": Spec("conan_lib.topics.retrieval.measure:score_checkpoint", 1, ("tasks",), ("data", "supervised")),

@@ -55,7 +55,7 @@ class EvaluationParams(Section):
     batch_size: int = Field(128, ge=1)
     """Texts that are encoded at once."""
     whitening_texts: int | None = Field(200, ge=4)
-    """Training texts of each language that the whitening is fitted on (topics/retrieval/whitening.py), as far as there are so many.
+    """Training texts of each language that the whitening is fitted on (topics/retrieval/whiten.py), as far as there are so many.
     None: the checkpoints are measured as they are and no second time."""
 
 

@@ -12,7 +12,7 @@ from conan_lib.errors import UserError
 from conan_lib.evaluation.metrics import MEAN
 from conan_lib.report.figures import INK, PALETTE, Figure, language_colours, series, style
 from conan_lib.stages import Stage
-from conan_lib.topics.retrieval.whitening import SUFFIX, WHITENED
+from conan_lib.topics.retrieval.whiten import SUFFIX, WHITENED
 
 CHECKPOINTS = ("random", "pretrained", "sft", "weak", "supervised")
 ARMS = ("without CLR", "with CLR")

@@ -9,7 +9,7 @@ from conan_lib.report.intervals import combine_seeds, mean_of
 from conan_lib.report.run import Run
 from conan_lib.report.tables import main_rows, with_interval
 from conan_lib.stages import project_root
-from conan_lib.topics.retrieval.whitening import SUFFIX, WHITENED
+from conan_lib.topics.retrieval.whiten import SUFFIX, WHITENED
 
 SHOWN = {
     "R@10 across languages": ("crosslingual", ""),

@@ -1,4 +1,4 @@
-"""The same checkpoints after whitening (topics/retrieval/whitening.py): what their cosines hide."""
+"""The same checkpoints after whitening (topics/retrieval/whiten.py): what their cosines hide."""
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ from conan_lib.report.intervals import mean_of
 from conan_lib.report.run import Run
 from conan_lib.report.tables import differences_table, main_rows, with_interval
 from conan_lib.stages import Stage
-from conan_lib.topics.retrieval.whitening import SUFFIX, WHITENED
+from conan_lib.topics.retrieval.whiten import SUFFIX, WHITENED
 
 TITLES = {"crosslingual": "R@10 across languages", "retrieval": "nDCG@10 within a language"}
 

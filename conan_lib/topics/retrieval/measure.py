@@ -12,7 +12,7 @@ from conan_lib.evaluation.scores import compare, provenance, score
 from conan_lib.evaluation.tasks import open_tasks
 from conan_lib.params.evaluation import TasksParams
 from conan_lib.stages import Stage, computes
-from conan_lib.topics.retrieval.whitening import KINDS, SUFFIX, WHITENED, shared_directions, training_texts, whitened
+from conan_lib.topics.retrieval.whiten import KINDS, SUFFIX, WHITENED, shared_directions, training_texts, whitened
 
 MODEL = "supervised"
 """The checkpoint of stage `score`."""

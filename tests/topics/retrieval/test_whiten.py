@@ -6,8 +6,7 @@ import pytest
 
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import Encoder, model_meta
-from conan_lib.topics.retrieval import whitening
-from conan_lib.topics.retrieval.whitening import shared_directions, training_texts, whitened
+from conan_lib.topics.retrieval.whiten import shared_directions, training_texts, whitened
 
 DIM, TEXTS = 6, [f"text {i}" for i in range(80)]
 
@@ -73,7 +72,7 @@ def test_it_is_fitted_on_single_training_texts(ready, monkeypatch):
     assert texts == training_texts(data, 10, 0) != training_texts(data, 10, 1)
     everything = training_texts(data, 10**6, 0)
     assert [len(own) for own in everything.values()] == [24] * 4  # of 72: neither the parallel ones nor those held out
-    monkeypatch.setattr(whitening, "CHARACTERS", 5)
+    monkeypatch.setattr("conan_lib.topics.retrieval.whiten.CHARACTERS", 5)
     assert training_texts(data, 10, 0) == {language: [text[:5] for text in own] for language, own in texts.items()}
 
 

@@ -28,7 +28,7 @@ from conan_lib.evaluation.peers import PEER_ENCODERS
 from conan_lib.evaluation.statistics import ClusterDraws, spearman
 from conan_lib.params.evaluation import ProbesParams
 from conan_lib.stages import Stage, computes
-from conan_lib.topics.probes.sentences import NUMBERS, SENTENCES
+from conan_lib.topics.limits.sentences import NUMBERS, SENTENCES
 
 CHANGED = ("number", "unit", "negation")
 FAMILIES = (*CHANGED, "paraphrase", "unrelated")

@@ -16,8 +16,8 @@ from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.evaluation.statistics import ClusterDraws, bootstrap_interval
 from conan_lib.params.evaluation import ProbesParams
-from conan_lib.topics.probes import measure as probes
-from conan_lib.topics.probes.sentences import NUMBERS, RANGES, SENTENCES
+from conan_lib.topics.limits import measure as probes
+from conan_lib.topics.limits.sentences import NUMBERS, RANGES, SENTENCES
 
 LANGUAGES = ("en", "de", "es", "fr", "ru", "zh", "ja", "ko", "ar")
 PARAMS = ProbesParams(bootstrap=60)
