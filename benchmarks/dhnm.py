@@ -28,8 +28,10 @@ from conan_lib.negatives import NegativePool
 from conan_lib.stages import Stage, open_stage
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import TaskBatchSampler, TaskCollator
-from conan_lib.training.contrastive import supervised_tasks
-from conan_lib.training.mine import PAIR_TASKS, load_pools
+from conan_lib.training.contrastive import supervised_rows
+from conan_lib.training.embedder import build_tasks
+from conan_lib.training.mine import load_pools
+from conan_lib.training.tasks import TASKS
 
 WARM_UP = 5
 RESULTS = Path(__file__).parent / "results"
@@ -39,14 +41,15 @@ class Arm:
     """One model and its batches; `step` trains one and returns its seconds."""
 
     def __init__(self, stage: Stage, dynamic: bool):
-        section, (place, candidates, texts) = stage.supervised, load_pools(stage)
-        tasks = [task for task in supervised_tasks(stage, place) if task.name in PAIR_TASKS]
+        section, pools = stage.supervised, load_pools(stage)
+        rows = {name: own for name, own in supervised_rows(stage).items() if TASKS[name].negatives == "pool"}
+        candidates, texts, tasks = pools.candidates, pools.texts, build_tasks(rows, section, pools)
         pool = NegativePool(torch.from_numpy(candidates), section.hard_negatives, section.dhnm, section.seed) if dynamic else None
         if not dynamic:
             first = [[texts[row] for row in rows] for rows in candidates[:, : section.hard_negatives].tolist()]
             tasks = [replace(task, rows=[row | {"negatives": first[row["pool"]]} for row in task.rows]) for task in tasks]
         self.tasks = tasks
-        self.model = SentenceTransformer(str(stage.inputs["weak"].path / "model")).train()
+        self.model = SentenceTransformer(str(stage.inputs["weak"].path / "model"), device=stage.device).train()
         self.model[0].model.config.is_causal = False
         self.loss = ContrastiveLoss(self.model, tasks, section.temperature, dims=section.matryoshka_dims, pool=pool)
         in_use = (lambda pool_ids: [[texts[row] for row in rows] for rows in pool.draw(pool_ids).tolist()]) if dynamic else None

@@ -1,11 +1,13 @@
 """Parameters of the four training stages, the teacher filter and the mining of hard negatives."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from conan_lib.options import DhnmOptions, SoftMaskOptions
 from conan_lib.params.base import Optimisation, Section
+from conan_lib.training.tasks import TASKS
 
 
 class PretrainParams(Optimisation):
@@ -57,6 +59,15 @@ class LoraParams(Section):
     """Layers that get an adapter, by the end of their name. Not published: a reading."""
 
 
+class PromptParams(Section):
+    """What stands before the texts of a task, in training, in mining and in the exported model."""
+
+    query: str = ""
+    """Before anchors."""
+    document: str = ""
+    """Before positives and negatives."""
+
+
 class ContrastiveParams(Optimisation):
     """What both contrastive stages share. None leaves a part out, and then it does not enter a key."""
 
@@ -67,6 +78,32 @@ class ContrastiveParams(Optimisation):
     """None: all weights train (the paper's choice)."""
     share_temperature: float | None = Field(None, gt=0)
     """Shares of the steps (of the languages of weak pairs, of the supervised tasks) are raised to 1 / this. None: as they are."""
+    prompts: dict[str, PromptParams] | None = None
+    """Prompts by task of the registry. None: no task has any (the paper names none)."""
+    pool_prompts: bool | None = None
+    """false: the tokens of a prompt are left out of the pooling, though the text still sees them. None: they are pooled."""
+
+    @model_validator(mode="after")
+    def _prompts_can_be_saved(self):
+        _known_tasks("prompts", self.prompts or {})
+        saved: dict[str, PromptParams] = {}
+        for task, prompt in (self.prompts or {}).items():
+            if saved.setdefault(TASKS[task].evaluation, prompt) != prompt:
+                raise ValueError(f"prompts.{task}: tasks evaluated as {TASKS[task].evaluation} share one prompt in the saved model")
+        return self
+
+    @property
+    def saved_prompts(self) -> dict[str, str]:
+        """The prompts by the names that sentence-transformers (query, document) and mteb (its types of task) look for."""
+        saved = {"query": "", "document": ""}
+        for task, prompt in (self.prompts or {}).items():
+            saved |= prompt.model_dump() if TASKS[task].evaluation == "Retrieval" else {TASKS[task].evaluation: prompt.query}
+        return saved
+
+
+def _known_tasks(place: str, names: Iterable[str]) -> None:
+    if unknown := [name for name in names if name not in TASKS]:
+        raise ValueError(f"{place}: no task {', '.join(unknown)}: choose from {', '.join(TASKS)}")
 
 
 class WeakParams(ContrastiveParams):
@@ -98,18 +135,15 @@ class MineParams(Section):
 class SupervisedParams(ContrastiveParams):
     """Stage 4: bidirectional; retrieval and CLR with hard negatives, STS by CoSENT, labels, Matryoshka."""
 
-    mix: dict[Literal["retrieval", "clr", "sts", "classification", "clustering"], float] = {
-        "retrieval": 3.0, "clr": 3.0, "sts": 1.8, "classification": 1.4, "clustering": 1.4,
-    }  # fmt: skip
-    """Share of the steps for each task (paper, in million pairs: retrieval 3.0, CLR 3.0, STS 1.8, classification and clustering 2.8)."""
-    task_batch_size: dict[Literal["retrieval", "clr", "sts", "classification", "clustering"], int] = {
-        "retrieval": 4, "clr": 4, "sts": 32, "classification": 4, "clustering": 4,
-    }  # fmt: skip
+    mix: dict[str, float] = {task.name: task.share for task in TASKS.values() if task.share}
+    """Share of the steps for each task of the registry (paper, in million pairs: retrieval 3.0, CLR 3.0, STS 1.8, classification and
+    clustering 2.8)."""
+    task_batch_size: dict[str, int] = {task.name: task.batch_size for task in TASKS.values() if task.share}
     """Anchors in a batch of each task (paper: retrieval and CLR 4, STS 32)."""
     hard_negatives: int = Field(7, ge=0)
-    """Hard negatives for each anchor of retrieval and CLR. Paper: 7."""
+    """Hard negatives for each anchor of a task with pools (retrieval, CLR). Paper: 7."""
     pools: int | None = Field(None, ge=1)
-    """Pools of hard negatives (queries of retrieval, passages of CLR) that train, a seeded choice for each of the two tasks. A swap acts at
+    """Pools of hard negatives (queries of retrieval, passages of CLR) that train, a seeded choice for each of these tasks. A swap acts at
     its anchor's next visit, so a short run that compares rules of replacement needs few pools. None: all of them."""
     clr_queries: int = Field(1, ge=1)
     """Query languages that share one passage in a CLR batch; the passage and its negatives are encoded once for all of them. 1: every
@@ -126,6 +160,8 @@ class SupervisedParams(ContrastiveParams):
 
     @model_validator(mode="after")
     def _mix_is_possible(self):
+        for place in ("mix", "task_batch_size"):
+            _known_tasks(place, getattr(self, place))
         if not any(share > 0 for share in self.mix.values()) or any(share < 0 for share in self.mix.values()):
             raise ValueError("mix: shares must be at least 0 and one of them positive")
         missing = [task for task, share in self.mix.items() if share > 0 and self.task_batch_size.get(task, 0) < 1]
@@ -133,6 +169,6 @@ class SupervisedParams(ContrastiveParams):
             raise ValueError(f"task_batch_size: give a batch size for {', '.join(missing)}, which mix uses")
         if list(self.matryoshka_dims) != sorted(set(self.matryoshka_dims)) or min(self.matryoshka_dims, default=0) < 1:
             raise ValueError("matryoshka_dims: give rising, positive, different numbers")
-        if self.balance is not None and (not self.mix.get("sts") or not any(share for task, share in self.mix.items() if task != "sts")):
+        if self.balance is not None and {TASKS[task].loss for task, share in self.mix.items() if share} != {"infonce", "cosent"}:
             raise ValueError("balance: needs sts and another task in mix")
         return self

@@ -5,12 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sentence_transformers.util import get_device_name
 from torch import nn
 
 from conan_lib.params import Runtime
 from conan_lib.params.base import Optimisation
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+
+
+def training_device(runtime: Runtime) -> str:
+    """Where this process computes, as runtime.device says; under a launcher each has a GPU of its own."""
+    return "cpu" if runtime.device == "cpu" else get_device_name()
 
 
 def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) -> dict[str, Any]:

@@ -102,7 +102,8 @@ class ContrastiveLoss(CachedLossMixin, nn.Module):
         candidates, place = torch.unique(torch.cat(roles), return_inverse=True)
         own = place[: len(positive)]
         scores = embeddings[anchor] @ embeddings[candidates].T
-        excluded = false_negatives(anchor, candidates, own)
+        plain = label.get("plain")  # equal texts are equal whatever prompt they bear
+        excluded = false_negatives(anchor, candidates, own) if plain is None else false_negatives(plain[anchor], plain[candidates], own)
         if scored is not None and self.pool.options.margin is not None:
             row, slot = suspected(*scored, self.pool.options.margin).nonzero(as_tuple=True)
             excluded[row, place[len(positive) :].view(len(positive), -1)[row, slot]] = True

@@ -8,7 +8,7 @@ negative that several anchors share, costs one encoding, and the gradient is the
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ GPU each chunk costs the launch of every kernel of the model anew, which 32 shor
 
 @dataclass(frozen=True)
 class Task:
-    """Rows of one task. Pair rows hold anchor, positive and maybe negatives (texts) and pool (an id of the negatives' pool); STS rows hold
-    anchor, positive and score."""
+    """Rows of one task, ready to train: anchor and positive; negatives (texts) or pool (a number of the negatives' pool) where there are
+    any; score where the loss is CoSENT."""
 
     name: str
     rows: list[dict[str, Any]]
@@ -32,12 +32,17 @@ class Task:
     share: float = 1.0
     group_size: int = 1
     """Rows with the same `group` that come together in a batch: translations of one query."""
+    loss: Literal["infonce", "cosent"] = "infonce"
+    prompts: tuple[str, str] = ("", "")
+    """What stands before anchors, and before positives and negatives."""
 
     def __post_init__(self):
         if len(self.rows) < self.batch_size:
             raise UserError(
                 f"task {self.name}: {len(self.rows)} rows are less than a batch of {self.batch_size}: lower its batch size or add data"
             )
+        if len(lengths := {len(row["negatives"]) for row in self.rows if "pool" not in row and "negatives" in row}) > 1:
+            raise UserError(f"task {self.name}: negatives: all rows must bring equally many, not {min(lengths)} to {max(lengths)}")
 
 
 class TaskBatchSampler(DefaultBatchSampler):
@@ -108,8 +113,8 @@ class TaskCollator:
     """Rows of one task -> padded chunks of distinct texts, and `label`: index tensors into those texts (B anchors, N negatives).
 
     label holds task (); anchor (B,), positive (B,); negatives (B, N) where there are any; pool (B,) where negatives come from a pool; score
-    (B,) for STS; sts_anchor, sts_positive, sts_score (S,) where a batch of STS comes along; restore (T,), which puts the encoded texts back
-    into the order that the indices refer to.
+    (B,) under CoSENT; sts_anchor, sts_positive, sts_score (S,) where a batch of STS comes along; restore (T,), which puts the encoded
+    texts back into the order that the indices refer to; plain (T,), where there are prompts, equal for texts that differ in these alone.
 
     A batch with a pool is only named here and made by `complete`, in the training process and when it trains, because the pool moves on
     with every step: so batches may be built ahead, and in worker processes.
@@ -122,6 +127,7 @@ class TaskCollator:
         max_length: tokens kept of a text.
         negatives: gives the texts of the negatives in use for pool ids (B,), as B lists; called when a batch is made.
         chunk: texts that are padded together.
+        pool_prompts: False adds to each chunk `prompt_length`, the tokens of each text that its vector leaves out.
     """
 
     valid_label_columns: tuple[str, ...] = ()
@@ -134,8 +140,12 @@ class TaskCollator:
         max_length: int,
         negatives: Callable[[torch.Tensor], list[list[str]]] | None = None,
         chunk: int = CHUNK,
+        pool_prompts: bool = True,
     ):
         self.tasks, self.tokenizer, self.max_length, self.negatives, self.chunk = tasks, tokenizer, max_length, negatives, chunk
+        prompts = {prompt for task in tasks for prompt in task.prompts}
+        self.has_prompts = prompts != {""}
+        self.left_out = None if pool_prompts else {prompt: _prompt_length(tokenizer, prompt) for prompt in prompts}
 
     def __call__(self, items: list[dict[str, int]]) -> dict[str, Any]:
         first = self.tasks[items[0]["task"]].rows[items[0]["row"]]
@@ -147,34 +157,40 @@ class TaskCollator:
 
     def _make(self, items: list[dict[str, int]]) -> dict[str, Any]:
         number = items[0]["task"]
-        rows = [self.tasks[number].rows[item["row"]] for item in items if item["task"] == number]
-        companions = [self.tasks[item["task"]].rows[item["row"]] for item in items if item["task"] != number]
-        texts: dict[str, int] = {}
+        task = self.tasks[number]
+        rows = [task.rows[item["row"]] for item in items if item["task"] == number]
+        companions = [self.tasks[item["task"]] for item in items if item["task"] != number][:1]
+        texts: dict[tuple[str, str], int] = {}
 
-        def places(values: list[str]) -> torch.Tensor:
-            return torch.tensor([texts.setdefault(value, len(texts)) for value in values])
+        def places(prompt: str, values: list[str]) -> torch.Tensor:
+            return torch.tensor([texts.setdefault((prompt, value), len(texts)) for value in values])
 
+        query, document = task.prompts
         label = {
             "task": torch.tensor(number),
-            "anchor": places([row["anchor"] for row in rows]),
-            "positive": places([row["positive"] for row in rows]),
+            "anchor": places(query, [row["anchor"] for row in rows]),
+            "positive": places(document, [row["positive"] for row in rows]),
         }
-        if "score" in rows[0]:
+        if task.loss == "cosent":
             label["score"] = torch.tensor([row["score"] for row in rows], dtype=torch.float32)
         negatives = [row["negatives"] for row in rows] if "negatives" in rows[0] else None
         if "pool" in rows[0] and self.negatives is not None:
             label["pool"] = torch.tensor([row["pool"] for row in rows])
             negatives = self.negatives(label["pool"])
         if negatives is not None:
-            label["negatives"] = torch.stack([places(some) for some in negatives])
-        if companions:
-            label["sts_anchor"] = places([row["anchor"] for row in companions])
-            label["sts_positive"] = places([row["positive"] for row in companions])
-            label["sts_score"] = torch.tensor([row["score"] for row in companions], dtype=torch.float32)
+            label["negatives"] = torch.stack([places(document, some) for some in negatives])
+        for other in companions:
+            own = [other.rows[item["row"]] for item in items if item["task"] != number]
+            label["sts_anchor"] = places(other.prompts[0], [row["anchor"] for row in own])
+            label["sts_positive"] = places(other.prompts[1], [row["positive"] for row in own])
+            label["sts_score"] = torch.tensor([row["score"] for row in own], dtype=torch.float32)
+        if self.has_prompts:
+            plain: dict[str, int] = {}
+            label["plain"] = torch.tensor([plain.setdefault(value, len(plain)) for _, value in texts])
         return self._encode(list(texts), label)
 
-    def _encode(self, texts: list[str], label: dict[str, torch.Tensor]) -> dict[str, Any]:
-        ids = self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
+    def _encode(self, texts: list[tuple[str, str]], label: dict[str, torch.Tensor]) -> dict[str, Any]:
+        ids = self.tokenizer([prompt + text for prompt, text in texts], truncation=True, max_length=self.max_length)["input_ids"]
         order = sorted(range(len(ids)), key=lambda k: len(ids[k]))
         each = -(-len(order) // self.world)
         restore = torch.empty(len(order), dtype=torch.long)
@@ -187,4 +203,13 @@ class TaskCollator:
             chunk = {"input_ids": [ids[k] for k in own[start : start + self.chunk]]}
             for name, tensor in self.tokenizer.pad(chunk, return_tensors="pt").items():
                 batch[f"chunk{start // self.chunk}_{name}"] = tensor
+            if self.left_out is not None:
+                lengths = [self.left_out[texts[k][0]] for k in own[start : start + self.chunk]]
+                batch[f"chunk{start // self.chunk}_prompt_length"] = torch.tensor(lengths)
         return batch
+
+
+def _prompt_length(tokenizer, prompt: str) -> int:
+    """Tokens of a prompt, those before it included and a closing one not, as sentence-transformers counts them."""
+    ids = tokenizer([prompt], truncation=False)["input_ids"][0] if prompt else []
+    return len(ids) - bool(ids and ids[-1] in tokenizer.all_special_ids)

@@ -25,8 +25,9 @@ from conan_lib.run.job import open_job, run_job
 from conan_lib.run.notebooks import RunError, compute
 from conan_lib.stages import open_stage
 from conan_lib.table import RUN
-from conan_lib.training.contrastive import supervised_tasks
-from conan_lib.training.mine import PAIR_TASKS
+from conan_lib.training.contrastive import supervised_rows
+from conan_lib.training.embedder import build_tasks
+from conan_lib.training.tasks import TASKS
 from tests.small_corpus import sft_records
 from tests.small_grid import GRID, commit, write_grid
 from tests.small_pairs import finish_inputs, pair_params
@@ -310,9 +311,14 @@ def test_few_pools_are_a_seeded_choice(tmp_path):
     params = {name: pair_params(tmp_path / "artefacts", supervised=over) for name, over in
               {"all": {}, "few": {"pools": 6}, "again": {"pools": 6}, "other": {"pools": 6, "seed": 1}}.items()}  # fmt: skip
     finish_inputs(params["all"])
-    found = {name: {task.name: task.rows for task in supervised_tasks(open_stage("supervised", one), {})} for name, one in params.items()}
+    found = {}
+    for name, one in params.items():
+        stage = open_stage("supervised", one)
+        built = build_tasks(supervised_rows(stage), stage.supervised.model_copy(update={"hard_negatives": 0}))
+        found[name] = {task.name: task.rows for task in built}
     groups = {
-        name: {task: {row["group"] for row in rows} for task, rows in tasks.items() if task in PAIR_TASKS} for name, tasks in found.items()
+        name: {task: {row["group"] for row in rows} for task, rows in tasks.items() if TASKS[task].negatives == "pool"}
+        for name, tasks in found.items()
     }
     assert {task: len(few) for task, few in groups["few"].items()} == {"retrieval": 6, "clr": 6}
     assert groups["few"] == groups["again"] != groups["other"]

@@ -147,7 +147,7 @@ def test_balance_is_info_nce_and_weighted_cosent_of_sentence_transformers(model)
     pairs, sts = tables()["retrieval"][:5], tables()["sts"][:7]
     tasks = [
         Task("retrieval", [{"anchor": r["anchor"], "positive": r["positive"]} for r in pairs], 5),
-        Task("sts", [{"anchor": r["sentence1"], "positive": r["sentence2"], "score": r["score"]} for r in sts], 7),
+        Task("sts", [{"anchor": r["sentence1"], "positive": r["sentence2"], "score": r["score"]} for r in sts], 7, loss="cosent"),
     ]
     items = [{"task": 0, "row": i} for i in range(5)] + [{"task": 1, "row": i} for i in range(7)]
     batch = TaskCollator(tasks, model.tokenizer, 32)(items)

@@ -110,7 +110,11 @@ def test_temperature_flattens_the_shares(temperature, wanted):
 
 
 def test_a_companion_comes_along_and_takes_no_turn():
-    tasks = [pairs("a", 20, 4, 2.0), Task("sts", [{"anchor": "x", "positive": "y", "score": 0.5}] * 20, 6, 9.0), pairs("b", 20, 5, 1.0)]
+    tasks = [
+        pairs("a", 20, 4, 2.0),
+        Task("sts", [{"anchor": "x", "positive": "y", "score": 0.5}] * 20, 6, 9.0, loss="cosent"),
+        pairs("b", 20, 5, 1.0),
+    ]
     batches = list(TaskBatchSampler(tasks, 30, seed=1, companion=1))
     parts = [(sum(row < 20 for row in b), sum(20 <= row < 40 for row in b), sum(row >= 40 for row in b)) for b in batches]
     assert parts.count((4, 6, 0)) == 20 and parts.count((0, 6, 5)) == 10

@@ -14,10 +14,11 @@ from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, Mu
 
 from conan_lib.errors import UserError
 from conan_lib.stages import open_stage
-from conan_lib.training import contrastive
+from conan_lib.training import contrastive, embedder
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import Task, TaskCollator
-from conan_lib.training.contrastive import _left_out, _weak_tasks, train_supervised, train_weak
+from conan_lib.training.contrastive import _left_out, train_supervised, train_weak
+from conan_lib.training.embedder import build_tasks
 from conan_lib.training.mine import mine_negatives
 from conan_lib.training.recorder import Recorder
 from tests.small_pairs import finish_inputs, finish_weak, pair_params, tables
@@ -148,7 +149,7 @@ def test_supervised_trains_every_task_and_without_clr_none_of_it(tmp_path):
 def test_saved_vectors_are_those_of_the_trained_model(tmp_path, monkeypatch):
     trained = []
     monkeypatch.setattr(
-        contrastive, "export", lambda model, folder, export=contrastive.export: (trained.append(model), export(model, folder))
+        embedder, "export", lambda model, folder, causal, export=embedder.export: (trained.append(model), export(model, folder))
     )
     params = pair_params(tmp_path)
     finish_weak(params)
@@ -166,10 +167,10 @@ def test_weak_batches_hold_one_language_each_by_its_share(tmp_path):
         {"anchor": "x", "positive": "y", "lang": "ko"}
     ]
     section = pair_params(tmp_path).weak
-    tasks = _weak_tasks(rows, section)
+    tasks = build_tasks({"weak": rows}, section)
     assert [(task.name, len(task.rows), task.share) for task in tasks] == [("weak de", 20, 20), ("weak fr", 10, 10)]
     assert all(row["lang"] == task.name[-2:] for task in tasks for row in task.rows)
-    assert len(_weak_tasks(rows, section.model_copy(update={"batch_languages": "mixed"}))[0].rows) == 31
+    assert len(build_tasks({"weak": rows}, section.model_copy(update={"batch_languages": "mixed"}))[0].rows) == 31
     assert _left_out(rows, tasks) == {"ko": 1}
     with pytest.raises(UserError, match="no language has 6 pairs"):
-        _weak_tasks(rows[:3], section)
+        build_tasks({"weak": rows[:3]}, section)

@@ -8,15 +8,16 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from conan_lib.negatives import DhnmOptions, NegativePool
+from conan_lib.params.training import MineParams
 from conan_lib.stages import open_stage
-from conan_lib.training.mine import Remining, _queries, _search, load_pools, mine_negatives
+from conan_lib.training.mine import Remining, Search, _search, load_pools, mine_negatives
 from tests.small_pairs import finish_weak, pair_params, tables
 
 
 class Table:
     """An encoder with fixed unit vectors."""
 
-    device = torch.device("cpu")
+    device, prompts = torch.device("cpu"), {}
 
     def __init__(self, texts):
         vectors = np.random.default_rng(0).normal(size=(len(texts), 6))
@@ -40,19 +41,17 @@ def test_search_equals_sorting_all_scores():
 
 
 def test_every_positive_of_a_repeated_question_is_excluded():
-    rows = [
-        {"id": "1", "anchor": "who", "positive": "a", "positive_id": "a"},
-        {"id": "2", "anchor": "who", "positive": "b", "positive_id": "b"},
-    ]
-    queries = _queries({"retrieval": rows}, {name: {"lang": "en"} for name in "ab"})
-    assert [query["excluded"] for query in queries] == [{"who", "a", "b"}] * 2
+    rows = [{"anchor": "who", "positive": "a"}, {"anchor": "who", "positive": "b"}]
+    search = Search({"retrieval": rows}, [{"text": "a", "lang": "en"}, {"text": "b", "lang": "en"}], MineParams())
+    assert [(query["excluded"], query["lang"]) for query in search.queries] == [({"who", "a", "b"}, "en")] * 2
 
 
 def test_mined_pools_name_every_anchor_and_no_positive(tmp_path):
     params = pair_params(tmp_path)
     finish_weak(params)
     stage = mine_negatives(open_stage("mine", params))
-    place, candidates, texts = load_pools(open_stage("supervised", params))
+    pools = load_pools(open_stage("supervised", params))
+    place, candidates, texts = pools.place, pools.candidates, pools.texts
     assert stage.results["pools"] == len(place) == 20 + 40  # CLR pools belong to the passage, whatever the query's language
     for row in tables()["retrieval"] + tables()["clr"]:
         pool = place[row["positive_id"] if row["id"].startswith("clr") else row["id"]]
@@ -65,10 +64,11 @@ def test_mining_again_follows_the_model_at_its_interval(tmp_path):
     finish_weak(params)
     mine_negatives(open_stage("mine", params))
     stage = open_stage("supervised", params)
-    mined = torch.from_numpy(load_pools(stage)[1])
+    pools = load_pools(stage)
+    mined = torch.from_numpy(pools.candidates)
     model = SentenceTransformer(str(stage.inputs["weak"].path / "model"), device="cpu")
     loss = SimpleNamespace(pool=NegativePool(mined, 3, DhnmOptions(rule="remined", remine_interval=4)), seen={"swaps": 0}, world=1)
-    callback = Remining(stage, model, loss)
+    callback = Remining(pools.search, model, loss)
 
     def step(number):
         state = SimpleNamespace(global_step=number, max_steps=12, is_world_process_zero=True)
@@ -79,5 +79,5 @@ def test_mining_again_follows_the_model_at_its_interval(tmp_path):
     torch.nn.init.normal_(model[0].model.embed_tokens.weight)
     assert torch.equal(step(5), mined)  # not due
     assert not torch.equal(step(8), mined) and loss.seen["swaps"] > 0
-    assert all(text not in {callback.corpus[row]["text"] for row in rows.tolist()}
-               for query, rows in zip(callback.queries, loss.pool.candidates, strict=True) for text in query["excluded"])  # fmt: skip
+    assert all(text not in {pools.texts[row] for row in rows.tolist()}
+               for query, rows in zip(pools.search.queries, loss.pool.candidates, strict=True) for text in query["excluded"])  # fmt: skip

@@ -37,11 +37,11 @@ from pathlib import Path
 import torch
 from torch import distributed
 from conan_lib.stages import open_stage
-from conan_lib.training import contrastive
+from conan_lib.training import contrastive, embedder
 from conan_lib.training.recorder import Recorder
 from tests.training.test_processes import NORMS, RUNS, note_gradient, parameters
 
-root, rank, fit, on_step_end, dies = Path(sys.argv[1]), os.environ["RANK"], contrastive.fit, Recorder.on_step_end, [9]
+root, rank, fit, on_step_end, dies = Path(sys.argv[1]), os.environ["RANK"], embedder.fit, Recorder.on_step_end, [9]
 
 def watched(model, loss, *rest, **options):
     rows = fit(model, loss, *rest, **options)
@@ -56,7 +56,7 @@ def dying(self, args, state, control, **rest):
         dies.clear()
         raise KeyboardInterrupt
 
-contrastive.fit, Recorder.on_step_end, Recorder.on_pre_optimizer_step = watched, dying, note_gradient
+embedder.fit, Recorder.on_step_end, Recorder.on_pre_optimizer_step = watched, dying, note_gradient
 for name in RUNS:
     stage = open_stage("weak" if name == "weak" else "supervised", parameters(root / ("weak" if name == "weak" else "rest"), name))
     train = contrastive.train_weak if name == "weak" else contrastive.train_supervised
