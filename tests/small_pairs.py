@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+from sentence_transformers import SentenceTransformer
 
 from conan_lib.data import records
 from conan_lib.model.backbone import build, export, save, to_sentence_transformer
@@ -95,3 +96,11 @@ def finish_weak(params: Params) -> None:
     with weak.work() as work:
         export(to_sentence_transformer(weak.inputs["sft"].path / "model", "mean", 32), weak.path / "model")
         work.commit({})
+
+
+def small_encoder(folder) -> SentenceTransformer:
+    """An untrained encoder of width 16 on the made-up sentences, the same at every call for a folder."""
+    params = pair_params(folder)
+    if not open_stage("sft", params).finished:
+        finish_inputs(params)
+    return to_sentence_transformer(open_stage("sft", params).path / "model", "mean", 32, device="cpu")

@@ -153,12 +153,12 @@ def to_sentence_transformer(
 
 
 def export(model: SentenceTransformer, folder: Path, causal: bool = False) -> None:
-    """Write an encoder that plain sentence-transformers loads with none of our code: a stock Llama, bidirectional unless `causal`.
+    """Write an encoder that plain sentence-transformers loads with none of our code: a stock decoder, bidirectional unless `causal`.
 
     What only training knows (the soft mask's name and its soft_mask_* settings) is left out of config.json, and is_causal is set.
     """
     model.save(str(folder), create_model_card=False)
-    _edit_config(Path(folder), architectures=["LlamaModel"], is_causal=causal)
+    _edit_config(Path(folder), architectures=[type(model.transformers_model).__name__], is_causal=causal)
 
 
 def _edit_config(folder: Path, **values) -> None:

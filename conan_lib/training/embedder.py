@@ -16,14 +16,14 @@ from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import TrainerCallback
 
-from conan_lib.artefacts import write_json
+from conan_lib.artefacts import read_json, write_json
 from conan_lib.attention.softmask import kind
 from conan_lib.errors import UserError
 from conan_lib.model.backbone import export
 from conan_lib.negatives import NegativePool
 from conan_lib.params import Runtime
 from conan_lib.params.training import ContrastiveParams, SupervisedParams, WeakParams
-from conan_lib.training.arguments import EmbeddingRate, training_arguments
+from conan_lib.training.arguments import EmbeddingRate, training_arguments, training_device
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import CHUNK, GPU_CHUNK, Task, TaskBatchSampler, TaskCollator
 from conan_lib.training.lora import add_lora, merge_lora
@@ -65,7 +65,7 @@ def train_embedder(
         options: what trains and how.
         folder: where checkpoints and results go.
         pools: ranked hard negatives, of `mine`; needed where options.hard_negatives is above 0 and a task has pools.
-        runtime: device, threads, save_steps: how it is carried out.
+        runtime: device, workers, save_steps, deadline; threads are the caller's to set.
 
     Raises:
         UserError: a row lacks a field, a task has too few rows for a batch, a pool too few candidates, a dim does not fit the model, or the
@@ -73,7 +73,8 @@ def train_embedder(
     """
     runtime, folder = runtime or Runtime(), Path(folder)
     tasks = build_tasks(rows, options, pools)
-    _prepare(model, options)
+    _prepare(model.to(training_device(runtime)), options)
+    _same_run(folder / "checkpoints", options)
     pool, dims, callbacks, mask = None, None, [], None
     if isinstance(options, WeakParams):
         mask = SoftMaskCallback(options.soft_mask, options.max_steps)
@@ -123,6 +124,22 @@ def build_tasks(rows: Mapping[str, Sequence[Row]], options: WeakParams | Supervi
         group = options.clr_queries if spec.pool_by == "passage" else 1
         tasks.append(Task(name, ready, options.task_batch_size[name], share, group, spec.loss, _prompts(name, options)))
     return tasks
+
+
+def _same_run(checkpoints: Path, options: ContrastiveParams) -> None:
+    """Notes the options beside the checkpoints that they lead to.
+
+    Raises:
+        UserError: other ones led to those that are there.
+    """
+    file, now = checkpoints / "options.json", options.model_dump(mode="json")
+    before = read_json(file) if file.is_file() else now
+    for name, value in now.items():
+        if before.get(name) != value:
+            raise UserError(f"{checkpoints}: of another run: {name} {before.get(name)} is now {value}: choose another folder, or remove it")
+    if int(os.environ.get("RANK", 0)) == 0:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        write_json(file, now)
 
 
 def _ready(name: str, row: Row, pools: Pools | None) -> Row:

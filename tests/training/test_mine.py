@@ -1,5 +1,6 @@
 """Invariants: candidates are the best passages of the passage's language by cosine, in order, after the skipped ranks; never a positive,
-its equal in text, or another positive of the same question; a model that has not moved mines the same again."""
+its equal in text, or another positive of the same question; what a row brings stands first; a model that has not moved mines the same
+again."""
 
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from conan_lib.negatives import DhnmOptions, NegativePool
 from conan_lib.params.training import MineParams
 from conan_lib.stages import open_stage
-from conan_lib.training.mine import Remining, Search, _search, load_pools, mine_negatives
+from conan_lib.training.mine import Pools, Remining, Search, _search, load_pools, mine, mine_negatives
 from tests.small_pairs import finish_weak, pair_params, tables
 
 
@@ -44,6 +45,53 @@ def test_every_positive_of_a_repeated_question_is_excluded():
     rows = [{"anchor": "who", "positive": "a"}, {"anchor": "who", "positive": "b"}]
     search = Search({"retrieval": rows}, [{"text": "a", "lang": "en"}, {"text": "b", "lang": "en"}], MineParams())
     assert [(query["excluded"], query["lang"]) for query in search.queries] == [({"who", "a", "b"}, "en")] * 2
+
+
+def test_given_negatives_stand_before_mined_ones_and_are_found_once():
+    """Those of all rows of a pool, in order, without repeats and without what is a positive of the anchor; others may find them too."""
+    texts = ["ada", "bob", "cy", "own", "shared"]
+    corpus = [{"text": text, "lang": "en"} for text in texts[:3]]
+    rows = [
+        {"anchor": "who", "positive": "ada", "negatives": ["own", "cy", "own", "ada"]},
+        {"anchor": "what", "positive": "bob", "negatives": []},
+    ]
+    search = Search({"retrieval": rows}, corpus, MineParams(candidates=3, skip_ranks=0))
+    assert search.texts == ["ada", "bob", "cy", "own"]
+    pools = search.rank(Table([*texts, "who", "what"]))
+    first, second = ([search.texts[row] for row in rows if row >= 0] for rows in pools.candidates)
+    assert first == ["own", "cy", "bob"] and sorted(second) == ["ada", "cy", "own"]
+    assert pools.candidates.shape == (2, 5) and (pools.candidates[:, 3:] == -1).all()
+    vectors = Table([*texts, "who", "what"]).vectors
+    np.testing.assert_allclose(pools.scores[0, :3], [vectors["who"] @ vectors[text] for text in first], rtol=1e-6)
+    assert NegativePool(torch.from_numpy(pools.candidates), 3).draw(torch.tensor([0])).tolist() == [[3, 2, 1]]
+
+
+def test_translations_share_what_any_of_them_was_given():
+    rows = [{"anchor": language, "positive": "ada", "positive_id": "7", "negatives": [f"not {language}"]} for language in ("de", "fr")]
+    search = Search({"clr": rows}, [{"id": "7", "text": "ada", "lang": "en"}], MineParams())
+    assert [(query["pool"], query["text"], query["lang"], list(query["given"])) for query in search.queries] == [
+        ("7", "ada", "en", ["not de", "not fr"])
+    ]
+    assert search.passages[1:] == [{"text": "not de", "lang": "en"}, {"text": "not fr", "lang": "en"}]
+
+
+def test_own_rows_search_their_positives_and_the_corpus_that_is_given():
+    rows = {"retrieval": [{"anchor": f"q{i}", "positive": f"p{i}"} for i in range(4)], "sts": []}
+    model = Table([f"{letter}{i}" for letter in "qpx" for i in range(4)])
+    pools = mine(model, rows, MineParams(candidates=9, skip_ranks=0), corpus=["x0", "p1", {"text": "x1"}])
+    assert pools.texts == ["x0", "p1", "x1", "p0", "p2", "p3"]
+    assert [sorted(pools.texts[row] for row in own if row >= 0) for own in pools.candidates] == [
+        sorted({"x0", "x1", "p0", "p1", "p2", "p3"} - {f"p{i}"}) for i in range(4)
+    ]
+
+
+def test_pools_are_read_back(tmp_path):
+    rows = {"retrieval": [{"anchor": f"q{i}", "positive": f"p{i}"} for i in range(4)]}
+    pools = mine(Table([f"{letter}{i}" for letter in "qp" for i in range(4)]), rows, MineParams(candidates=2, skip_ranks=0))
+    pools.save(tmp_path / "pools.npz")
+    again = Pools.load(tmp_path / "pools.npz", pools.search)
+    assert again.place == pools.place == {f"retrieval-{i}": i for i in range(4)}
+    assert np.array_equal(again.candidates, pools.candidates) and np.array_equal(again.scores, pools.scores)
 
 
 def test_mined_pools_name_every_anchor_and_no_positive(tmp_path):
