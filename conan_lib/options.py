@@ -18,7 +18,7 @@ class Options(BaseModel):
     @classmethod
     def _values_are_what_they_seem(cls, value: Any, info: ValidationInfo) -> Any:
         items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
-        kinds = _types(cls.model_fields[info.field_name].annotation)
+        kinds = types(cls.model_fields[info.field_name].annotation)
         for item in items:
             if isinstance(item, bool) and kinds & {int, float}:  # pydantic reads true as 1
                 raise ValueError(f"{item} is no number: give one")
@@ -27,9 +27,9 @@ class Options(BaseModel):
         return value
 
 
-def _types(annotation: Any) -> set:
+def types(annotation: Any) -> set:
     """A type and those that it is made of: {int, tuple[int, ...]} of tuple[int, ...]."""
-    return {annotation}.union(*map(_types, get_args(annotation)))
+    return {annotation}.union(*map(types, get_args(annotation)))
 
 
 class SoftMaskOptions(Options):

@@ -12,7 +12,7 @@ from pathlib import Path
 from conan_lib.artefacts import Artefact, again, first_damaged
 from conan_lib.errors import Stopped, UserError
 from conan_lib.params import Params, Runtime, load_params, without_clr
-from conan_lib.table import TABLE
+from conan_lib.table import START, TABLE
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,23 @@ def open_stage(name: str, params: Params | str | Path) -> Stage:
     return _open(name, params)
 
 
+def takes_part(name: str, params: Params) -> bool:
+    """Whether a run of these parameters has that stage: `start` holds nothing where a run begins from scratch."""
+    return name != START or params.model is not None
+
+
 def _open(name: str, params: Params) -> Stage:
     spec = TABLE[name]
-    inputs = {other: _open(other, params) for other in spec.inputs}
+    inputs = {other: _open(other, params) for other in spec.inputs if takes_part(other, params)}
     own = without_clr(params) if name == "supervised_no_clr" else params
     artefact = Artefact(
         stage=spec.like or name,
         version=spec.version,
-        parameters={section: getattr(own, section).model_dump(mode="json", exclude_none=True) for section in spec.sections},
+        parameters={
+            section: found.model_dump(mode="json", exclude_none=True)
+            for section in spec.sections
+            if (found := getattr(own, section)) is not None
+        },
         inputs={other: stage.artefact for other, stage in inputs.items()},
         root=project_root() / params.runtime.artefacts,
     )

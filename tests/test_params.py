@@ -19,7 +19,7 @@ BAD = {
     "unknown section": ("wek: {}", "wek: unknown key, did you mean weak?"),
     "mistyped": ("pretrain: {max_steps: many}", "pretrain.max_steps: Input should be a valid integer"),
     "out of range": ("pretrain: {learning_rate: -1}", "pretrain.learning_rate: Input should be greater than 0 (given: -1)"),
-    "no such choice": ("weak: {precision: fp16}", "weak.precision: Input should be 'fp32' or 'bf16' (given: 'fp16')"),
+    "no such choice": ("weak: {precision: fp16}", "weak.precision: Input should be 'fp32', 'bf16' or 'auto' (given: 'fp16')"),
     "heads": ("backbone: {hidden_size: 96, heads: 6, kv_heads: 4}", "backbone: heads 6 is not divisible by kv_heads 4"),
     "hidden": ("backbone: {hidden_size: 100, heads: 3}", "backbone: hidden_size 100 is not divisible by heads 3"),
     "Matryoshka above hidden": (

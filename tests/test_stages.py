@@ -22,6 +22,7 @@ def changed(section: str) -> Params:
     """PARAMS with another value somewhere in `section`."""
     over = {
         "data": {"max_documents": 7},
+        "model": {"start": "package:some-model"},
         "tokenizer": {"vocab_size": 999},
         "backbone": {"layers": 3},
         "teacher": {"budget": 3},
@@ -103,7 +104,7 @@ def test_an_input_that_has_not_finished_is_named_before_its_files_are_asked_for(
 
 
 def test_an_unknown_stage_lists_the_known_ones():
-    with pytest.raises(UserError, match="no stage wek: choose one of data, tokenizer"):
+    with pytest.raises(UserError, match="no stage wek: choose one of data, start, tokenizer"):
         open_stage("wek", PARAMS)
 
 

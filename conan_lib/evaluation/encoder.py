@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.languages.iso_mappings import _hf_lang_to_iso_lang_script  # mteb has no public way from "de" to "deu-Latn"
 from mteb.models import ModelMeta
 from mteb.models.abs_encoder import AbsEncoder, get_prompt
-from mteb.types import PromptType
+from mteb.types import Licenses, PromptType
 from sentence_transformers import SentenceTransformer
 
 from conan_lib.model.backbone import to_sentence_transformer, with_weights
@@ -109,6 +110,7 @@ def own_encoder(
     device: str,
     sources: list[dict],
     *,
+    licence: str | None = None,
     prompts: dict[str, str] | None = None,
     released: str | None = None,
 ) -> Encoder:
@@ -119,6 +121,7 @@ def own_encoder(
         folder: its model folder.
         revision: key of the artefact that holds it.
         sources: rows of the data artefact's sources.json: what it was trained on.
+        licence: that of the start; None: from scratch, the project's own.
         prompts: set before the texts of a task, by mteb's keys.
         released: the day it was finished, "2026-11-22".
     """
@@ -129,24 +132,24 @@ def own_encoder(
         return model.encode(texts, batch_size=batch_size, show_progress_bar=False, normalize_embeddings=True, convert_to_numpy=True)
 
     parameters = sum(p.numel() for p in model.parameters())
-    llama = model[0].model
+    backbone = model[0].model
     meta = model_meta(
         f"conan-open/{name}",
         revision,
         parameters=parameters,
-        embedding_parameters=llama.get_input_embeddings().weight.numel(),
+        embedding_parameters=backbone.get_input_embeddings().weight.numel(),
         dim=model.get_embedding_dimension(),
         max_tokens=max_length,
         languages=languages,
-        licence="apache-2.0",
+        licence="apache-2.0" if licence is None else licence.lower() if licence.lower() in get_args(Licenses) else None,
         framework=["Sentence Transformers", "PyTorch", "safetensors"],
         training_code="conan_lib (this project)",
         training_data="; ".join(f"{row['name']} ({row.get('package', '?')} {row.get('version', '?')})" for row in sources) or None,
         trained_on={task for package, task in IN_MTEB.items() if any(row.get("package") == package for row in sources)},
         experiment={
             "max_length": max_length,
-            "dtype": str(next(llama.parameters()).dtype).removeprefix("torch."),
-            "attention": "causal" if getattr(llama.config, "is_causal", True) else "bidirectional",
+            "dtype": str(next(backbone.parameters()).dtype).removeprefix("torch."),
+            "attention": "causal" if getattr(backbone.config, "is_causal", True) else "bidirectional",
         }
         | ({"prompts": prompts} if prompts else {}),
         reference=PAPER,
@@ -164,7 +167,7 @@ def model_meta(
     dim: int | None,
     max_tokens: int | None,
     languages: list[str],
-    licence: str,
+    licence: str | None,
     framework: list[str],
     embedding_parameters: int | None = None,
     training_code: str | None = None,

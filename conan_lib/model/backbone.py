@@ -1,11 +1,13 @@
-"""The backbone: a Llama from a configuration, its size, and the sentence encoder that it becomes.
+"""The backbone: a Llama from a configuration or any other decoder, its size, and the sentence encoder that it becomes.
 
-Grouped-query attention, RMSNorm, SwiGLU, rotary positions, tied embeddings. The published count of 1,499,205,120 parameters (C12) follows
-to the unit from the published sizes with head_dim 112, three feed-forward matrices, no biases and one embedding matrix.
+From scratch: grouped-query attention, RMSNorm, SwiGLU, rotary positions, tied embeddings. The published count of 1,499,205,120 parameters
+(C12) follows to the unit from the published sizes with head_dim 112, three feed-forward matrices, no biases and one embedding matrix.
 """
 
 import json
 import math
+import os
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +17,22 @@ from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoModel, LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase, set_seed
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from conan_lib.artefacts import write_json
 from conan_lib.errors import UserError
-from conan_lib.params.model import BackboneParams, TokenizerParams
+from conan_lib.params.model import BackboneParams
 
 HEAD_CHUNK = 512
 """Rows of logits that are alive at once on a CPU: 16 MB at 8k entries stay near the cache, which makes a step about 1.1 times faster."""
@@ -46,23 +58,38 @@ def configuration(backbone: BackboneParams, vocab_size: int) -> LlamaConfig:
     )
 
 
-class CausalLM(LlamaForCausalLM):
-    """LlamaForCausalLM whose training loss computes logits only where there is a label, and on a CPU never all at once.
+class _ChunkedLoss:
+    """Mixin of a language model: its training loss computes logits only where there is a label, and on a CPU never all at once.
 
-    Same parameters, same loss: the mean cross-entropy (nats) over labelled tokens, or their sum over `num_items_in_batch`. `save` writes it
-    as a plain LlamaForCausalLM.
+    Same parameters, same loss: the mean cross-entropy (nats) over labelled tokens, or their sum over `num_items_in_batch`. A family that
+    scales, shifts or caps its logits keeps its own code.
     """
 
+    head_is_one_matrix = True
+
     def forward(self, input_ids: Tensor | None = None, labels: Tensor | None = None, num_items_in_batch=None, **inputs):
-        """input_ids, labels: (B, L). Without labels: LlamaForCausalLM's own forward pass. With labels: the loss alone, no logits."""
+        """input_ids, labels: (B, L). Without labels: the model's own forward pass. With labels: the loss alone, no logits."""
         if labels is None:
             return super().forward(input_ids=input_ids, **inputs)
-        # transformers reads packed documents off position_ids only where there is no cache
-        hidden = self.model(input_ids=input_ids, use_cache=False, **inputs).last_hidden_state[:, :-1]
+        inputs["use_cache"] = False  # transformers reads packed documents off position_ids only where there is no cache
+        if not self.head_is_one_matrix:
+            return super().forward(input_ids=input_ids, labels=labels, num_items_in_batch=num_items_in_batch, **inputs)
+        hidden = self.base_model(input_ids=input_ids, **inputs).last_hidden_state[:, :-1]
         targets = labels[:, 1:]
         labelled = targets != -100
-        total = cross_entropy_sum(hidden[labelled], self.lm_head.weight, targets[labelled])
+        total = cross_entropy_sum(hidden[labelled], self.get_output_embeddings().weight, targets[labelled])
         return CausalLMOutputWithPast(loss=total / (labelled.sum() if num_items_in_batch is None else num_items_in_batch))
+
+
+@torch.no_grad()
+def with_chunked_loss(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model with the loss above; two tokens tell whether its logits are one matrix times the states."""
+    ids = torch.tensor([[model.config.vocab_size // 2] * 2], device=model.device)
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    same = torch.allclose(model(input_ids=ids, use_cache=False).logits, F.linear(hidden, model.get_output_embeddings().weight))
+    stock = type(model)
+    model.__class__ = type(stock.__name__, (_ChunkedLoss, stock), {"head_is_one_matrix": same, "__module__": stock.__module__})
+    return model
 
 
 def cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -74,16 +101,16 @@ def cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor
     return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), targets, reduction="sum")
 
 
-def build(backbone: BackboneParams, vocab_size: int, seed: int) -> CausalLM:
+def build(backbone: BackboneParams, vocab_size: int, seed: int) -> PreTrainedModel:
     """A model with random weights."""
     set_seed(seed)
-    model = CausalLM(configuration(backbone, vocab_size))
+    model = LlamaForCausalLM(configuration(backbone, vocab_size))
     torch.nn.init.normal_(model.model.embed_tokens.weight, std=backbone.embedding_std)
     if backbone.residual_init == "zero":
         for layer in model.model.layers:
             torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
             torch.nn.init.zeros_(layer.mlp.down_proj.weight)
-    return model
+    return with_chunked_loss(model)
 
 
 def with_weights(folder: Path) -> str:
@@ -100,13 +127,13 @@ def with_weights(folder: Path) -> str:
     return str(folder)
 
 
-def load(folder: Path) -> CausalLM:
-    """A model that `save` wrote.
+def load(folder: Path) -> PreTrainedModel:
+    """A language model that `save` wrote.
 
     Raises:
         UserError: there is no model in the folder, or its weights are missing.
     """
-    return CausalLM.from_pretrained(with_weights(folder), dtype="auto")
+    return with_chunked_loss(AutoModelForCausalLM.from_pretrained(with_weights(folder), dtype="auto"))
 
 
 def random_encoder(backbone: BackboneParams, vocab_size: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LlamaModel:
@@ -118,11 +145,24 @@ def random_encoder(backbone: BackboneParams, vocab_size: int, dtype: torch.dtype
     return model.eval()
 
 
-def save(model: CausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write the model as a stock LlamaForCausalLM with its tokenizer beside it."""
+def link(folder: Path, place: Path) -> None:
+    """A second name for a folder of weights, by hard links: no copy, and either may be removed. Copies where links cannot be had."""
+
+    def one(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy2(source, target)
+
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(folder, place, copy_function=one)
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a language model as a stock one of its family with its tokenizer beside it."""
     model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
-    _edit_config(folder, architectures=["LlamaForCausalLM"])
+    _edit_config(folder)
 
 
 def to_sentence_transformer(
@@ -168,53 +208,60 @@ def _edit_config(folder: Path, **values) -> None:
     write_json(path, kept | values)
 
 
-def parameter_audit(backbone: BackboneParams, vocab_size: int) -> dict[str, int]:
+def parameter_audit(config: PreTrainedConfig) -> dict[str, int]:
     """Parameters by part, counted on a model without storage (the meta device). A tied head counts once, with the embeddings."""
     with torch.device("meta"):
-        model = LlamaForCausalLM(configuration(backbone, vocab_size))
+        model = AutoModelForCausalLM.from_config(config)
     parts = {"embeddings": 0, "attention": 0, "feed_forward": 0, "norms": 0, "head": 0}
-    names = {"embed_tokens": "embeddings", "self_attn": "attention", "mlp": "feed_forward", "norm": "norms", "lm_head": "head"}
+    names = {"embed": "embeddings", "lm_head": "head", "attn": "attention", "mlp": "feed_forward"}
     for name, parameter in model.named_parameters():  # names a tied matrix once
-        parts[next(part for piece, part in names.items() if piece in name)] += parameter.numel()
+        parts[next((part for piece, part in names.items() if piece in name), "norms")] += parameter.numel()
     return parts
 
 
 def count_parameters(backbone: BackboneParams, vocab_size: int) -> int:
     """All parameters, each once (C12: the paper's sizes give 1,499,205,120)."""
-    return sum(parameter_audit(backbone, vocab_size).values())
+    return sum(parameter_audit(configuration(backbone, vocab_size)).values())
 
 
-def linear_layers(backbone: BackboneParams) -> list[str]:
+def linear_layers(config: PreTrainedConfig) -> list[str]:
     """The dotted names of the encoder's linear layers, asked of a model without storage."""
     with torch.device("meta"):
-        model = LlamaModel(configuration(backbone, vocab_size=8))
+        model = AutoModel.from_config(config)
     return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
 
 
-def flops_per_token(backbone: BackboneParams, vocab_size: int, length: int) -> int:
+def flops_per_token(config: PreTrainedConfig, length: int) -> int:
     """Floating-point operations of one token in a forward pass; training costs three times as many.
 
-    Two for each weight that multiplies (the head included, the embedding look-up not), and 4 L D in each layer for QK^T and PV over all L
-    tokens, as in bidirectional attention.
+    Two for each weight that multiplies (the head included, the embedding look-up not), and 4 L H D in each layer for QK^T and PV of H heads
+    of D channels over all L tokens, as in bidirectional attention.
     """
-    parts = parameter_audit(backbone, vocab_size)
-    weights = parts["attention"] + parts["feed_forward"] + vocab_size * backbone.hidden_size
-    return 2 * weights + 4 * backbone.layers * length * backbone.hidden_size
+    parts = parameter_audit(config)
+    weights = parts["attention"] + parts["feed_forward"] + config.vocab_size * config.hidden_size
+    return 2 * weights + 4 * config.num_hidden_layers * length * config.num_attention_heads * head_size(config)
 
 
-def describe(backbone: BackboneParams, tokenizer: TokenizerParams) -> dict[str, int | str]:
+def head_size(config: PreTrainedConfig) -> int:
+    """Channels of one head, said by the configuration or implied."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def describe(config: PreTrainedConfig) -> dict[str, int | str]:
     """The size of a model before it exists: parameters by part, memory, floating-point operations."""
-    parts = parameter_audit(backbone, tokenizer.vocab_size)
-    total, context = sum(parts.values()), backbone.context_length
-    shapes = f"{backbone.layers} layers, hidden {backbone.hidden_size}, {backbone.heads} heads of {backbone.head_dim}"
+    parts = parameter_audit(config)
+    total, context = sum(parts.values()), config.max_position_embeddings
+    keys = getattr(config, "num_key_value_heads", config.num_attention_heads)
+    shapes = f"{config.num_hidden_layers} layers, hidden {config.hidden_size}, {config.num_attention_heads} heads of {head_size(config)}"
     return {
-        "backbone": f"{shapes}, {backbone.kv_heads} key heads, feed-forward {backbone.ffn_size}, {tokenizer.vocab_size:,} entries",
+        "backbone": f"{config.model_type}, {shapes}, {keys} key heads, feed-forward {config.intermediate_size}, "
+        f"{config.vocab_size:,} entries",
         "parameters": total,
         **{f"parameters, {part.replace('_', ' ')}": count for part, count in parts.items()},
         "memory of the weights": f"{_bytes(4 * total)} in fp32, {_bytes(2 * total)} in bf16",
         "memory of training": f"{_bytes(16 * total)} for fp32 weights, gradients and AdamW's two moments; activations come on top",
         **{
-            f"operations a token in training, length {length:,}": f"{3 * flops_per_token(backbone, tokenizer.vocab_size, length):.2e}"
+            f"operations a token in training, length {length:,}": f"{3 * flops_per_token(config, length):.2e}"
             for length in sorted({min(512, context), context})
         },
     }

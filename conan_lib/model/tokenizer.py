@@ -4,6 +4,7 @@ The paper trains a tokenizer of 150,000 entries on about 400k multilingual texts
 the balance are our readings.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.params.model import TokenizerParams
 from conan_lib.stages import Stage, computes
+from conan_lib.table import START
 
 PAD, BOS, EOS = SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
 """Their ids are 0, 1, 2."""
@@ -26,20 +28,25 @@ SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """Llama 3's pattern, with combining marks counted as letters so that Hindi, Bengali and pointed Arabic words stay whole."""
+BYTE = re.compile("<0x[0-9A-F]{2}>")
+"""How a tokenizer that falls back to bytes writes one."""
 FERTILITY_TEXTS, FERTILITY_CHARS = 200, 300
 """Held-out texts of each language, and characters of each, that fertility is measured on; short, so that no tokenizer truncates."""
 
 
 @computes
 def train_tokenizer(stage: Stage) -> dict:
-    """Stage `tokenizer`: writes tokenizer/ and fertility.json.
+    """Stage `tokenizer`: learns one, or takes the start's; writes tokenizer/ and fertility.json.
 
     Raises:
         UserError: no training documents, or too little text for the vocabulary that was asked for.
     """
     documents = read(stage.inputs["data"].path / "documents.parquet")
-    sample = balanced_sample([d for d in documents if d["split"] == "train"], stage.tokenizer)
-    tokenizer = train_bpe((d["text"] for d in sample), stage.tokenizer)
+    if START in stage.inputs:
+        sample, tokenizer = [], load_tokenizer(stage.inputs[START].path / "model")
+    else:
+        sample = balanced_sample([d for d in documents if d["split"] == "train"], stage.tokenizer)
+        tokenizer = train_bpe((d["text"] for d in sample), stage.tokenizer)
     tokenizer.save_pretrained(stage.path / "tokenizer")
     heldout = defaultdict(list)
     for document in documents:
@@ -124,9 +131,28 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """UTF-8 bytes that each token stands for, shape (V,); special tokens for none. A byte-level token writes a byte as a character."""
-    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    return np.array([0 if token in SPECIAL_TOKENS else len(token) for token in tokens])
+    """UTF-8 bytes that each token stands for, shape (V,); special tokens for none.
+
+    A byte-level token writes a byte as a character. A token of another kind is text with ▁ for a space, or one byte as <0xAB>.
+    """
+    byte_level = "ByteLevel" in repr(tokenizer.backend_tokenizer.decoder)
+    added = {token.content: 0 if token.special else len(token.content.encode()) for token in tokenizer.added_tokens_decoder.values()}
+
+    def size(token: str | None) -> int:
+        if token is None or token in added:  # an id in the middle that nothing has
+            return added.get(token, 0)
+        return len(token) if byte_level else 1 if BYTE.fullmatch(token) else len(token.replace("▁", " ").encode())
+
+    return np.array([size(token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))])
+
+
+def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The special tokens that a tokenizer puts before and after a text: ours <s> and </s>, Gemma's <bos> and none, Qwen's none at all."""
+    bare, framed = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    for before in range(len(framed) - len(bare) + 1):
+        if framed[before : before + len(bare)] == bare:
+            return framed[:before], framed[before + len(bare) :]
+    return [], []
 
 
 def teacher_counter() -> Callable[[str], int]:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from conan_lib.options import Options
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "auto"]
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -39,4 +39,5 @@ class Optimisation(Section):
     max_length: int = Field(128, ge=4)
     """Tokens kept of each sequence."""
     precision: Precision = "fp32"
-    """Arithmetic of the forward pass; fp16 is refused (it overflows in contrastive training)."""
+    """Arithmetic of the forward pass; auto: bf16 where the processor does it well, and the manifest says which. Weights are fp32. fp16 is
+    refused (it overflows in contrastive training)."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from yaml.constructor import ConstructorError
 
 from conan_lib.errors import UserError
+from conan_lib.options import types
 from conan_lib.params.tree import Params
 
 SEEDED = {"all": ("pretrain", "sft", "weak", "supervised"), "contrastive": ("weak", "supervised")}
@@ -81,12 +82,13 @@ def without_clr(params: Params) -> Params:
 
 def with_seed(params: Params, seed: int, where: str = "all") -> Params:
     """The same run with another seed in the stages of SEEDED[where]; data, tokenizer, teacher and tasks stay."""
-    return params.model_copy(update={name: getattr(params, name).model_copy(update={"seed": seed}) for name in SEEDED[where]})
+    sections = {name: section for name in SEEDED[where] if (section := getattr(params, name)) is not None}
+    return params.model_copy(update={name: section.model_copy(update={"seed": seed}) for name, section in sections.items()})
 
 
 def without_mrl(params: Params) -> Params:
     """The same run with the loss on the whole vector alone, no prefix of it trained (claim C8)."""
-    section = params.supervised.model_copy(update={"matryoshka_dims": (params.backbone.hidden_size,)})
+    section = params.supervised.model_copy(update={"matryoshka_dims": params.supervised.matryoshka_dims[-1:]})
     return params.model_copy(update={"supervised": section})
 
 
@@ -198,7 +200,10 @@ def mistake(error: dict, tree: type[BaseModel] = Params) -> str:
 def _known_keys(loc: tuple, section: type[BaseModel]) -> list[str]:
     for part in loc:
         field = section.model_fields.get(part)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        inner = (
+            [] if field is None else [kind for kind in types(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        )
+        if not inner:
             return []
-        section = field.annotation
+        section = inner[0]
     return list(section.model_fields)

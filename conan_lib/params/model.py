@@ -1,10 +1,38 @@
-"""Parameters of the tokenizer and the backbone."""
+"""Parameters of the start: a language model that is there already, or tokenizer and backbone from scratch."""
 
+import re
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from conan_lib.params.base import Section
+
+HUB = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[0-9a-f]{40}))?")
+PACKAGE = "package:"
+
+
+class ModelParams(Section):
+    """A language model to start from. Its own tokenizer and sizes take the places of the sections `tokenizer` and `backbone`."""
+
+    start: str
+    """NAME/MODEL@REVISION on the Hugging Face hub (40 hexadecimal digits, so that it never changes), ./FOLDER relative to the project
+    root, or package:NAME, an installed package that holds a GGUF file or its chunks."""
+    layers: int | None = Field(None, ge=1, le=1000)
+    """Keeps the first so many layers. None: all of them."""
+
+    @field_validator("start")
+    @classmethod
+    def _start_is_a_place(cls, start: str) -> str:
+        if (hub := HUB.fullmatch(start)) and not hub["revision"]:
+            raise ValueError(f"{start}: add @ and the revision (40 hexadecimal digits, see the model's history); a folder is ./{start}")
+        if not start.removeprefix(PACKAGE).strip():
+            raise ValueError("give NAME/MODEL@REVISION, ./FOLDER or package:NAME")
+        return start
+
+    @property
+    def kind(self) -> Literal["hub", "package", "folder"]:
+        """Where the start is."""
+        return "package" if self.start.startswith(PACKAGE) else "hub" if HUB.fullmatch(self.start) else "folder"
 
 
 class TokenizerParams(Section):

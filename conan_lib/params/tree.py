@@ -1,6 +1,6 @@
 """The whole tree: one section for each stage, and the checks that cross sections."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,7 +16,7 @@ from conan_lib.params.evaluation import (
     TasksParams,
 )
 from conan_lib.params.mkqa import MkqaParams
-from conan_lib.params.model import BackboneParams, TokenizerParams
+from conan_lib.params.model import BackboneParams, ModelParams, TokenizerParams
 from conan_lib.params.training import MineParams, PretrainParams, SftParams, SupervisedParams, TeacherParams, WeakParams
 
 
@@ -43,10 +43,13 @@ class Params(Section):
     tier: str = Field(pattern=r"^[a-z0-9_-]+$")
     """Names the report's folder, reports/<tier>/."""
     data: DataParams = DataParams()
-    tokenizer: TokenizerParams = TokenizerParams()
-    backbone: BackboneParams = BackboneParams()
-    pretrain: PretrainParams = PretrainParams()
-    sft: SftParams = SftParams()
+    model: ModelParams | None = None
+    """None: a tokenizer and a backbone from scratch. The next two are None where a start is given; so are `pretrain` and `sft` where the
+    file does not name them, and then the start passes through their stages as it is."""
+    tokenizer: TokenizerParams | None = TokenizerParams()
+    backbone: BackboneParams | None = BackboneParams()
+    pretrain: PretrainParams | None = PretrainParams()
+    sft: SftParams | None = SftParams()
     teacher: TeacherParams = TeacherParams()
     weak: WeakParams = WeakParams()
     mine: MineParams = MineParams()
@@ -62,27 +65,59 @@ class Params(Section):
     translate: TranslateParams = TranslateParams()
     runtime: Runtime = Runtime()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_start_needs_no_stage_before_it(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("model") is not None:
+            return {name: None for name in ("tokenizer", "backbone", "pretrain", "sft")} | raw
+        return raw
+
     @model_validator(mode="after")
     def _sections_fit(self):
-        hidden, context = self.backbone.hidden_size, self.backbone.context_length
-        for place, dims in {"supervised.matryoshka_dims": self.supervised.matryoshka_dims, "efficiency.dims": self.efficiency.dims}.items():
-            if max(dims, default=0) > hidden:
-                raise ValueError(f"{place}: {max(dims)} is above backbone.hidden_size {hidden}: drop it or widen the backbone")
-        if hidden not in self.supervised.matryoshka_dims:
-            raise ValueError(
-                f"supervised.matryoshka_dims: add backbone.hidden_size {hidden}: no loss would see the whole vector, which is used"
-            )
-        for name, size in self.efficiency.sizes.items():
-            needs = {"vocab_size": ("tokenizer.vocab_size", self.tokenizer.vocab_size),
-                     "context_length": ("tasks.max_length", self.tasks.max_length)}  # fmt: skip
-            for field, (place, least) in needs.items():
-                if getattr(size, field) < least:
-                    raise ValueError(f"efficiency.sizes.{name}.{field}: {getattr(size, field)} is below {place} {least}: raise it")
-        for name in ("pretrain", "sft", "weak", "supervised", "tasks", "mixing", "probes"):
-            if getattr(self, name).max_length > context:
-                raise ValueError(f"{name}.max_length: {getattr(self, name).max_length} is above backbone.context_length {context}")
+        for name in ("tokenizer", "backbone"):
+            if self.model is not None and getattr(self, name) is not None:
+                raise ValueError(f"{name}: stands beside model.start, which brings its own: take one of the two out")
+        for name in ("tokenizer", "backbone", "pretrain", "sft"):
+            if self.model is None and getattr(self, name) is None:
+                raise ValueError(f"{name}: null needs a model.start: give keys and values, or leave it out")
+        if self.backbone is not None:
+            check_sizes(self, "backbone.", self.backbone.hidden_size, self.backbone.context_length)
+            check_efficiency(self, "tokenizer.vocab_size", self.tokenizer.vocab_size)
         if self.supervised.hard_negatives > self.mine.candidates:
             raise ValueError(
                 f"supervised.hard_negatives: {self.supervised.hard_negatives} is above mine.candidates {self.mine.candidates}: mine more"
             )
         return self
+
+
+def check_sizes(params: Params, whose: str, hidden: int, context: int) -> None:
+    """Whether vectors and texts fit the backbone.
+
+    Args:
+        whose: what the lines put before hidden_size and context_length: "backbone.", or the start's name and a space.
+
+    Raises:
+        ValueError: a prefix is longer than the vector, no loss sees the whole of it, or texts are longer than the model reads.
+    """
+    for place, dims in {"supervised.matryoshka_dims": params.supervised.matryoshka_dims, "efficiency.dims": params.efficiency.dims}.items():
+        if max(dims, default=0) > hidden:
+            raise ValueError(f"{place}: {max(dims)} is above {whose}hidden_size {hidden}: drop it, or take a wider backbone")
+    if hidden not in params.supervised.matryoshka_dims:
+        raise ValueError(f"supervised.matryoshka_dims: add {whose}hidden_size {hidden}: no loss would see the whole vector, which is used")
+    for name in ("pretrain", "sft", "weak", "supervised", "tasks", "mixing", "probes"):
+        section = getattr(params, name)
+        if section is not None and section.max_length > context:
+            raise ValueError(f"{name}.max_length: {section.max_length} is above {whose}context_length {context}")
+
+
+def check_efficiency(params: Params, vocabulary: str, entries: int) -> None:
+    """Whether the backbones of `efficiency.sizes` read our tokens and texts; `vocabulary` is what the line calls the `entries`.
+
+    Raises:
+        ValueError: one does not.
+    """
+    for name, size in params.efficiency.sizes.items():
+        needs = {"vocab_size": (vocabulary, entries), "context_length": ("tasks.max_length", params.tasks.max_length)}
+        for field, (place, least) in needs.items():
+            if getattr(size, field) < least:
+                raise ValueError(f"efficiency.sizes.{name}.{field}: {getattr(size, field)} is below {place} {least}: raise it")

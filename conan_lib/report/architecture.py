@@ -1,8 +1,9 @@
 """Architecture: the paper's sizes and ours, and where every parameter sits, counted on models without storage."""
 
 import pandas as pd
+from transformers import PreTrainedConfig
 
-from conan_lib.model.backbone import parameter_audit
+from conan_lib.model.backbone import configuration, parameter_audit
 from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.report.beside import UNPUBLISHED
 from conan_lib.report.blocks import Block, Table, Text
@@ -20,14 +21,15 @@ FORMULA = {
 
 def blocks(run: Run) -> list[Block]:
     """The sizes side by side, then the audit."""
-    backbone, tier = run.params.backbone, run.params.tier
-    own = (backbone.layers, backbone.hidden_size, backbone.heads, backbone.kv_heads, backbone.ffn_size, backbone.context_length,
-           run.params.tokenizer.vocab_size, run.params.weak.pooling, int(backbone.rope_base))  # fmt: skip
+    backbone, tier = run.backbone, run.params.tier
+    own = (backbone.num_hidden_layers, backbone.hidden_size, backbone.num_attention_heads,
+           getattr(backbone, "num_key_value_heads", backbone.num_attention_heads), backbone.intermediate_size,
+           backbone.max_position_embeddings, backbone.vocab_size, run.params.weak.pooling, _rope_base(backbone))  # fmt: skip
     sizes = pd.DataFrame(
         [(*row, ours) for row, ours in zip(SIZES.rows, own, strict=True)], columns=["size", "the paper", tier], dtype=object
     )
-    audits = {"the paper's sizes": parameter_audit(BackboneParams(), TokenizerParams().vocab_size),
-              tier: parameter_audit(backbone, run.params.tokenizer.vocab_size)}  # fmt: skip
+    audits = {"the paper's sizes": parameter_audit(configuration(BackboneParams(), TokenizerParams().vocab_size)),
+              tier: parameter_audit(backbone)}  # fmt: skip
     rows = [(part.replace("_", " "), formula, *(audit[part] for audit in audits.values())) for part, formula in FORMULA.items()]
     rows.append(("all", "sum", *(sum(audit.values()) for audit in audits.values())))
     rows.append(("published", "public leaderboard; 1503M in Table 5, 1.4B in the text", PARAMETERS, None))
@@ -44,3 +46,11 @@ def blocks(run: Run) -> list[Block]:
         Table("sizes", f"Sizes of the paper and of tier {tier}.", sizes, ("paper", run.params_file), UNPUBLISHED),
         Table("parameter_audit", "Where the parameters are, counted on the meta device.", audit, counted, UNPUBLISHED),
     ]
+
+
+def _rope_base(config: PreTrainedConfig) -> str | int:
+    """The base of the rotary positions; several where kinds of layers have their own."""
+    found = config.rope_parameters
+    own = [found] if "rope_theta" in found else [one for one in found.values() if one]
+    bases = list(dict.fromkeys(int(one["rope_theta"]) for one in own))
+    return bases[0] if len(bases) == 1 else ", ".join(map(str, bases))

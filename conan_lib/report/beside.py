@@ -15,6 +15,7 @@ from conan_lib.report.tables import score_table
 
 UNPUBLISHED = "not at hand"
 """What a cell says that the tables of the paper, as far as we hold them, leave open."""
+PASSED = "the start passes through"
 FAMILY = {
     "ru": "Slavic", "pl": "Slavic", "uk": "Slavic", "de": "Germanic", "nl": "Germanic", "sv": "Germanic", "es": "Romance", "fr": "Romance",
     "it": "Romance", "pt": "Romance", "ro": "Romance", "zh": "Chinese", "ko": "Korean", "ar": "Arabic",
@@ -131,18 +132,20 @@ def _data(run: Run) -> pd.DataFrame:
 
     def had(stage: str, *names: str, text: str) -> str:
         results = run.results(stage)
+        if results.get("passed_through"):
+            return PASSED
         missing = [name for name in names if name not in results]
         return run.unfinished(stage) or (f"not recorded: {', '.join(missing)}" if missing else text.format(**results))
 
-    def read(stage: str, number: int, unit: str) -> str:
-        return run.unfinished(stage) or f"{number:,} {unit}"
+    def read(stage: str, number: int | None, unit: str) -> str:
+        return run.unfinished(stage) or (PASSED if number is None else f"{number:,} {unit}")
 
     lines = [
         ("1 pretraining", "books, encyclopedia articles, news and scripture from packages",
          had("pretrain", "block_tokens", text="{block_tokens:,} tokens"),
-         read("pretrain", p.pretrain.max_steps * p.pretrain.batch_size * p.pretrain.max_length, "tokens")),
+         read("pretrain", p.pretrain and p.pretrain.max_steps * p.pretrain.batch_size * p.pretrain.max_length, "tokens")),
         ("2 instruction tuning", "instruction, input, output from packages", had("sft", "records", text="{records:,} records"),
-         read("sft", p.sft.max_steps * p.sft.batch_size, "records")),
+         read("sft", p.sft and p.sft.max_steps * p.sft.batch_size, "records")),
         ("3 weakly supervised", f"title-content pairs, the lowest {p.weak.drop_percentile:g} % of the teachers' scores dropped",
          had("weak", "pairs_kept", "pairs", text="{pairs_kept:,} of {pairs:,} pairs"),
          read("weak", p.weak.max_steps * p.weak.batch_size, "pairs")),

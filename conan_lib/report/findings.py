@@ -213,7 +213,7 @@ def numbers_badly_told_apart(run: Run, bound: float = 0.3) -> Finding:
     if "supervised" not in models:
         return Finding("not run", run.unfinished("probes") or "probes.json has no row for supervised")
     runs = run.with_seeds("probes")
-    ours, before = ([one.file("probes", "probes.json")["models"][name] for one in runs] for name in ("supervised", "random"))
+    ours, before = ([one.file("probes", "probes.json")["models"][name] for one in runs] for name in ("supervised", run.untrained[0]))
     gaps = {reading: combine_seeds([one["gap"][reading]["value"] for one in ours],
                                    [(one["gap"][reading]["low"], one["gap"][reading]["high"]) for one in ours])
             for reading in ours[0]["gap"]}  # fmt: skip
@@ -223,8 +223,8 @@ def numbers_badly_told_apart(run: Run, bound: float = 0.3) -> Finding:
     others = " and ".join(f"{name} {gaps[name][0]:+.2f}" for name in reach if name != reading)
     inside = "inside" if reach[reading] <= bound else "not inside"
     note = (
-        f"gap as {reading}, the farthest from zero (others: {others}); its interval is {inside} +/-{bound}; random weights, "
-        f"which see tokens alone, have {fmean(one['gap'][reading]['value'] for one in before):+.2f}; the nearer number is nearer in "
+        f"gap as {reading}, the farthest from zero (others: {others}); its interval is {inside} +/-{bound}; "
+        f"{run.untrained[1]} had {fmean(one['gap'][reading]['value'] for one in before):+.2f}; the nearer number is nearer in "
         f"{fmean(one['triplets']['value'] for one in ours):.0%} of triplets"
     )
     if None not in scales:
@@ -255,9 +255,9 @@ def distant_languages_weaker(run: Run) -> Finding:
     recall = {language: fmean(found[language]["value"] for found in by_seed) for language in rows}
     sides = [fmean(recall[language] for language in side) for side in (near, far)]
     note = f"related {sides[0]:.3f} ({' '.join(near)}), others {sides[1]:.3f} ({' '.join(far)}); {_seeds(runs)}"
-    if all(language in (untrained := crosslingual(run, "random")) for language in rows):  # shared script and names need no training
+    if all(language in (untrained := crosslingual(run, run.untrained[0])) for language in rows):  # shared script and names need no training
         start = [fmean(untrained[language]["value"] for language in side) for side in (near, far)]
-        note += f"; random weights have {start[0]:.3f} and {start[1]:.3f}"
+        note += f"; {run.untrained[1]} had {start[0]:.3f} and {start[1]:.3f}"
     shares = training_share(run)
     if len(set(shares.get(language, 0) for language in rows)) > 2:
         rho = spearmanr([shares.get(language, 0) for language in rows], list(recall.values())).statistic

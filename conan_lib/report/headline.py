@@ -51,8 +51,9 @@ def tiles(run: Run, findings: list[Finding]) -> list[Tile]:
 def what(run: Run) -> str:
     """What was trained, in half a sentence."""
     count = run.results("pretrain").get("parameters")
-    size = f"{count:,} parameters" if count else f"{run.params.backbone.layers} layers of width {run.params.backbone.hidden_size}"
-    return f"{size} trained from random weights on {len(run.params.data.languages)} languages"
+    size = f"{count:,} parameters" if count else f"{run.backbone.num_hidden_layers} layers of width {run.backbone.hidden_size}"
+    begin = "random weights" if run.params.model is None else run.params.model.start
+    return f"{size} trained from {begin} on {len(run.params.data.languages)} languages"
 
 
 def _recall(run: Run) -> Tile:
@@ -63,8 +64,9 @@ def _recall(run: Run) -> Tile:
     if "supervised" not in own or own["supervised"]["value"] is None:
         why = run.unfinished("evaluate") or f"{run.key('evaluate')} has no such score"
         return Tile("not run", f"{label}; {why}", (run.key("evaluate"),))
-    start = f"{own['random']['value']:.2f} to " if own.get("random", {}).get("value") is not None else ""
-    return Tile(f"{start}{own['supervised']['value']:.2f}", f"{label}; random weights to stage 4", (own["supervised"]["key"],))
+    first, words = run.untrained
+    start = f"{own[first]['value']:.2f} to " if own.get(first, {}).get("value") is not None else ""
+    return Tile(f"{start}{own['supervised']['value']:.2f}", f"{label}; {words} to stage 4", (own["supervised"]["key"],))
 
 
 def _bits(run: Run) -> Tile:

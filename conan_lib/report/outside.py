@@ -11,7 +11,7 @@ from conan_lib.report.run import Run
 from conan_lib.report.tables import MODELS, crosslingual_table, notes_table, score_table
 from conan_lib.stages import Stage, open_stage, project_root
 
-OURS = ("random", "pretrained", "sft", "weak", "supervised")
+OURS = ("random", "start", "pretrained", "sft", "weak", "supervised")
 SQUAD = "squad-shifts"
 
 

@@ -94,7 +94,7 @@ def probe_blocks(run: Run) -> list[Block]:
 def gap_figure(stage: Stage) -> Figure:
     """Similarity against the numeric gap, as a ratio and as a difference, for random weights, the last checkpoint and the peers."""
     pairs, models = pd.DataFrame(read(stage.path / "pairs.parquet")), series(stage, "probes.json")["models"]
-    names = [name for name in models if name in ("random", LAST) or name in stage.probes.peers]
+    names = [name for name in models if name in ("random", "start", LAST) or name in stage.probes.peers]
     numbers = pairs[pairs["family"] == "number"]
     gaps = {"log ratio": numbers["number_b"] / numbers["number_a"], "difference": numbers["number_b"] - numbers["number_a"]}
     labels = {"log ratio": "larger number over smaller", "difference": "larger number minus smaller"}

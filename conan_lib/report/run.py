@@ -5,14 +5,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedConfig
+
 from conan_lib.artefacts import read_json
 from conan_lib.errors import UserError
 from conan_lib.grids import Grid, open_grid
+from conan_lib.model.start import backbone_of
 from conan_lib.params import Params, load_params, with_seed
 from conan_lib.params.load import SEEDED
 from conan_lib.report.ablation import Ablation
-from conan_lib.stages import Stage, below_root, open_stage, project_root
-from conan_lib.table import RUN
+from conan_lib.stages import Stage, below_root, open_stage, project_root, takes_part
+from conan_lib.table import RUN, START
 
 SEEDS = range(10)
 """Seeds with which the same run is looked for."""
@@ -40,7 +43,7 @@ class Run:
     @classmethod
     def of(cls, params: Params, params_file: str) -> "Run":
         """Open every stage of a whole run of a tree."""
-        return cls(params, params_file, {name: open_stage(name, params) for name in RUN})
+        return cls(params, params_file, {name: open_stage(name, params) for name in RUN if takes_part(name, params)})
 
     def with_seeds(self, stage: str) -> list["Run"]:
         """This run and the same with other seeds, those in which a stage has finished; this one first, if it is one of them.
@@ -48,6 +51,16 @@ class Run:
         The seeds are those of all that trains, or, where more such runs have finished, of the contrastive stages alone."""
         found = [[run for run in (self, *others) if run.finished(stage)] for others in self._seeded]
         return max(found, key=len)
+
+    @cached_property
+    def backbone(self) -> PreTrainedConfig:
+        """The backbone's sizes, from scratch or the start's."""
+        return backbone_of(self.params)[0]
+
+    @cached_property
+    def untrained(self) -> tuple[str, str]:
+        """The checkpoint that everything is measured from, by name and in words."""
+        return ("random", "random weights") if self.params.model is None else (START, "the start")
 
     def finished(self, *names: str) -> bool:
         return all(self.stages[name].finished for name in names)

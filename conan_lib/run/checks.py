@@ -8,6 +8,7 @@ from packaging.requirements import Requirement
 
 from conan_lib.errors import UserError
 from conan_lib.params import Params
+from conan_lib.params.tree import check_efficiency, check_sizes
 from conan_lib.stages import Stage, project_root
 
 
@@ -15,29 +16,38 @@ def check_stages(todo: Iterable[Stage]) -> None:
     """Check the stages that are to be computed, of one run or of many, each run once.
 
     Raises:
-        UserError: see `check_lora` and `check_sources`.
+        UserError: see `check_backbone` and `check_sources`.
     """
     runs: dict[int, list[Stage]] = {}
     for stage in todo:
         runs.setdefault(id(stage.params), []).append(stage)  # the stages of a run share its tree
     for stages in runs.values():
-        check_lora(stages[0].params)
+        check_backbone(stages[0].params)
         check_sources(stages[0].params, {stage.name for stage in stages})
 
 
-def check_lora(params: Params) -> None:
-    """Whether every name in lora.targets names a layer of the backbone.
+def check_backbone(params: Params) -> None:
+    """Whether a start is there and its sizes fit the other sections, and every name in lora.targets names a layer of the backbone.
 
     Raises:
-        UserError: a name is not.
+        UserError: one does not.
     """
-    for section in ("weak", "supervised"):
-        lora = getattr(params, section).lora
-        if lora is not None:
-            from conan_lib.model.backbone import linear_layers  # imported when it is needed: it brings torch along
-            from conan_lib.training.lora import check_targets
+    adapters = {section: lora for section in ("weak", "supervised") if (lora := getattr(params, section).lora) is not None}
+    if params.model is None and not adapters:
+        return
+    from conan_lib.model.backbone import linear_layers  # imported when they are needed: they bring torch along
+    from conan_lib.model.start import backbone_of, reach_of
+    from conan_lib.training.lora import check_targets
 
-            check_targets(f"{section}.lora.targets", lora.targets, linear_layers(params.backbone))
+    config, _ = backbone_of(params)
+    if params.model is not None:
+        try:
+            check_sizes(params, f"{params.model.start}'s ", config.hidden_size, reach_of(config))
+            check_efficiency(params, f"{params.model.start}'s vocab_size", config.vocab_size)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+    for section, lora in adapters.items():
+        check_targets(f"{section}.lora.targets", lora.targets, linear_layers(config))
 
 
 def check_sources(params: Params, todo: set[str]) -> None:

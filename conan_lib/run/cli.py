@@ -102,15 +102,25 @@ def plan(file: File):
     params = pipeline.load(file)
     steps = pipeline.steps_of(params)
     from conan_lib.model.backbone import describe
+    from conan_lib.model.start import backbone_of
 
     console = Console(highlight=False, soft_wrap=True)
-    for name, value in describe(params.backbone, params.tokenizer).items():
+    config, start = backbone_of(params)
+    for name, value in {name: start[name] for name in ("start", "revision", "licence", "homepage") if start.get(name)}.items():
+        console.print(f"{name}: {value}")
+    for name, value in describe(config).items():
         console.print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
     console.print()
     for step in steps:
         for stage in step.stages:
             optimiser = next((getattr(stage, section) for section in stage.sections if hasattr(getattr(stage, section), "max_steps")), None)
-            work = f"{optimiser.max_steps:,} steps" if optimiser else ""
+            work = (
+                f"{optimiser.max_steps:,} steps"
+                if optimiser
+                else "passes the start through"
+                if stage.name in stage.sections and getattr(stage, stage.name) is None and stage.name != "tokenizer"
+                else ""
+            )
             verb = {"finished": "skip", "partial": "resume", "new": "run"}[stage.status]
             console.print(f"{step.notebook:14} {stage.name:18} {stage.key}  {verb:7} {work}".rstrip())
     pipeline.check(steps)

@@ -21,7 +21,7 @@ from conan_lib.errors import UserError
 from conan_lib.params import Params, load_params
 from conan_lib.run.checks import check_stages
 from conan_lib.run.kernels import Nursery, imports_of, kernel_manager
-from conan_lib.stages import Stage, below_root, blame, compute, open_stage, project_root
+from conan_lib.stages import Stage, below_root, blame, compute, open_stage, project_root, takes_part
 from conan_lib.table import RUN, notebooks
 
 NOTEBOOKS = notebooks()
@@ -66,7 +66,10 @@ class Step:
 
 def steps_of(params: Params) -> list[Step]:
     """All eight steps of a run; nothing is computed or checked."""
-    return [Step(notebook, tuple(open_stage(name, params) for name in stages)) for notebook, stages in NOTEBOOKS.items()]
+    return [
+        Step(notebook, tuple(open_stage(name, params) for name in stages if takes_part(name, params)))
+        for notebook, stages in NOTEBOOKS.items()
+    ]
 
 
 def select(start: str | None = None, stop: str | None = None, only: str | None = None) -> list[str]:

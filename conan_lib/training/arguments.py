@@ -2,14 +2,14 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from sentence_transformers.util import get_device_name
 from torch import nn
 
 from conan_lib.params import Runtime
-from conan_lib.params.base import Optimisation
+from conan_lib.params.base import Optimisation, Precision
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
@@ -17,6 +17,19 @@ SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "
 def training_device(runtime: Runtime) -> str:
     """Where this process computes, as runtime.device says; under a launcher each has a GPU of its own."""
     return "cpu" if runtime.device == "cpu" else get_device_name()
+
+
+def arithmetic(precision: Precision, device: str) -> Literal["fp32", "bf16"]:
+    """What `auto` comes to: bf16 where the processor multiplies bf16 matrices in hardware, else fp32. Master weights are always fp32.
+
+    On a processor with avx512_bf16, bf16 products are about 3.5 times as fast as fp32 at width 576; without it they are slower.
+    """
+    if precision != "auto":
+        return precision
+    if not device.startswith("cpu"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    # private names: no public one is there in every version of torch that we support
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
 
 
 def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) -> dict[str, Any]:
@@ -31,7 +44,7 @@ def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) ->
         "max_grad_norm": section.max_grad_norm,
         "seed": section.seed,
         "data_seed": section.seed,
-        "bf16": section.precision == "bf16",
+        "bf16": arithmetic(section.precision, "cpu" if runtime.device == "cpu" or not torch.cuda.is_available() else "cuda") == "bf16",
         # bf16 on a CPU is refused unless the CPU is asked for
         "use_cpu": runtime.device == "cpu" or not torch.accelerator.is_available(),
         "save_steps": runtime.save_steps,

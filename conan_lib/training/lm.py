@@ -6,25 +6,28 @@ Both run on transformers' Trainer (accelerate below it), with its checkpoints an
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from sentence_transformers.util import get_device_name
 from torch.utils.data import Dataset
-from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from conan_lib.artefacts import write_json
 from conan_lib.data.packing import IGNORE, Blocks, balanced_order
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
-from conan_lib.model.backbone import CausalLM, build, load, save
-from conan_lib.model.tokenizer import load_tokenizer, token_bytes
+from conan_lib.model.backbone import build, link, load, save
+from conan_lib.model.tokenizer import frame, load_tokenizer, token_bytes
 from conan_lib.params import Runtime
 from conan_lib.params.base import Optimisation
 from conan_lib.params.training import PretrainParams
 from conan_lib.stages import Stage, computes
-from conan_lib.training.arguments import EmbeddingRate, training_arguments
+from conan_lib.table import START
+from conan_lib.training.arguments import EmbeddingRate, arithmetic, training_arguments
 from conan_lib.training.recorder import Recorder, last_checkpoint
 
 EVALUATION_BATCH = 16
@@ -32,33 +35,42 @@ TOKENIZED_AT_ONCE = 1000
 HELD_OUT_SHARE, HELD_OUT_MAX = 0.05, 256
 """SFT records that are not trained on: they measure bits per byte of the outputs."""
 GENERATIONS, NEW_TOKENS = 6, 24
+MEASURE = PretrainParams(max_length=128)
+"""How a model is measured where it is not trained."""
 
 
 @computes(together=True)
 def pretrain(stage: Stage) -> dict | None:
-    """Stage `pretrain`: writes model/, random/ (the initial weights) and history.json.
+    """Stage `pretrain`: from random weights, or on from the start; writes model/, random/ (weights drawn at random) and history.json.
+
+    Without a section in the parameters the start passes through: model/ is the start's, and only its bits per byte are measured.
 
     Raises:
         UserError: no training or no held-out documents, too little text for one batch, no such device.
     """
-    section: PretrainParams = stage.pretrain
+    section: PretrainParams | None = stage.pretrain
     tokenizer = load_tokenizer(stage.inputs["tokenizer"].path / "tokenizer")
     documents = read(stage.inputs["data"].path / "documents.parquet")
+    validation = validation_batches([d for d in documents if d["split"] == "dev"], tokenizer, section or MEASURE)
+    start = stage.inputs[START].path / "model" if START in stage.inputs else None
+    measure = partial(bits_per_byte, batches=validation, bytes_of=token_bytes(tokenizer))
+    if section is None:
+        return pass_through(stage, start, measure)
     blocks = pack_documents(mix(documents, section), tokenizer, section)
-    validation = validation_batches([d for d in documents if d["split"] == "dev"], tokenizer, section)
-    model = build(stage.backbone, len(tokenizer), section.seed)
-    bytes_of = token_bytes(tokenizer)
+    model = load(start) if start else build(stage.backbone, len(tokenizer), section.seed)
     if stage.leads:
-        save(model, tokenizer, stage.path / "random")
-        before = bits_per_byte(on_device(model, stage.runtime), validation, bytes_of)
+        if not start:
+            save(model, tokenizer, stage.path / "random")
+        before = measure(on_device(model, stage.runtime))
     history = fit(model, blocks, stack, section, stage)
     if not stage.leads:
         return None
-    after = bits_per_byte(model, validation, bytes_of)
+    after = measure(model)
     save(model, tokenizer, stage.path / "model")
     write_json(stage.path / "history.json", history)
     return {
         **summary(model, history, before, after),
+        "precision": arithmetic(section.precision, stage.device),
         "block_tokens": blocks.input_ids.numel(),
         "epochs": section.max_steps * section.batch_size / len(blocks),
     }
@@ -68,40 +80,64 @@ def pretrain(stage: Stage) -> dict | None:
 def finetune(stage: Stage) -> dict | None:
     """Stage `sft`: writes model/, history.json and generations.json (greedy outputs of held-out records, before and after).
 
+    Without a section in the parameters the model before it passes through: bits per byte and outputs are measured.
+
     Raises:
         UserError: too few records, no such device.
     """
     section = stage.sft
-    start = stage.inputs["pretrain"].path / "model"
-    tokenizer, model = load_tokenizer(start), load(start)
+    length, seed = (section.max_length, section.seed) if section else (MEASURE.max_length, MEASURE.seed)
+    folder = stage.inputs["pretrain"].path / "model"
+    tokenizer = load_tokenizer(folder)
+    collate = partial(pad, padding=tokenizer.pad_token_id)
     records = read(stage.inputs["data"].path / "sft.parquet")
     held_out = min(HELD_OUT_MAX, int(HELD_OUT_SHARE * len(records)))
     if not held_out:
         raise UserError(f"sft.parquet: {len(records)} records are too few to train on and to hold some out: raise data.sft_records")
-    order = np.random.default_rng(section.seed).permutation(len(records))
+    order = np.random.default_rng(seed).permutation(len(records))
     test, train = ([records[i] for i in part] for part in (order[:held_out], order[held_out:]))
     validation = {
-        language: _batches(encode_records([r for r in test if r["lang"] == language], tokenizer, section.max_length), pad)
+        language: _batches(encode_records([r for r in test if r["lang"] == language], tokenizer, length), collate)
         for language in sorted({r["lang"] for r in test})
     }
     shown = list({r["lang"]: r for r in reversed(test)}.values())[-GENERATIONS:]
-    bytes_of = token_bytes(tokenizer)
+    measure = partial(bits_per_byte, batches=validation, bytes_of=token_bytes(tokenizer))
+    say = partial(generate, tokenizer=tokenizer, records=shown, max_length=length)
+
+    def note(before: list[str], after: list[str]) -> None:
+        rows = [r | {"before": b, "after": a} for r, b, a in zip(shown, before, after, strict=True)]
+        write_json(stage.path / "generations.json", rows)
+
+    if section is None:
+        return pass_through(stage, folder, measure, lambda model: note(said := say(model), said))
+    model = load(folder)
     if stage.leads:
         on_device(model, stage.runtime)  # the trainer would move it only later
-        before, said_before = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
-    history = fit(model, encode_records(train, tokenizer, section.max_length), pad, section, stage)
+        before, said_before = measure(model), say(model)
+    history = fit(model, encode_records(train, tokenizer, length), collate, section, stage)
     if not stage.leads:
         return None
-    after, said_after = bits_per_byte(model, validation, bytes_of), generate(model, tokenizer, shown, section.max_length)
+    after = measure(model)
+    note(said_before, say(model))
     save(model, tokenizer, stage.path / "model")
     write_json(stage.path / "history.json", history)
-    generations = [r | {"before": b, "after": a} for r, b, a in zip(shown, said_before, said_after, strict=True)]
-    write_json(stage.path / "generations.json", generations)
     results = {"records": len(train), "held_out": held_out, "epochs": section.max_steps * section.batch_size / len(train)}
-    return summary(model, history, before, after) | results
+    return summary(model, history, before, after) | {"precision": arithmetic(section.precision, stage.device)} | results
 
 
-def on_device(model: CausalLM, runtime: Runtime) -> CausalLM:
+def pass_through(stage: Stage, folder: Path, measure: Callable, show: Callable = lambda model: None) -> dict | None:
+    """What a stage does that the parameters leave out: the model before it is its model, measured and not trained."""
+    if not stage.leads:
+        return None
+    model = on_device(load(folder), stage.runtime)
+    bits = measure(model)
+    show(model)
+    link(folder, stage.path / "model")
+    write_json(stage.path / "history.json", [])
+    return {"passed_through": True} | summary(model, [], bits, bits)
+
+
+def on_device(model: PreTrainedModel, runtime: Runtime) -> PreTrainedModel:
     """The model, moved to where it will train."""
     return model.to(get_device_name() if runtime.device == "auto" else runtime.device)
 
@@ -172,14 +208,16 @@ def prompt(record: dict) -> str:
 def encode_records(records: Sequence[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[dict[str, list[int]]]:
     """<s> prompt output </s>, labelled on the output and its </s> alone (sft_loss): input_ids and labels, lists of equal length.
 
-    Where it is too long, the output keeps at least half of the room and the end of the input is cut; a cut output has no </s>.
+    <s> stands for what the tokenizer opens a text with, which may be nothing, and </s> for its end of text. Where it is too long, the
+    output keeps at least half of the room and the end of the input is cut; a cut output has no </s>.
     """
     questions = tokenizer([prompt(record) for record in records], add_special_tokens=False)["input_ids"]
     answers = tokenizer([record["output"] for record in records], add_special_tokens=False)["input_ids"]
-    room, items = max_length - 1, []
+    opening, _ = frame(tokenizer)
+    room, items = max_length - len(opening), []
     for question, answer in zip(questions, answers, strict=True):
         answer = [*answer, tokenizer.eos_token_id][: max(room // 2, room - len(question))]
-        question = [tokenizer.bos_token_id, *question[: room - len(answer)]]
+        question = [*opening, *question[: room - len(answer)]]
         items.append({"input_ids": question + answer, "labels": [IGNORE] * len(question) + answer})
     return items
 
@@ -189,10 +227,10 @@ def stack(items: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
-def pad(items: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+def pad(items: Sequence[dict[str, list[int]]], padding: int) -> dict[str, torch.Tensor]:
     """Collate records, padded on the right to the longest. No attention mask is needed: a causal token never sees the padding after it."""
     length = max(len(item["input_ids"]) for item in items)
-    fill = {"input_ids": 0, "labels": IGNORE}
+    fill = {"input_ids": padding, "labels": IGNORE}
     return {name: torch.tensor([item[name] + [value] * (length - len(item[name])) for item in items]) for name, value in fill.items()}
 
 
@@ -201,11 +239,11 @@ def _batches(items: list, collate) -> list[dict]:
 
 
 @torch.no_grad()
-def bits_per_byte(model: CausalLM, batches: dict[str, Iterable[dict[str, torch.Tensor]]], bytes_of: np.ndarray) -> dict[str, float]:
+def bits_per_byte(model: PreTrainedModel, batches: dict[str, Iterable[dict[str, torch.Tensor]]], bytes_of: np.ndarray) -> dict[str, float]:
     """Bits that the model needs for a byte of text, by language.
 
-    The code length of all predicted tokens, </s> included, over the UTF-8 bytes of these same tokens: what is not predicted (the first
-    token of a piece, a prompt) counts on neither side. Comparable between tokenizers.
+    The code length of all predicted tokens, </s> included where the tokenizer writes one, over the UTF-8 bytes of these same tokens: what
+    is not predicted (the first token of a piece, a prompt) counts on neither side. Comparable between tokenizers.
 
     Args:
         batches: language -> batches of input_ids and labels (B, L), and position_ids where documents are packed.
@@ -226,14 +264,15 @@ def bits_per_byte(model: CausalLM, batches: dict[str, Iterable[dict[str, torch.T
 
 
 @torch.no_grad()
-def generate(model: CausalLM, tokenizer: PreTrainedTokenizerBase, records: Sequence[dict], max_length: int) -> list[str]:
+def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[dict], max_length: int) -> list[str]:
     """Greedy outputs for the prompts of records."""
-    said = []
+    opening, said = frame(tokenizer)[0], []
     model.eval()
     for record in records:
-        ids = tokenizer(prompt(record), add_special_tokens=False)["input_ids"][: max_length - NEW_TOKENS - 1]
-        ids = torch.tensor([[tokenizer.bos_token_id, *ids]], device=model.device)
-        output = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, do_sample=False)
+        ids = tokenizer(prompt(record), add_special_tokens=False)["input_ids"][: max_length - NEW_TOKENS - len(opening)]
+        ids = torch.tensor([[*opening, *ids]], device=model.device)
+        settings = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+        output = model.generate(ids, attention_mask=torch.ones_like(ids), **settings)
         said.append(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
     return said
 
@@ -253,7 +292,7 @@ class LmTrainer(EmbeddingRate, Trainer):
         return loss
 
 
-def fit(model: CausalLM, data: Dataset | list, collate, section: Optimisation, stage: Stage) -> list[dict]:
+def fit(model: PreTrainedModel, data: Dataset | list, collate, section: Optimisation, stage: Stage) -> list[dict]:
     """Train for `max_steps` with AdamW, from the last complete checkpoint where there is one; returns a row for each step.
 
     Rows: step, learning_rate, loss (nats a labelled token), tokens_per_second (null where a process starts). The model is trained in place;
@@ -282,12 +321,12 @@ def fit(model: CausalLM, data: Dataset | list, collate, section: Optimisation, s
     return recorder.rows
 
 
-def summary(model: CausalLM, history: list[dict], before: dict[str, float], after: dict[str, float]) -> dict:
+def summary(model: PreTrainedModel, history: list[dict], before: dict[str, float], after: dict[str, float]) -> dict:
     """The numbers that both stages commit."""
     speeds = [row["tokens_per_second"] for row in history if row["tokens_per_second"]]
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "loss": float(np.mean([row["loss"] for row in history[-max(1, len(history) // 20) :]])),
+        "loss": float(np.mean([row["loss"] for row in history[-max(1, len(history) // 20) :]])) if history else None,
         "tokens_per_second": float(np.median(speeds)) if speeds else None,
         "bits_per_byte": {language: {"before": before[language], "after": after[language]} for language in before},
     }

@@ -55,7 +55,7 @@ def test_the_papers_sizes_give_the_published_count():
         "norms": (2 * 8 + 1) * 3584,
         "head": 0,
     }
-    assert parameter_audit(paper, 150_000) == by_hand
+    assert parameter_audit(configuration(paper, 150_000)) == by_hand
     untied = paper.model_copy(update={"tie_embeddings": False})
     assert count_parameters(untied, 150_000) - 1_499_205_120 == 150_000 * 3584
 
@@ -72,17 +72,17 @@ def test_flops_are_those_that_torch_counts():
     model = LlamaForCausalLM(configuration(one_head, 320))
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         model(torch.ones(1, 40, dtype=torch.long), use_cache=False)
-    expected = 40 * flops_per_token(one_head, 320, 40)
+    expected = 40 * flops_per_token(configuration(one_head, 320), 40)
     assert counter.get_total_flops() == pytest.approx(expected, rel=1e-3)  # some versions take the table of angles by a product
 
 
 def test_describe_names_petabytes():
     wide = BackboneParams(layers=10, hidden_size=1_000_000, heads=1000, kv_heads=1000, ffn_size=10_000_000)
-    assert "PB in fp32" in describe(wide, TokenizerParams(vocab_size=10_000_000))["memory of the weights"]
+    assert "PB in fp32" in describe(configuration(wide, 10_000_000))["memory of the weights"]
 
 
 def test_describe_names_the_size():
-    found = describe(BackboneParams(), TokenizerParams())
+    found = describe(configuration(BackboneParams(), TokenizerParams().vocab_size))
     assert found["parameters"] == 1_499_205_120
     assert found["memory of the weights"] == "6.0 GB in fp32, 3.0 GB in bf16"
 

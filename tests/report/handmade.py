@@ -270,6 +270,7 @@ def _probes(stage):
 
 WRITERS = {
     "data": _data,
+    "start": lambda stage: {"start": "from scratch"},
     "tokenizer": _tokenizer,
     "pretrain": _language_model,
     "sft": _sft,

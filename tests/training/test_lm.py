@@ -139,11 +139,11 @@ def test_killed_after_its_last_step_it_trains_no_further(tmp_path, monkeypatch, 
         pretrain(open_stage("pretrain", params))
     stage, measure, kept = open_stage(name, params), lm.bits_per_byte, []
 
-    def killed(model, *arguments):
+    def killed(model, **arguments):
         if (stage.path / "checkpoints").exists():
             kept.append({key: tensor.clone() for key, tensor in model.state_dict().items()})
             raise Killed
-        return measure(model, *arguments)
+        return measure(model, **arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(lm, "bits_per_byte", killed)
@@ -204,8 +204,8 @@ def test_padding_moves_no_loss(tokenizer):
     model = build(BackboneParams(layers=1, hidden_size=16, heads=4, kv_heads=2, ffn_size=24, context_length=64), 320, 0).double()
     items = encode_records(sft_records(2), tokenizer, 48)
     counts = [sum(label != IGNORE for label in item["labels"]) for item in items]
-    alone = sum(model(**pad([item])).loss * count for item, count in zip(items, counts, strict=True)) / sum(counts)
-    torch.testing.assert_close(model(**pad(items)).loss, alone, rtol=1e-12, atol=0)
+    alone = sum(model(**pad([item], 0)).loss * count for item, count in zip(items, counts, strict=True)) / sum(counts)
+    torch.testing.assert_close(model(**pad(items, 0)).loss, alone, rtol=1e-12, atol=0)
 
 
 def test_bits_per_byte_counts_exactly_what_is_predicted(tokenizer):

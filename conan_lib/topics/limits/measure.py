@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 from conan_lib.artefacts import write_json
 from conan_lib.data.records import schema, write
 from conan_lib.errors import UserError
-from conan_lib.evaluation.checkpoints import MODELS
+from conan_lib.evaluation.checkpoints import checkpoints
 from conan_lib.evaluation.encoder import load_sentence_transformer
 from conan_lib.evaluation.peers import PEER_ENCODERS
 from conan_lib.evaluation.statistics import ClusterDraws, spearman
@@ -111,7 +111,7 @@ def fill(sentence: str, number: float, changed: bool = False) -> str:
 
 def _encoders(stage: Stage) -> Iterator[tuple[str, Callable]]:
     """Name and function from texts to unit vectors of every checkpoint and peer; one is held at a time."""
-    for name, (source, folder) in MODELS.items():
+    for name, (source, folder) in checkpoints(stage).items():
         model = load_sentence_transformer(stage.inputs[source].path / folder, stage.probes.max_length, stage.device)
         yield name, partial(model.encode, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
     for name in stage.probes.peers:

@@ -2,7 +2,7 @@
 
 from conan_lib.artefacts import read_json, write_json
 from conan_lib.evaluation.bigbench import find_archive
-from conan_lib.evaluation.checkpoints import MODELS, checkpoint_encoder
+from conan_lib.evaluation.checkpoints import checkpoint_encoder, checkpoints
 from conan_lib.evaluation.metrics import is_main
 from conan_lib.evaluation.peers import score_peers
 from conan_lib.evaluation.scores import provenance, score
@@ -34,7 +34,7 @@ def evaluate_out_of_domain(stage: Stage) -> dict:
 
     tasks = load()
     rows = []
-    for name in MODELS:
+    for name in checkpoints(stage):
         rows += score(checkpoint_encoder(stage, name, BATCH_SIZE), tasks, stage.path, stage.tasks, BATCH_SIZE)
     rows += score_peers(stage, params.peers, load)
     write_json(stage.path / "scores.json", rows)

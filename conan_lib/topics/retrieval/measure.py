@@ -5,12 +5,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from conan_lib.artefacts import write_json
-from conan_lib.evaluation.checkpoints import MODELS, checkpoint_encoder
+from conan_lib.evaluation.checkpoints import checkpoint_encoder, checkpoints
 from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, is_whole
 from conan_lib.evaluation.peers import score_peers
 from conan_lib.evaluation.scores import compare, provenance, score
 from conan_lib.evaluation.tasks import open_tasks
-from conan_lib.params.evaluation import TasksParams
 from conan_lib.stages import Stage, computes
 from conan_lib.topics.retrieval.whiten import KINDS, SUFFIX, WHITENED, shared_directions, training_texts, whitened
 
@@ -36,17 +35,17 @@ def evaluate(stage: Stage) -> dict:
     ranked = [task for task in tasks if task.kind in KINDS] if section.whitening_texts else []
     texts = training_texts(data, section.whitening_texts, stage.tasks.seed) if ranked else {}
     rows, again, spread = [], [], {}
-    for name in MODELS:
+    for name in checkpoints(stage):
         encoder = checkpoint_encoder(stage, name, section.batch_size)
         rows += score(encoder, tasks, stage.path, stage.tasks, section.batch_size)
         if ranked:
             spread[name] = shared_directions({language: encoder.vectors(own) for language, own in texts.items()})
             white = whitened(encoder, [text for own in texts.values() for text in own])
             again += score(white, ranked, stage.path / WHITENED, stage.tasks, section.batch_size)
-    _write(stage.path, rows, tasks, stage.tasks)
+    _write(stage, stage.path, rows, tasks)
     results = {"suite": stage.tasks.suite, "split": stage.tasks.split, "models": provenance(stage.path), **_results(rows)}
     if ranked:
-        _write(stage.path / WHITENED, again, ranked, stage.tasks, SUFFIX)
+        _write(stage, stage.path / WHITENED, again, ranked, SUFFIX)
         fitted = {"texts": sum(map(len, texts.values())), "languages": sorted(texts)}
         results[WHITENED] = fitted | {"shared_directions": spread, **_results(again)}
     return results
@@ -84,15 +83,15 @@ def score_checkpoint(stage: Stage) -> dict:
     return {"suite": stage.tasks.suite, "split": stage.tasks.split, "models": provenance(stage.path), "scores": scores}
 
 
-def _write(folder: Path, rows: list[dict], tasks: list, params: TasksParams, suffix: str = "") -> None:
+def _write(stage: Stage, folder: Path, rows: list[dict], tasks: list, suffix: str = "") -> None:
     """scores.json, and differences.json: each checkpoint against the one before it in cross-lingual retrieval."""
     write_json(folder / "scores.json", rows)
     differences = [
-        compare(folder, before + suffix, after + suffix, task.metadata.name, metric, params)
+        compare(folder, before + suffix, after + suffix, task.metadata.name, metric, stage.tasks)
         for task in tasks
         if task.kind == "crosslingual"
         for metric in ("recall_at_10", "recall_at_1")
-        for before, after in pairwise(MODELS)
+        for before, after in pairwise(checkpoints(stage))
     ]
     write_json(folder / "differences.json", differences)
 
