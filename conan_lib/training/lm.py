@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sentence_transformers.util import get_device_name
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
@@ -27,7 +26,7 @@ from conan_lib.params.base import Optimisation
 from conan_lib.params.training import PretrainParams
 from conan_lib.stages import Stage, computes
 from conan_lib.table import START
-from conan_lib.training.arguments import EmbeddingRate, arithmetic, training_arguments
+from conan_lib.training.arguments import EmbeddingRate, arithmetic, training_arguments, training_device
 from conan_lib.training.recorder import Recorder, last_checkpoint
 
 EVALUATION_BATCH = 16
@@ -70,7 +69,7 @@ def pretrain(stage: Stage) -> dict | None:
     write_json(stage.path / "history.json", history)
     return {
         **summary(model, history, before, after),
-        "precision": arithmetic(section.precision, stage.device),
+        "precision": arithmetic(section.precision, training_device(stage.runtime)),
         "block_tokens": blocks.input_ids.numel(),
         "epochs": section.max_steps * section.batch_size / len(blocks),
     }
@@ -122,7 +121,7 @@ def finetune(stage: Stage) -> dict | None:
     save(model, tokenizer, stage.path / "model")
     write_json(stage.path / "history.json", history)
     results = {"records": len(train), "held_out": held_out, "epochs": section.max_steps * section.batch_size / len(train)}
-    return summary(model, history, before, after) | {"precision": arithmetic(section.precision, stage.device)} | results
+    return summary(model, history, before, after) | {"precision": arithmetic(section.precision, training_device(stage.runtime))} | results
 
 
 def pass_through(stage: Stage, folder: Path, measure: Callable, show: Callable = lambda model: None) -> dict | None:
@@ -139,7 +138,7 @@ def pass_through(stage: Stage, folder: Path, measure: Callable, show: Callable =
 
 def on_device(model: PreTrainedModel, runtime: Runtime) -> PreTrainedModel:
     """The model, moved to where it will train."""
-    return model.to(get_device_name() if runtime.device == "auto" else runtime.device)
+    return model.to(training_device(runtime))
 
 
 def mix(documents: list[dict], section: PretrainParams) -> list[dict]:
