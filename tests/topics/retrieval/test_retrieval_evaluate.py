@@ -8,9 +8,10 @@ import pytest
 
 from conan_lib.errors import UserError
 from conan_lib.evaluation import scores
+from conan_lib.evaluation.checkpoints import MODELS, checkpoint_encoder
 from conan_lib.evaluation.encoder import load_sentence_transformer
 from conan_lib.params.evaluation import EvaluationParams
-from conan_lib.topics.retrieval.measure import MODELS, checkpoint_encoder, evaluate
+from conan_lib.topics.retrieval.measure import evaluate
 
 
 @pytest.fixture(scope="module")
