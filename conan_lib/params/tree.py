@@ -21,7 +21,8 @@ from conan_lib.params.training import MineParams, PretrainParams, SftParams, Sup
 
 
 class Runtime(Section):
-    """How a run is carried out. Nothing here changes a result, so nothing here enters a key."""
+    """How a run is carried out; nothing here enters a key. Workers, checkpoints and a deadline change no bit of a result; another
+    device or another number of threads adds in another order, and changes its rounding."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(2, ge=1)

@@ -1,11 +1,8 @@
 """Pins: which slot takes which candidate and when; shared pools average; exhaustion keeps the negative and
 is counted; every rule equals a plain Python model of it over many batches, drawn ahead or not; a resumed pool goes on identically; the
-margin's guard by hand; re-mined pools start again from the new candidates; a discarded batch is an update that scores nothing;
-docs/dhnm.md runs."""
+margin's guard by hand; re-mined pools start again from the new candidates; a discarded batch is an update that scores nothing."""
 
 import math
-import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -236,11 +233,3 @@ def test_v1_looks_at_its_interval_though_that_batch_is_skipped_and_random_goes_o
     one.draw(ids([0])), other.draw(ids([0]))
     one.discard(ids([0])), other.update(ids([0]), torch.zeros(1, 2))
     assert one.draw(ids([2])).tolist() == other.draw(ids([2])).tolist()
-
-
-def test_the_guide_runs_and_swaps():
-    guide = (Path(__file__).parents[2] / "docs" / "dhnm.md").read_text(encoding="utf-8")
-    names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL):
-        exec(compile(block, "docs/dhnm.md", "exec"), names)
-    assert names["pool"].swaps > 0 and names["drawn"] == [7, 7, 8]
