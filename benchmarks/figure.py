@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.results import Row, distinct
-from conan_lib.report.figures import GREY, PALETTE, style
+from conan_lib.findings.plots import GREY, PALETTE, style
 
 PANELS = {"ms": "milliseconds a call", "ratio": "time / bidirectional", "peak_mb": "peak memory (MB)"}
 LINES = {"weight": "-", "logit": "--", "-": ":"}

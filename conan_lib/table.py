@@ -55,7 +55,7 @@ TABLE: dict[str, Spec] = {
     "mkqa": Spec("conan_lib.topics.mkqa.measure:evaluate_mkqa", 1, ("tasks", "mkqa"), ("data", "supervised"), "07_eval"),
     "probes": Spec("conan_lib.topics.limits.measure:probe", 1, ("probes",), ("data", START, *CHECKPOINTS), "07_eval"),
     "supervised_no_clr": Spec(**vars(SUPERVISED) | {"notebook": "08_clr_umap", "like": "supervised"}),
-    "mix": Spec("conan_lib.evaluation.mixing:mix", 2, ("mixing",), ("data", "supervised", "supervised_no_clr"), "08_clr_umap"),
+    "mix": Spec("conan_lib.topics.mixing.measure:mix", 2, ("mixing",), ("data", "supervised", "supervised_no_clr"), "08_clr_umap"),
     "score": Spec("conan_lib.topics.retrieval.measure:score_checkpoint", 1, ("tasks",), ("data", "supervised")),
     "out_of_domain": Spec(
         "conan_lib.topics.out_of_domain.measure:evaluate_out_of_domain", 1, ("tasks", "out_of_domain"), ("data", START, *CHECKPOINTS)

@@ -94,3 +94,36 @@ def conan(capsys, monkeypatch):
         return exit_.value.code, out, err
 
     return call
+
+
+@pytest.fixture
+def fake_run(tmp_path, monkeypatch):
+    """`finish` (write the artefacts of some stages by hand) in a project root of the test's own."""
+    from tests.handmade import finish, lay_out
+
+    lay_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return finish
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The project root of a finished run, its artefacts written by hand, with its report built."""
+    from conan_lib.report.build import build_report
+    from tests.handmade import executed_notebook, finish, lay_out
+
+    root = tmp_path_factory.mktemp("finished")
+    lay_out(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for name, stages in (("05_weak", ("teacher", "weak")), ("07_eval", ("peers", "evaluate"))):
+            executed_notebook(root / "artefacts" / "notebooks" / "tiny" / f"{name}.ipynb", *stages)
+        build_report(finish())
+    return root
+
+
+@pytest.fixture
+def report(finished, monkeypatch):
+    """The folder of the finished run's report, with the working directory in its project."""
+    monkeypatch.chdir(finished)
+    return finished / "reports" / "tiny"

@@ -12,7 +12,7 @@ from benchmarks import efficiency
 from conan_lib.errors import UserError
 from conan_lib.model.backbone import count_parameters
 from conan_lib.params import load_params
-from conan_lib.report.practical import speed_table
+from conan_lib.topics.speed.show import speed_table
 
 SMALL = ["--device", "cpu", "--sizes", "smoke,tiny", "--texts", "4", "--length", "24", "--batch", "3", "--repeats", "3", "--threads", "1"]
 

@@ -22,6 +22,7 @@ LAYERS = [
     {"model"},
     {"training"},
     {"evaluation"},
+    {"findings"},
     {"topics"},
     {"report"},
     {"run"},

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from conan_lib.findings.published import inconsistencies
 from conan_lib.params import Params
-from conan_lib.report.claims import CLAIMS
-from conan_lib.report.paper import CONTRADICTIONS
 from conan_lib.run.notebooks import NOTEBOOKS
+from conan_lib.topics import claims
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "PAPER.md").read_text(encoding="utf-8")
@@ -58,19 +58,19 @@ def test_each_marked_equation_has_a_row():
 
 
 def test_claims_and_contradictions_are_those_of_the_ledger():
-    assert list(CLAIM_ROWS) == [claim.id for claim in CLAIMS] == [f"C{n}" for n in range(1, 15)]
-    for claim in CLAIMS:
+    assert list(CLAIM_ROWS) == [claim.id for claim in claims()] == [f"C{n}" for n in range(1, 15)]
+    for claim in claims():
         points, notebook = CLAIM_ROWS[claim.id][3:]
-        assert tuple(int(point) for point in points.split(",") if point) == claim.contradictions, claim.id
+        assert tuple(int(point) for point in points.split(",") if point) == claim.inconsistencies, claim.id
         assert notebook in NOTEBOOKS
     section = TEXT.split("\n## Where the paper disagrees with itself\n")[1].split("\n## ")[0]
-    assert [int(n) for n in re.findall(r"^(\d+)\. ", section, re.M)] == list(CONTRADICTIONS)
+    assert [int(n) for n in re.findall(r"^(\d+)\. ", section, re.M)] == list(inconsistencies())
 
 
 def test_the_figures_in_the_contradictions_are_those_of_the_ledger():
     section = TEXT.split("\n## Where the paper disagrees with itself\n")[1].split("\n## ")[0]
-    for number, items in zip(CONTRADICTIONS, re.split(r"^\d+\. ", section, flags=re.M)[1:], strict=True):
-        figures = set(re.findall(r"\d[\d,.]*\d", CONTRADICTIONS[number]))
+    for number, items in zip(inconsistencies(), re.split(r"^\d+\. ", section, flags=re.M)[1:], strict=True):
+        figures = set(re.findall(r"\d[\d,.]*\d", inconsistencies()[number]))
         assert figures <= set(re.findall(r"\d[\d,.]*\d", items)), number
 
 

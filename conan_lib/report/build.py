@@ -10,25 +10,26 @@
 Each file is written atomically and is the same for the same artefacts; files of an earlier report that this one lacks are removed.
 """
 
-import csv
-import io
 import json
-from dataclasses import asdict
 from pathlib import Path
 
-from conan_lib.report.ablation_blocks import write_ablation
-from conan_lib.report.blocks import Figure, Section, Table
+import pandas as pd
+
+from conan_lib.findings.blocks import Figure, Table
+from conan_lib.findings.claim import MEANINGS, Claim, Finding, ledger_row
+from conan_lib.findings.files import write
+from conan_lib.findings.grids import write_ablation
+from conan_lib.findings.published import inconsistencies
+from conan_lib.findings.run import Run
+from conan_lib.findings.tables import to_csv
 from conan_lib.report.card import model_card
 from conan_lib.report.citations import Citations
-from conan_lib.report.claims import Claim, judge
-from conan_lib.report.findings import Finding
-from conan_lib.report.headline import MEANINGS, PUBLISHED, tiles, what
+from conan_lib.report.headline import tiles, what
 from conan_lib.report.notebooks import export
-from conan_lib.report.paper import CONTRADICTIONS
-from conan_lib.report.render import inline, picture, template, write
-from conan_lib.report.run import Run
-from conan_lib.report.sections import sections
+from conan_lib.report.render import inline, picture, template
+from conan_lib.report.sections import Section, section
 from conan_lib.stages import project_root
+from conan_lib.topics import judge, topics
 
 
 def build_report(params_file: str | Path) -> Path:
@@ -45,14 +46,14 @@ def build_report(params_file: str | Path) -> Path:
     """
     run = Run.open(params_file)
     folder = project_root() / run.params.runtime.reports / run.params.tier
-    judged, parts = judge(run), sections(run)
+    judged, parts = judge(run), [section(topic, run) for topic in topics()]
     blocks = [block for part in parts for block in part.blocks]
-    pictures = {block.id: picture(block.figure) for block in blocks if isinstance(block, Figure)}
+    pictures = {block.id: picture(block.drawing) for block in blocks if isinstance(block, Figure)}
     copies = sorted((project_root() / run.params.runtime.artefacts / "notebooks" / run.params.tier).glob("*.ipynb"))
     files = {block.id: block.written or f"figures/{block.id}.{pictures[block.id][0]}" for block in blocks if isinstance(block, Figure)}
     written = [write(folder / file, pictures[id][1]) for id, file in files.items() if file.startswith("figures/")]
     own = [block for block in blocks if isinstance(block, Table) and not block.written]
-    written += [write(folder / block.file, block.frame.to_csv(index=False)) for block in own]
+    written += [write(folder / block.file, to_csv(block)) for block in own]
     for ablation in run.ablations.values():
         if any(ablation.finished.values()):
             write_ablation(ablation)
@@ -61,8 +62,9 @@ def build_report(params_file: str | Path) -> Path:
     context["figure_files"] = files
     captions = {block.id: block.caption for block in blocks if isinstance(block, Figure)}
     context["inlined"] = {id: inline(id, kind, content, captions[id]) for id, (kind, content) in pictures.items()}
-    write(folder / "claims.json", json.dumps([ledger_row(*pair) for pair in judged], ensure_ascii=False, indent=1) + "\n")
-    write(folder / "claims.csv", _csv([ledger_row(*pair) for pair in judged]))
+    ledger = [ledger_row(*pair) for pair in judged]
+    write(folder / "claims.json", json.dumps(ledger, ensure_ascii=False, indent=1) + "\n")
+    write(folder / "claims.csv", to_csv(Table("claims", "", pd.DataFrame(ledger, dtype=object), ())))
     write(folder / "model_card.md", model_card(run))
     write(folder / "report.md", template("report.md.j2", html=False).render(context))
     write(folder / "index.html", template("index.html.j2", html=True).render(context))
@@ -71,22 +73,6 @@ def build_report(params_file: str | Path) -> Path:
             if path not in written:
                 path.unlink()
     return folder
-
-
-def ledger_row(claim: Claim, finding: Finding) -> dict:
-    """A claim and its verdict as plain values."""
-    return {
-        "id": claim.id,
-        "name": claim.name,
-        "statement": claim.statement,
-        "paper": claim.paper,
-        "cells": claim.cells,
-        "rule": claim.rule,
-        "contradictions": list(claim.contradictions),
-        **asdict(finding),
-        "interval": list(finding.interval) if finding.interval else None,
-        "keys": list(finding.keys),
-    }
 
 
 def _context(run: Run, judged: list[tuple[Claim, Finding]], parts: list[Section], notebooks: set[str]) -> dict:
@@ -101,21 +87,12 @@ def _context(run: Run, judged: list[tuple[Claim, Finding]], parts: list[Section]
         "unfinished": [name for name in run.stages if not run.finished(name)],
         "stage_count": len(run.stages),
         "judged": judged,
-        "contradictions": CONTRADICTIONS,
+        "inconsistencies": inconsistencies(),
         "claims": {claim.id: claim for claim, _ in judged},
         "verdicts": {claim.id: finding.verdict for claim, finding in judged},
-        "published": PUBLISHED,
         "meanings": MEANINGS,
         "what": what(run),
         "tiles": tiles(run, [finding for _, finding in judged]),
         "sections": parts,
         "notebooks": sorted(notebooks),
     }
-
-
-def _csv(rows: list[dict]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()} for row in rows)
-    return text.getvalue()

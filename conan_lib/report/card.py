@@ -12,16 +12,13 @@ from pyarrow.dataset import dataset, field
 
 from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN
 from conan_lib.evaluation.statistics import LEVEL
+from conan_lib.findings.blocks import Table
+from conan_lib.findings.manifests import environment_table, stages_table
+from conan_lib.findings.run import Run
+from conan_lib.findings.scores import crosslingual_table, score_table
+from conan_lib.findings.tables import measured, to_markdown
 from conan_lib.model.backbone import parameter_audit
 from conan_lib.report.render import template
-from conan_lib.report.run import Run
-from conan_lib.report.tables import (
-    crosslingual_table,
-    environment_table,
-    score_table,
-    stages_table,
-    with_interval,
-)
 from conan_lib.stages import Stage
 from conan_lib.table import START
 
@@ -57,7 +54,7 @@ def model_card(run: Run, folder: str | None = None, onnx: bool = False) -> str:
         prompts=_prompts(run),
         level=LEVEL,
         recall=MAIN_METRIC["crosslingual"],
-        scores=score_table(rows).to_dict("records") if rows else [],
+        scores=_scores(rows),
         dims=_dims(run),
         peers=_peers(run),
         languages=_languages(run, rows, text),
@@ -65,9 +62,9 @@ def model_card(run: Run, folder: str | None = None, onnx: bool = False) -> str:
         probes=_probes(run),
         sources=_sources(run),
         tasks=run.results(MODEL),
-        stages=stages_table(stages).to_dict("records"),
+        stages=_markdown(stages_table(stages)[["stage", "artefact", "status", "seconds", "seed"]], "none"),
         seconds=sum(manifest["seconds"] for manifest in manifests),
-        environment=environment_table(manifests).to_dict("records"),
+        environment=_markdown(environment_table(manifests)),
     )
     return str(ModelCard(card))  # reads the metadata: a card that the hub would refuse is an error here
 
@@ -122,51 +119,67 @@ def _prompts(run: Run) -> dict[str, str]:
     return {name: text for name, text in (settings.get("prompts") or {}).items() if text}
 
 
-def _dims(run: Run) -> list[dict]:
+def _markdown(frame: pd.DataFrame, missing: str | dict[str, str] = "not measured", decimals: int = 3) -> str:
+    """A frame as a Markdown table; empty where it has no rows."""
+    return to_markdown(Table("", "", frame, (), missing, decimals)) if len(frame) else ""
+
+
+def _scores(rows: list[dict]) -> str:
+    frame = score_table(rows)
+    return _markdown(frame.rename(columns=dict(zip(measured(MODEL, None), measured("value", None), strict=True))))
+
+
+def _dims(run: Run) -> str:
     """A row for each task: its recall by the number of dims kept."""
     table: dict[str, dict] = {}
     for row in run.file("efficiency", "quality.json") or []:
         if (row["model"], row["precision"]) == (MODEL, "float32"):
             table.setdefault(row["task"], {"task": row["task"]})[f"{row['dim']} dims"] = row["value"]
-    return list(table.values())
+    return _markdown(pd.DataFrame(list(table.values())))
 
 
-def _peers(run: Run) -> list[dict]:
+def _peers(run: Run) -> str:
     """Cross-lingual means of models that others made, on the same task."""
-    return [
-        {"model": row["model"], "value": with_interval(row), "queries": row["n"], "note": row.get("note") or "none"}
+    rows = [
+        {"model": row["model"], **measured("value", row), "queries": row["n"], "note": row.get("note")}
         for row in run.file("peers", "scores.json") or []
         if row["type"] == "crosslingual" and row["subset"] == MEAN and row["metric"] == MAIN_METRIC["crosslingual"]
     ]
+    return _markdown(pd.DataFrame(rows), {"value": "not measured", "queries": "none"})
 
 
-def _probes(run: Run) -> list[dict]:
-    """A sentence beside the same with another number, unit or a negation: the mean cosine, and how often a paraphrase is nearer."""
-    if "probes" not in run.stages or not (found := run.file("probes", "probes.json")):
-        return []
+def _probes(run: Run) -> str:
+    """A sentence and the same with another number, unit or a negation: the mean cosine, and how often a paraphrase is nearer."""
+    found = run.file("probes", "probes.json") if "probes" in run.stages else None
+    if not found:
+        return ""
     own = found["models"][MODEL]
-    nearer = {change: with_interval(row) for change, row in own["auc"].items()}
-    return [
-        {"pair": pair, "cosine": with_interval(row), "pairs": found["pairs"][pair], "nearer": nearer.get(pair, "reference")}
+    rows = [
+        {"pair": pair, "pairs": found["pairs"][pair]}
+        | measured("mean cosine", row)
+        | measured("probability that a paraphrase is nearer", own["auc"].get(pair))
         for pair, row in own["cosine"].items()
     ]
+    return _markdown(pd.DataFrame(rows), "reference")
 
 
-def _languages(run: Run, rows: list[dict], text: pd.DataFrame) -> list[dict]:
+def _languages(run: Run, rows: list[dict], text: pd.DataFrame) -> str:
     """Each language's training text, its largest source, and how well its queries find their passage."""
     found = crosslingual_table(rows).to_dict("records") if rows else []
-    return [
+    recall = f"{MAIN_METRIC['crosslingual']} of its queries"
+    table = [
         {
             "language": language,
-            "characters": text[language].sum(),
-            "share": text[language].sum() / text.to_numpy().sum(),
-            "source": text[language].idxmax(),
-            "source_share": text[language].max() / text[language].sum(),
-            "recall": found[0].get(language) if found else None,
+            "characters of training text": text[language].sum(),
+            "share (%)": 100 * text[language].sum() / text.to_numpy().sum(),
+            "largest source": text[language].idxmax(),
+            "its share (%)": 100 * text[language].max() / text[language].sum(),
+            recall: found[0].get(language) if found else None,
         }
         for language in run.params.data.languages
         if language in text
     ]
+    return _markdown(pd.DataFrame(table), {recall: "the passages' language" if found else "not measured"})
 
 
 def _domains(text: pd.DataFrame) -> dict[str, float]:
@@ -187,7 +200,7 @@ def _training_text(run: Run) -> pd.DataFrame:
     return rows.pivot_table(index="source", columns="lang", values="characters_sum", aggfunc="sum", fill_value=0)
 
 
-def _sources(run: Run) -> list[dict]:
+def _sources(run: Run) -> str:
     """Sources with one package and licence as one row: their languages, documents and characters together."""
     merged: dict[tuple, dict] = {}
     for row in run.file("data", "sources.json") or []:
@@ -200,7 +213,7 @@ def _sources(run: Run) -> list[dict]:
         one["languages"] += [language for language in row.get("languages") or [] if language not in one["languages"]]
         one["documents"] += row.get("documents") or 0
         one["characters"] += row.get("chars") or 0
-    return list(merged.values())
+    return _markdown(pd.DataFrame(list(merged.values())))
 
 
 def _ancestry(stage: Stage) -> dict[str, Stage]:

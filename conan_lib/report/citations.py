@@ -6,8 +6,8 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from conan_lib.artefacts import read_json
-from conan_lib.report.blocks import Section, Table
-from conan_lib.report.render import html_cell
+from conan_lib.findings.blocks import Table
+from conan_lib.report.sections import Section
 
 SHORT = 6
 """Characters of a key that the page shows; the whole of it is in the title, and in what a reader copies."""
@@ -16,21 +16,17 @@ FEW = 2
 
 
 class Citations:
-    """Keys, the rows that they lead to, and the notebooks that show them.
+    """Keys, the cells that they lead to, and the notebooks that show them; of one page, whose cells are anchored as it is rendered.
 
     Args:
-        sections: their tables with `anchors` hold the rows.
-        copies: the executed notebooks; the record beside each names the keys that it shows.
+        sections: their tables with `anchors` hold the cells.
+        copies: the executed notebooks; the record of each names the keys that it shows.
     """
 
     def __init__(self, sections: Iterable[Section], copies: Iterable[Path]):
-        self._cells: dict[tuple[str, int, int], str] = {}
-        for table in (block for section in sections for block in section.blocks if isinstance(block, Table)):
-            places = [number for number, name in enumerate(table.header) if name in table.anchors]
-            for row, cells in enumerate(table.cells):
-                for place in places:
-                    if cells[place] not in self._cells.values():
-                        self._cells[table.id, row, place] = cells[place]
+        tables = (block for section in sections for block in section.blocks if isinstance(block, Table))
+        self._keys = {key for table in tables for column in table.anchors for key in table.frame[column]}
+        self._anchored: set[str] = set()
         self._notebooks = {
             key: copy.stem
             for copy in copies
@@ -38,10 +34,12 @@ class Citations:
             for key in read_json(record)["keys"].values()
         }
 
-    def id(self, table: str, row: int, place: int) -> str:
-        """The id of a cell that keys lead to; empty for any other cell."""
-        key = self._cells.get((table, row, place))
-        return _id(key) if key else ""
+    def anchor(self, key: str) -> str:
+        """The id of the cell that a key leads to: of the first one that is rendered; empty for any later one."""
+        if key in self._anchored:
+            return ""
+        self._anchored.add(key)
+        return _id(key)
 
     def notebooks(self, keys: Iterable[str]) -> list[str]:
         """The executed notebooks that show these keys."""
@@ -58,11 +56,6 @@ class Citations:
         ]
         return Markup('<span class="from">{}</span>').format(Markup(" ").join([shown, *links]))
 
-    def cell(self, text: str) -> Markup:
-        """A cell of a table: keys as links where it holds nothing else."""
-        words = text.split()
-        return self.html(words) if words and all(word in self._cells.values() for word in words) else html_cell(text)
-
     def markdown(self, keys: Iterable[str]) -> str:
         """The same for GitHub, keys in full."""
         keys = list(keys)
@@ -73,12 +66,12 @@ class Citations:
         if key == "paper":
             return Markup("the paper")
         if key == "manifests":
-            return Markup('<a href="#run">manifests</a>')
+            return Markup('<a href="#this_run">manifests</a>')
         if key.endswith(".json"):
             return Markup('<a href="{0}">{0}</a>').format(key)
-        stage, _, value = key.partition("/")
-        if key not in self._cells.values():
+        if key not in self._keys:
             return Markup("<code>{}</code>").format(key)
+        stage, _, value = key.partition("/")
         rest = Markup('<span class="rest">{}</span>').format(value[SHORT:])
         return Markup('<a class="key" href="#{}" title="{}">{}/{}{}</a>').format(_id(key), escape(key), stage, value[:SHORT], rest)
 

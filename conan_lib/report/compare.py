@@ -13,14 +13,17 @@ from conan_lib.artefacts import read_json
 from conan_lib.errors import UserError
 from conan_lib.evaluation.metrics import MAIN_METRIC, is_main
 from conan_lib.evaluation.statistics import paired_difference
-from conan_lib.report.blocks import Block, Missing, Section, Table, Text
+from conan_lib.findings.blocks import Block, Missing, Table, Text
+from conan_lib.findings.files import write
+from conan_lib.findings.manifests import parameters_table, stages_block
+from conan_lib.findings.run import Run
+from conan_lib.findings.tables import measured, to_csv
 from conan_lib.report.citations import Citations
-from conan_lib.report.claims import judge
 from conan_lib.report.headline import tiles
-from conan_lib.report.render import effect, signed, template, write
-from conan_lib.report.run import Run
-from conan_lib.report.tables import parameters_table, stages_table, with_interval
+from conan_lib.report.render import template
+from conan_lib.report.sections import Section
 from conan_lib.stages import project_root
+from conan_lib.topics import judge
 
 NUMBERS = ("claims that point the paper's way", "cross-lingual R@10", "bits per byte", "time")
 """What the tiles of the first screen say, in their order."""
@@ -50,7 +53,7 @@ def compare(first: str | Path, second: str | Path) -> Path:
     parts = sections(runs)
     context = {"names": list(runs), "runs": runs, "sections": parts, "cite": Citations(parts, ()), "unfinished": _unfinished(runs)}
     tables = [block for part in parts for block in part.blocks if isinstance(block, Table)]
-    written = [write(folder / table.file, table.frame.to_csv(index=False)) for table in tables]
+    written = [write(folder / table.file, to_csv(table)) for table in tables]
     write(folder / "report.md", template("compare.md.j2", html=False).render(context))
     write(folder / "index.html", template("compare.html.j2", html=True).render(context))
     for path in (folder / "tables").glob("*"):
@@ -66,11 +69,11 @@ def sections(runs: dict[str, Run]) -> list[Section]:
         runs: name -> run, two of them.
     """
     return [
-        Section("claims", "Verdicts", (Table("claims", "Each claim in both runs.", _claims(runs), _keys(runs, "evaluate")),)),
+        Section("claims", "Verdicts", (_claims(runs),)),
         Section("headline", "First-screen numbers", (Table("headline", "What each run comes to.", _headline(runs), ("manifests",)),)),
         Section("scores", "Scores of every stage, by task", tuple(_scores(runs))),
         Section("parameters", "Parameters that differ", (_parameters(runs),)),
-        Section("run", "Stages and artefacts", tuple(_stages(runs))),
+        Section("this_run", "Stages and artefacts", tuple(_stages(runs))),
     ]
 
 
@@ -83,17 +86,19 @@ def _unfinished(runs: dict[str, Run]) -> list[str]:
     return [f"{name}: {', '.join(stages)} not finished" for name, stages in lacking.items() if stages]
 
 
-def _claims(runs: dict[str, Run]) -> pd.DataFrame:
+def _claims(runs: dict[str, Run]) -> Table:
     rows: dict[str, dict] = {}
     for name, run in runs.items():
         for claim, finding in judge(run):
             row = rows.setdefault(claim.id, {"id": claim.id, "claim": claim.name})
-            row[f"{name}: verdict"], ours = finding.verdict, finding.reason
-            if finding.effect is not None:
-                bounds = f" [{signed(finding.interval[0])}, {signed(finding.interval[1])}]" if finding.interval else ""
-                ours = f"{effect(finding.effect, finding.interval)} {finding.unit}{bounds}"
-            row[f"{name}: effect"], row[f"{name}: from"] = ours, " ".join(finding.keys) or "nothing to cite"
-    return pd.DataFrame(rows.values())
+            low, high = finding.interval or (None, None)
+            row[f"{name}: verdict"] = finding.verdict
+            row |= measured(f"{name}: effect", {"value": finding.effect, "low": low, "high": high})
+            row |= {f"{name}: unit or reason": finding.unit or finding.reason, f"{name}: from": finding.keys}
+    frame = pd.DataFrame(list(rows.values()))
+    missing = {f"{name}: from": "nothing to cite" for name in runs}
+    keys = tuple(f"{name}: from" for name in runs)
+    return Table("claims", "Each claim in both runs.", frame, _keys(runs, "evaluate"), missing, keys=keys)
 
 
 def _headline(runs: dict[str, Run]) -> pd.DataFrame:
@@ -110,46 +115,48 @@ def _scores(runs: dict[str, Run]) -> Iterator[Block]:
         "Main metric of each task. A difference is the second run minus the first, paired over the queries that both answered, one seed "
         "each; its interval says nothing about another seed."
     )
-    frame = scores_table(runs)
-    yield Table("scores", "Scores of every stage by task, and their paired difference.", frame, _keys(runs, "evaluate"), "not measured")
+    minus = " minus ".join(reversed(runs))
+    missing = dict.fromkeys(runs, "no such task, or not measured") | {minus: "not measured in both", "queries": "not paired"}
+    caption = "Scores of every stage by task, and their paired difference."
+    yield Table("scores", caption, scores_table(runs), _keys(runs, "evaluate"), missing, differences=(minus,))
 
 
 def scores_table(runs: dict[str, Run]) -> pd.DataFrame:
     """Task and model by run; the difference has an interval where both runs kept values of the same items."""
     (a, first), (b, second) = runs.items()
-    found = {name: {_cell(row): row for row in run.scores if is_main(row)} for name, run in runs.items()}
+    found = {name: {_which(row): row for row in run.scores if is_main(row)} for name, run in runs.items()}
     rows = []
-    for model, kind, task in sorted({*found[a], *found[b]}, key=lambda cell: (list(MAIN_METRIC).index(cell[1]), cell[2], cell[0])):
+    for model, kind, task in sorted({*found[a], *found[b]}, key=lambda which: (list(MAIN_METRIC).index(which[1]), which[2], which[0])):
         row = {"type": kind, "task": task, "model": model}
         both = [found[name].get((model, kind, task)) for name in runs]
         for name, one in zip(runs, both, strict=True):
-            row[name] = with_interval(one) if one else "no such task in this run"
-        row[f"{b} minus {a}"], row["paired over"] = _difference(first, second, model, task, both)
+            row |= measured(name, one)
+        row |= _difference(f"{b} minus {a}", first, second, model, task, both)
         rows.append(row)
-    return pd.DataFrame(rows, columns=["type", "task", "model", a, b, f"{b} minus {a}", "paired over"])
+    return pd.DataFrame(rows)
 
 
-def _cell(row: dict) -> tuple[str, str, str]:
+def _which(row: dict) -> tuple[str, str, str]:
     return row["model"], row["type"], row["task"]
 
 
-def _difference(first: Run, second: Run, model: str, task: str, rows: list[dict | None]) -> tuple[str, str]:
-    """The difference as text, and what it is paired over or why it is not."""
+def _difference(name: str, first: Run, second: Run, model: str, task: str, rows: list[dict | None]) -> dict:
+    """Columns of the difference: its interval, the queries that it is paired over, and what else is to be said of the pairing."""
     if any(row is None or row["value"] is None for row in rows):
-        return "not measured in both", "nothing"
+        return measured(name, None) | {"queries": None, "pairing": "not measured in both"}
     metric, gap = rows[0]["metric"], rows[1]["value"] - rows[0]["value"]
     if not _same_set(first, second, task):
-        return signed(gap), "not paired: the runs' sets differ"
+        return measured(name, {"value": gap}) | {"queries": None, "pairing": "the runs' sets differ"}
     items = [_items(run, row["key"], model, task, metric) for run, row in zip((first, second), rows, strict=True)]
     shared = sorted(set(items[0]) & set(items[1]), key=str)
     if not shared:
-        return signed(gap), "not paired: no values of single queries in both"
+        return measured(name, {"value": gap}) | {"queries": None, "pairing": "no values of single queries in both"}
     most = max(map(len, items))
-    part = f"{len(shared):,} queries" if len(shared) == most else f"{len(shared):,} of {most:,} queries"
     clusters = [items[0][item][1] for item in shared]
     values = ([column[item][0] for item in shared] for column in items)
     one = paired_difference(*values, first.params.tasks.bootstrap, first.params.tasks.seed, clusters)
-    return f"{signed(one['difference'])} [{signed(one['low'])}, {signed(one['high'])}]", part
+    pairing = "all queries" if len(shared) == most else f"of {most:,}"
+    return measured(name, one, value="difference") | {"queries": len(shared), "pairing": pairing}
 
 
 def _same_set(first: Run, second: Run, task: str) -> bool:
@@ -177,8 +184,7 @@ def _items(run: Run, key: str, model: str, task: str, metric: str) -> dict[tuple
 def _parameters(runs: dict[str, Run]) -> Block:
     columns = {}
     for name, run in runs.items():
-        tables = pd.concat([parameters_table(stage) for stage in run.stages.values()]).drop_duplicates("parameter")
-        columns[name] = dict(zip(tables["parameter"], tables["value"], strict=True))
+        columns[name] = dict(parameters_table(run.stages.values()).itertuples(index=False))
     a, b = columns.values()
     names = [name for name in {**a, **b} if a.get(name, ...) != b.get(name, ...)]
     if not names:
@@ -190,4 +196,4 @@ def _parameters(runs: dict[str, Run]) -> Block:
 
 def _stages(runs: dict[str, Run]) -> Iterator[Block]:
     for name, run in runs.items():
-        yield Table(f"stages_{name}", f"Stages of {name}.", stages_table(run.stages), ("manifests",), "not recorded", anchors=("artefact",))
+        yield stages_block(f"stages_{name}", f"Stages of {name}.", run)

@@ -2,36 +2,10 @@
 
 from dataclasses import dataclass
 
-from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN
-from conan_lib.report.findings import CROSSLINGUAL, Finding
-from conan_lib.report.run import Run
-
-PUBLISHED = {
-    "C1": "Table 4: +0.35 to +1.76",
-    "C2": "UMAP figure, no number",
-    "C3": "Table 4: +2.72 multilingual",
-    "C4": "Table 4: +1.30, +2.37 English",
-    "C5": "Table 4: 65.17, best pair 64.45",
-    "C6": "Table 6: full +2.02, LoRA at most +0.57",
-    "C7": "Table 12: 61.73; 61.50, 61.43",
-    "C8": "no number",
-    "C9": "Table 5: 6.2 x a 7B model",
-    "C10": "no number",
-    "C11": "R@20: 75.5 Slavic, 65.2 Arabic",
-    "C12": "leaderboard: 1,499,205,120",
-    "C13": "no number",
-    "C14": "no number",
-}
-"""Claim -> the paper's figure in a few words; the whole of it is the claim's `paper`."""
-MEANINGS = {
-    "reproduced": "the rule holds with at least three seeds, the 95 % interval apart from its bound (or the count is equal to the unit)",
-    "directional": "it points the paper's way, interval apart from the rule's bound, with fewer than three seeds",
-    "contradicted": "an interval lies on the other side of the rule's bound with at least three seeds",
-    "not testable at this scale": "measured, but the rule decides neither way: the interval, too few seeds or a missing arm leave it open",
-    "under-specified": "the paper does not say enough to test it",
-    "not run": "nothing was measured; the row says what would run it",
-}
-"""Verdict -> what it means, in the order of the first screen."""
+from conan_lib.evaluation.metrics import MEAN
+from conan_lib.findings.claim import MEANINGS, Finding
+from conan_lib.findings.run import Run
+from conan_lib.findings.scores import CROSSLINGUAL, RECALL
 
 
 @dataclass(frozen=True)
@@ -57,8 +31,7 @@ def what(run: Run) -> str:
 
 
 def _recall(run: Run) -> Tile:
-    metric = MAIN_METRIC["crosslingual"]
-    own = {row["model"]: row for row in run.scores if (row["task"], row["metric"], row["subset"]) == (CROSSLINGUAL, metric, MEAN)}
+    own = {row["model"]: row for row in run.scores if (row["task"], row["metric"], row["subset"]) == (CROSSLINGUAL, RECALL, MEAN)}
     data = run.params.data
     label = f"mean cross-lingual R@10, {len(data.languages) - 1} languages to {run.pivot}, {data.eval_candidates:,} candidates"
     if "supervised" not in own or own["supervised"]["value"] is None:

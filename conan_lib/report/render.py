@@ -3,18 +3,19 @@
 import base64
 import io
 import re
-from pathlib import Path
 
 import matplotlib.figure
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from mistune import create_markdown
 
-from conan_lib.artefacts import replacing
-from conan_lib.report.blocks import is_number, number
-from conan_lib.report.figures import INK, PAPER, style
+from conan_lib.findings.claim import Finding
+from conan_lib.findings.plots import INK, PAPER, style
+from conan_lib.findings.tables import markdown_cell, number, to_html, to_markdown
 
 LARGEST_SVG = 200_000
 """Bytes above which a figure is kept as PNG."""
+MARKDOWN = create_markdown(escape=True)
 
 
 def template(name: str, html: bool) -> object:
@@ -22,20 +23,20 @@ def template(name: str, html: bool) -> object:
     environment = Environment(
         loader=PackageLoader("conan_lib.report"), autoescape=html, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"md": markdown_cell, "cell": html_cell, "number": number, "prose": prose, "sentence": sentence}
-    environment.filters |= {"effect": effect, "signed": signed, "slug": slug, "is_number": is_number}
+    environment.filters |= {"md": markdown_cell, "number": number, "prose": prose, "sentence": sentence, "slug": slug}
+    environment.filters |= {"effect": effect, "interval": interval, "as_html": to_html, "as_markdown": to_markdown, "markdown": markdown}
     return environment.get_template(name)
 
 
-def picture(figure: matplotlib.figure.Figure) -> tuple[str, bytes]:
+def picture(drawing: matplotlib.figure.Figure) -> tuple[str, bytes]:
     """A figure as ("svg" or "png", bytes), the same for the same figure."""
     with style():
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         if len(buffer.getvalue()) <= LARGEST_SVG:
             return "svg", re.sub(rb"[ \t]+\n", b"\n", buffer.getvalue())
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+        drawing.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
         return "png", buffer.getvalue()
 
 
@@ -58,14 +59,9 @@ def inline(id: str, kind: str, content: bytes, label: str) -> Markup:
     return Markup(svg)
 
 
-def markdown_cell(text: str) -> str:
-    """Text inside a Markdown table."""
-    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def html_cell(text: str) -> Markup:
-    """Text inside an HTML table; an interval in brackets stands smaller."""
-    return Markup(re.sub(r" (\[[-+\d., ]+\])$", r" <small>\1</small>", str(escape(text))))
+def markdown(text: str) -> Markup:
+    """Markdown as HTML; HTML in it is text. Headings stay below those of the sections."""
+    return Markup(MARKDOWN(text))
 
 
 def prose(text: str) -> Markup:
@@ -73,14 +69,14 @@ def prose(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def effect(value: float, interval: tuple[float, float] | None) -> str:
-    """An effect: with its sign where it is a difference, which is where it has an interval."""
-    return signed(value) if interval else number(value)
+def effect(finding: Finding) -> str:
+    """A finding's effect: with its sign where it is a difference, which is where it has an interval."""
+    return number(finding.effect, decimals=3 if finding.interval else None, signed=finding.interval is not None)
 
 
-def signed(value: float) -> str:
-    """A difference with its sign; three decimals, more where they would all be zero."""
-    return f"{value:+.3f}" if value == 0 or abs(value) >= 0.0005 else f"{value:+.1g}"
+def interval(finding: Finding) -> str:
+    """The interval of a finding's effect; empty where there is none."""
+    return "[{}, {}]".format(*(number(end, decimals=3, signed=True) for end in finding.interval)) if finding.interval else ""
 
 
 def slug(heading: str) -> str:
@@ -91,10 +87,3 @@ def slug(heading: str) -> str:
 def sentence(text: str) -> str:
     """The text with a capital at its start."""
     return text[:1].upper() + text[1:]
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    """Write a file atomically."""
-    with replacing(path) as new:
-        new.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path

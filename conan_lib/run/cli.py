@@ -207,7 +207,7 @@ def translate(
 ):
     """Make cross-lingual retrieval data of your own pairs: queries are translated and checked, passages stay (docs/clr.md)."""
     from conan_lib.data.translate.build import build_clr
-    from conan_lib.report.figures_data import translation_checks
+    from conan_lib.topics.data.show import translation_checks
 
     given = pipeline.load(file) if file else Params(tier="translate")
     if translations and (model or backend not in (None, "aligned")):
@@ -253,8 +253,8 @@ def report(
     for path in filter(None, (first, second)):
         pipeline.load(path)  # a mistake in a file comes before a missing package
     if second is None:
+        from conan_lib.findings.run import Run
         from conan_lib.report.build import build_report
-        from conan_lib.report.run import Run
 
         made = Run.open(first)
         if not any(map(made.finished, made.stages)) and not any(any(grid.finished.values()) for grid in made.ablations.values()):

@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 
 from conan_lib.artefacts import again, first_damaged, read_json, write_json
 from conan_lib.errors import UserError
+from conan_lib.findings.run import Run
 from conan_lib.model.onnx import export_onnx
 from conan_lib.report.card import MODEL, model_card
-from conan_lib.report.run import Run
 
 NEEDED = ("config.json", "config_sentence_transformers.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 OF_THIS_MACHINE = ("is_local", "local_files_only")

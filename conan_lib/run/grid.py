@@ -71,7 +71,7 @@ def run_grid(
     check_stages(needed.stage for needed in todo)
     with _worker() if execute is None else _given(execute) as call:
         failures = _run(grid, todo, clock, call, console)
-    from conan_lib.report.ablation_blocks import write_ablation
+    from conan_lib.findings.grids import write_ablation
 
     if any(cell.finished for cell in grid.cells):
         console.print(f"table: {os.path.relpath(write_ablation(grid))}")

@@ -9,7 +9,7 @@ import pytest
 from conan_lib.data import records
 from conan_lib.data.corpus import STEPS
 from conan_lib.errors import UserError
-from conan_lib.report import figures_data
+from conan_lib.topics.data import show as figures_data
 
 
 def test_funnel_bars_add_up(smoke):

@@ -23,7 +23,7 @@ from conan_lib.data.translate import build, output
 from conan_lib.data.translate.build import build_clr
 from conan_lib.data.translate.inputs import read_pairs
 from conan_lib.errors import UserError
-from conan_lib.report.figures_data import translation_checks
+from conan_lib.topics.data.show import translation_checks
 
 ROOT = Path(__file__).parents[2]
 

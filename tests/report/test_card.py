@@ -15,8 +15,8 @@ from jinja2 import Environment
 
 import conan_lib.report
 from conan_lib.evaluation.metrics import MAIN_METRIC
+from conan_lib.findings.run import Run
 from conan_lib.report.card import model_card
-from conan_lib.report.run import Run
 from conan_lib.stages import open_stage
 
 FILE = "params/tiny.yaml"
@@ -123,7 +123,7 @@ def set_licence(sources):
         ("evaluate", "scores.json", set_language, ["0.247 |", "value: 0.2468"]),
         ("efficiency", "quality.json", set_dim, ["0.975"]),
         ("peers", "scores.json", set_peer, ["| bm25 | 0.136"]),
-        ("pretrain", "manifest.json", set_seconds, ["4,322 |", "seconds of computing in all"]),
+        ("pretrain", "manifest.json", set_seconds, ["4,321.5", "seconds of computing in all"]),
         ("weak", "manifest.json", set_machine, ["Linux riscv64, 64 cores"]),
         ("supervised", "manifest.json", set_steps, ["clr 7,654 examples, 321 steps."]),
         ("data", "sources.json", set_licence, ["CC BY-NC 4.0", "8,642"]),

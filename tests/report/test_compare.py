@@ -7,12 +7,12 @@ import json
 
 import numpy as np
 import pytest
-from handmade import finish, rewrite
 
 from conan_lib.errors import UserError
 from conan_lib.report.compare import compare
 from conan_lib.stages import open_stage
 from conan_lib.table import RUN
+from tests.handmade import finish, rewrite
 from tests.report.test_report_build import Page, snapshot
 
 OTHER = "params/other.yaml"

@@ -12,17 +12,19 @@ import pandas as pd
 import pytest
 
 from conan_lib.errors import UserError
-from conan_lib.report.blocks import Section, Table, number
+from conan_lib.findings.blocks import Table
+from conan_lib.findings.claim import MEANINGS
+from conan_lib.findings.published import published
+from conan_lib.findings.run import Run
+from conan_lib.findings.tables import number, to_csv, to_html, to_markdown
 from conan_lib.report.build import build_report
 from conan_lib.report.citations import Citations
-from conan_lib.report.claims import CLAIMS
-from conan_lib.report.headline import MEANINGS, PUBLISHED
 from conan_lib.report.notebooks import with_mathml
-from conan_lib.report.paper import CMTEB, MTEB_ENGLISH, PRACTICAL
-from conan_lib.report.render import inline, picture, signed, slug
-from conan_lib.report.run import Run
+from conan_lib.report.render import inline, picture, slug
+from conan_lib.report.sections import Section
 from conan_lib.stages import open_stage
 from conan_lib.table import RUN
+from conan_lib.topics import claims, topics
 
 
 class Page(HTMLParser):
@@ -103,37 +105,23 @@ def test_headline_shows_the_run(report):
 def test_the_first_screen_is_the_ledger_and_its_legend(report):
     html = (report / "index.html").read_text()
     first = html[html.index("<main") : html.index("<nav")]
-    assert set(PUBLISHED) == {claim.id for claim in CLAIMS} and html.count('class="card tile"') == 4
-    assert all(f'<a href="#{claim.id}">{claim.name}</a>' in first and f'id="{claim.id}"' in html for claim in CLAIMS)
+    assert html.count('class="card tile"') == 4
+    assert all(f'<a href="#{claim.id}">{claim.name}</a>' in first and f'id="{claim.id}"' in html for claim in claims())
     assert all(f">{verdict}</span></dt>" in first for verdict in MEANINGS)
 
 
 def test_one_section_for_each_figure_and_table_of_the_paper(report):
-    order = [
-        "architecture",
-        "data",
-        "mask",
-        "filter",
-        "clr",
-        "dhnm",
-        "mteb",
-        "mkqa",
-        "ablation",
-        "gap",
-        "alpha",
-        "practical",
-        "out_of_domain",
-        "limits",
-    ]
+    order = [topic.id for topic in topics()]
+    assert {"architecture", "data", "mask", "mixing", "negatives", "retrieval", "mkqa", "ablation", "training_gap", "alpha"} <= set(order)
     html = (report / "index.html").read_text()
     found = re.findall(r'<section id="(\w+)">', html)
     assert found[: len(order) + 1] == ["claims", *order]
     assert len(re.findall(r"<h2>", html)) == len(found) + 1 and "1,499,205,120" in html[html.index('id="architecture"') :]
     mask = html[html.index('<section id="mask">') : html.index('<section id="filter">')]
-    assert "The paper disagrees with itself (8)" in mask and 'href="#C1"' in mask
+    assert "Inconsistency 8 in the paper" in mask and 'href="#C1"' in mask
 
 
-@pytest.mark.parametrize("table", [MTEB_ENGLISH, CMTEB, PRACTICAL], ids=lambda table: table.id)
+@pytest.mark.parametrize("table", [published()[id] for id in ("mteb_eng_v2", "cmteb", "practical")], ids=lambda table: table.id)
 def test_the_papers_numbers_share_no_column_with_ours(report, table):
     rows = list(csv.reader((report / "tables" / f"paper_{table.id}.csv").open()))
     assert rows[0] == list(table.columns)
@@ -149,17 +137,20 @@ def test_a_key_is_short_whole_in_its_title_and_leads_to_its_row_and_notebook(rep
     assert f"`{key}`, [notebook 07](notebooks/07_eval.html)" in (report / "report.md").read_text()
 
 
-def test_a_cell_of_keys_links_them_and_any_other_is_text():
-    key = "score/0123456789abcdef"
-    table = Table("t", "c", pd.DataFrame({"artefact": [key]}), ("manifests",), anchors=("artefact",))
+def test_a_column_of_keys_links_them_and_the_first_cell_of_a_key_is_where_they_lead():
+    key, other = "score/0123456789abcdef", "score/fedcba9876543210"
+    table = Table("t", "c", pd.DataFrame({"artefact": [key, key]}), ("manifests",), keys=("artefact",), anchors=("artefact",))
     cite = Citations([Section("run", "Run", (table,))], ())
-    assert cite.cell(key) == f'<span class="from">{cite._key(key)}</span>' and 'href="#key-score-0123456789abcdef"' in cite.cell(key)
-    assert cite.cell("1.0 [0.9, 1.1]") == "1.0 <small>[0.9, 1.1]</small>" and cite.cell(f"{key} and more") == f"{key} and more"
-    assert "<summary>3 artefacts</summary>" in cite.html([key] * 3) and "details" not in cite.html([key] * 2)
+    html = to_html(table, cite)
+    assert html.count('id="key-score-0123456789abcdef"') == 1 and html.count(key) == 2
+    cited = to_html(Table("u", "c", pd.DataFrame({"from": [(key,), (key, other, key)]}), (), keys=("from",)), cite)
+    assert cited.count('href="#key-score-0123456789abcdef"') == 3 and f"<code>{other}</code>" in cited
+    assert cited.count("<summary>3 artefacts</summary>") == 1
 
 
 def test_differences_carry_their_sign():
-    assert [signed(v) for v in (0.7054, -0.0091, 0.00031, 0.0)] == ["+0.705", "-0.009", "+0.0003", "+0.000"]
+    numbers = (0.7054, -0.0091, 0.00031, 0.0)
+    assert [number(v, decimals=3, signed=True) for v in numbers] == ["+0.705", "-0.009", "+0.0003", "+0.000"]
 
 
 def test_same_artefacts_same_bytes_and_stale_files_go(report):
@@ -216,10 +207,43 @@ def test_mathml_leaves_prices_in_code_alone():
     assert made.count("<math") == 1 and "$a$" in made and "$b$" in made
 
 
-def test_cells_share_their_columns_decimals():
-    table = Table("t", "c", pd.DataFrame({"a": [1.5, 2.25], "b": [None, 3], "c": ["x", ""], "d": [1234.5, 20000.0]}), ("k",), "not run")
-    assert table.cells == [["1.50", "not run", "x", "1,234"], ["2.25", "3", "not run", "20,000"]]
-    assert table.numeric == [True, True, False, True]
+TABLE = Table(
+    "t",
+    "c",
+    pd.DataFrame(
+        {
+            "a": [1.5, 2.25],
+            "b": [None, 3],
+            "c": ["x|<y>", ""],
+            "d": [1234.5, 20000.0],
+            "e": [0.12345, None],
+            "e low": [0.1, None],
+            "e high": [0.2, None],
+        }
+    ),
+    ("k",),
+    "not run",
+    differences=("b",),
+)
+
+
+def test_a_number_becomes_text_once_and_a_column_has_the_same_decimals():
+    lines = to_markdown(TABLE).splitlines()
+    assert lines[0].split(" | ") == ["| a", "b", "c", "d", "e |"] and lines[1] == "|---:|---:|---|---:|---:|"
+    assert lines[2] == "| 1.50 | not run | x\\|&lt;y> | 1,234 | 0.123 [0.100, 0.200] |"
+    assert lines[3] == "| 2.25 | +3.000 | not run | 20,000 | not run |"
+
+
+def test_the_page_keeps_numbers_to_sort_by_and_escapes_text():
+    html = to_html(TABLE)
+    assert '<td class="num" data-sort="0.12345">0.123 <small>[0.100, 0.200]</small></td>' in html and "x|&lt;y&gt;" in html
+    assert '<th scope="col" class=num>e</th>' in html and '<th scope="col">c</th>' in html
+
+
+def test_a_csv_is_for_machines():
+    rows = list(csv.DictReader(to_csv(TABLE).splitlines()))
+    assert rows[0] == {"a": "1.5", "b": "", "c": "x|<y>", "d": "1234.5", "e": "0.12345", "e low": "0.1", "e high": "0.2"}
+    assert to_csv(Table("t", "c", pd.DataFrame({"keys": [("a/1", "b/2")]}), ())) == "keys\na/1 b/2\n"
 
 
 def test_numbers_read_well():
@@ -233,7 +257,7 @@ def test_numbers_read_well():
 
 
 def test_inlined_figures_take_the_pages_colour_and_keep_their_ids_apart(report):
-    from conan_lib.report.figures import negatives
+    from conan_lib.topics.negatives.show import negatives
 
     kind, content = picture(negatives(open_stage("supervised", "params/tiny.yaml")))
     svg = inline("one", kind, content, "a <label>")

@@ -1,1 +1,7 @@
-"""What a vector keeps of a number, a unit, a negation (claim C10)."""
+"""What the paper says its model cannot do, measured; and the limits of this run."""
+
+from conan_lib.findings.topic import Topic
+from conan_lib.topics.limits.claim import CLAIMS
+from conan_lib.topics.limits.show import show
+
+TOPIC = Topic("limits", "Limits, the paper's and ours", "Limits", 140, show, "07_eval", claims=CLAIMS, inconsistencies=(11,))

@@ -1,1 +1,6 @@
-"""MKQA by the paper's protocol (its multilingual table)."""
+"""MKQA by the paper's protocol."""
+
+from conan_lib.findings.topic import Topic
+from conan_lib.topics.mkqa.show import show
+
+TOPIC = Topic("mkqa", "MKQA and retrieval by language", "MKQA", 80, show, "07_eval", bears_on=("C3",), inconsistencies=(2,))

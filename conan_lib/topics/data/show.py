@@ -1,0 +1,187 @@
+"""What cleaning left, where the text comes from, the sets, what each stage read, and checked translations."""
+
+import json
+from collections import Counter
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as parquet
+
+from conan_lib.data import records
+from conan_lib.data.corpus import SCRIPTURE, STEPS
+from conan_lib.data.translate.checks import REASONS
+from conan_lib.data.translate.output import FUNNEL
+from conan_lib.errors import UserError
+from conan_lib.findings.blocks import Table, figure, table
+from conan_lib.findings.plots import GREY, PALETTE, Drawing, language_colours, series, style
+from conan_lib.findings.published import published
+from conan_lib.findings.run import Run
+from conan_lib.stages import Stage
+
+
+def show(run: Run) -> dict:
+    paper, ours = published()["data"], f"Data available to each stage of {run.params.tier}, and data used."
+    return {
+        "paper": Table("paper_data", paper.caption, paper.frame, ("paper",), origin="the paper"),
+        "ours": table(run, "data_ours", ours, ("data",), lambda _: read_table(run), "not recorded", origin="ours"),
+        "funnel": figure(run, "funnel", "Text that each step of cleaning left.", ("data",), funnel),
+        "kept": figure(run, "kept_text", "Training text by source and language.", ("data",), kept_text),
+        "funnel_table": table(run, "funnel", "What each step of cleaning left, all sources together, held-out text included.", ("data",),
+                              funnel_table, "first step", decimals=1),
+        "kept_table": table(run, "kept_text", "Characters kept by source and language, held-out text included.", ("data",), kept_text_table,
+                            folded=True),
+        "sets": table(run, "sets", "Sets that training and evaluation read.", ("data",), sets_table, folded=True),
+        "sources": table(run, "sources", "Every source with its edition and licence.", ("data",), sources_table, "not stated by the source",
+                         folded=True),
+    }  # fmt: skip
+
+
+def funnel(stage: Stage) -> Drawing:
+    """Stage `data`: text that each step of cleaning left, in million characters, by language; the number of documents beside each bar."""
+    rows = series(stage, "funnel.json")
+    languages = list(stage.data.languages)
+    colours = language_colours(languages)
+    chars, documents = Counter(), Counter()
+    for row in rows:
+        chars[row["step"], row["lang"]] += row["chars"]
+        documents[row["step"]] += row["documents"]
+    with style():
+        drawing = Drawing(figsize=(8.4, 3.3))
+        axis = drawing.subplots()
+        left = np.zeros(len(STEPS))
+        for lang in languages:
+            values = np.array([chars[step, lang] / 1e6 for step in STEPS])
+            axis.barh(STEPS, values, left=left, color=colours[lang], label=lang, height=0.72)
+            left += values
+        for place, step in enumerate(STEPS):
+            axis.annotate(f" {documents[step]:,} documents", (left[place], place), va="center", fontsize=8.5)
+        axis.invert_yaxis()
+        axis.grid(axis="y", visible=False)
+        axis.set(xlabel="million characters left after the step", title="from packages to clean text", xlim=(0, 1.3 * left.max()))
+        drawing.legend(*axis.get_legend_handles_labels(), loc="outside right center", title="language")
+        return drawing
+
+
+def kept_text(stage: Stage) -> Drawing:
+    """Stage `data`: training text by source and language, in thousand characters. A blank means that the source has no such language."""
+    documents = records.read_table(stage.path / "documents.parquet").select(["text", "lang", "source", "split"]).to_pylist()
+    chars = Counter()
+    for row in documents:
+        if row["split"] == "train":
+            chars[row["source"], row["lang"]] += len(row["text"])
+    sources = sorted({source for source, _ in chars}, key=lambda source: -sum(n for (own, _), n in chars.items() if own == source))
+    languages = list(stage.data.languages)
+    table = np.array([[chars[source, lang] / 1e3 or np.nan for lang in languages] for source in sources])
+    with style():
+        drawing = Drawing(figsize=(0.62 * len(languages) + 3.2, 0.3 * len(sources) + 1.2))
+        axis = drawing.subplots()
+        image = axis.imshow(np.log10(table), cmap="Blues", aspect="auto")
+        for (row, column), value in np.ndenumerate(table):
+            if np.isfinite(value):
+                dark = image.norm(np.log10(value)) > 0.6
+                axis.text(column, row, f"{value:,.0f}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
+        axis.set_xticks(range(len(languages)), languages)
+        axis.set_yticks(range(len(sources)), sources)
+        axis.set(xlabel="language", title="training text, thousand characters")
+        axis.grid(visible=False)
+        return drawing
+
+
+def sources_table(stage: Stage) -> pd.DataFrame:
+    """Every source of the data stage with its edition, licence and kept documents."""
+    columns = ("name", "package", "version", "edition", "licence", "languages", "documents", "chars", "note")
+    rows = [{name: row.get(name) for name in columns} for row in series(stage, "sources.json")]
+    for row in rows:
+        row["languages"] = " ".join(row["languages"]) if isinstance(row["languages"], list) else row["languages"]
+    return pd.DataFrame(rows, columns=list(columns)).rename(columns={"chars": "characters"})
+
+
+def funnel_table(stage: Stage) -> pd.DataFrame:
+    """Documents that each step of cleaning left, over all sources; kept is a share of the step before."""
+    rows = pd.DataFrame(series(stage, "funnel.json"))
+    table = rows.groupby("step", sort=False)[["documents", "chars"]].sum().reset_index().rename(columns={"chars": "characters"})
+    table["kept (%)"] = 100 * table["documents"] / table["documents"].shift()
+    return table
+
+
+def kept_text_table(stage: Stage) -> pd.DataFrame:
+    """Characters that were kept by source (rows) and language (columns), from the funnel's last step."""
+    rows = pd.DataFrame(series(stage, "funnel.json"))
+    last = rows[rows["step"] == list(dict.fromkeys(rows["step"]))[-1]]
+    table = last.pivot_table(index="source", columns="lang", values="chars", aggfunc="sum", fill_value=0).astype(int)
+    table.insert(0, "all", table.sum(axis=1))
+    return table.sort_values("all", ascending=False).rename_axis(columns=None).reset_index()
+
+
+def mostly_scripture(stage: Stage, share: float = 0.9) -> list[str]:
+    """Languages of whose kept characters at least `share` are scripture."""
+    found = []
+    for language, column in kept_text_table(stage).set_index("source").drop(columns="all").items():
+        if column.sum() and column.reindex(list(SCRIPTURE), fill_value=0).sum() >= share * column.sum():
+            found.append(str(language))
+    return sorted(found)
+
+
+def sets_table(stage: Stage) -> pd.DataFrame:
+    """Every set that the data stage wrote and its number of records."""
+    files = sorted(stage.path.glob("*.parquet"))
+    return pd.DataFrame([(path.stem, parquet.read_metadata(path).num_rows) for path in files], columns=["set", "records"])
+
+
+def read_table(run: Run) -> pd.DataFrame:
+    """Stage, kind of data, what there was of it, and what its steps read: steps x batch, a text that is met twice counted twice."""
+    p, done = run.params, {name: run.results(name) for name in ("pretrain", "sft", "weak", "supervised")}
+    parts, steps = done["supervised"].get("rows") or {}, done["supervised"].get("steps") or {}
+    pairs = f" of {done['weak']['pairs']:,}" if "pairs" in done["weak"] else ""
+
+    def trained(stage: str) -> bool:
+        return bool(done[stage]) and not done[stage].get("passed_through")
+
+    rows = [
+        ("1 pretraining", "books, encyclopedia articles, news and scripture from packages", "tokens", done["pretrain"].get("block_tokens"),
+         p.pretrain.max_steps * p.pretrain.batch_size * p.pretrain.max_length if trained("pretrain") else None),
+        ("2 instruction tuning", "instruction, input, output from packages", "records", done["sft"].get("records"),
+         p.sft.max_steps * p.sft.batch_size if trained("sft") else None),
+        ("3 weakly supervised", f"title-content pairs{pairs}, the lowest {p.weak.drop_percentile:g} % by the teachers' scores dropped",
+         "pairs",
+         done["weak"].get("pairs_kept"), p.weak.max_steps * p.weak.batch_size if done["weak"] else None),
+        ("4 supervised", ", ".join(f"{task} {n:,}" for task, n in parts.items()) or "five tasks", "records, each an anchor",
+         sum(parts.values()) or None, sum(n * p.supervised.task_batch_size[task] for task, n in steps.items()) or None),
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["stage", "data", "unit", "available", "used"], dtype=object)
+
+
+def translation_checks(folder: Path) -> Drawing:
+    """A data set of translated queries (`conan-lib translate`): kept and refused by language, and the share that each check refused.
+
+    Raises:
+        UserError: the folder holds no finished data set.
+    """
+    if not (folder / FUNNEL).is_file():
+        raise UserError(f"{folder}: no {FUNNEL} in it: name the folder of a finished `conan-lib translate`")
+    rows = json.loads((folder / FUNNEL).read_text(encoding="utf-8"))
+    counts = {(row["lang"], row["refused"]): row["queries"] for row in rows}
+    languages = sorted({lang for lang, _ in counts}, key=lambda lang: (-sum(n for (own, _), n in counts.items() if own == lang), lang))
+    colours = {"": PALETTE[0]} | dict(zip(REASONS, cycle((GREY, *PALETTE[1:])), strict=False))
+    values = {result: np.array([counts.get((lang, result), 0) for lang in languages]) for result in colours}
+    total = sum(values.values())
+    with style():
+        drawing = Drawing(figsize=(8.6, 0.24 * len(languages) + 2))
+        number, share = drawing.subplots(1, 2, sharey=True)
+        left = {number: np.zeros(len(languages)), share: np.zeros(len(languages))}
+        for result, found in values.items():
+            if not found.any():
+                continue
+            label = f"{f'refused: {result}' if result else 'kept'} ({found.sum():,})"
+            for axis, width in ((number, found), (share, 100 * found / total)) if result else ((number, found),):
+                axis.barh(languages, width, left=left[axis], color=colours[result], label=label, height=0.75)
+                left[axis] += width
+        number.invert_yaxis()
+        number.set(xlabel="translated queries", ylabel="language", title="kept and refused")
+        share.set(xlabel="percent of the language's queries", title="refused")
+        for axis in (number, share):
+            axis.grid(axis="y", visible=False)
+        drawing.legend(*number.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        return drawing

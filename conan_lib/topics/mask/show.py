@@ -1,0 +1,98 @@
+"""Figures of the soft mask: what it looks like at several points of its schedule, how alpha and the open share of the future grow, and how
+far the model's vectors move with them."""
+
+import torch
+
+from conan_lib.attention import alpha_at, mask_matrix
+from conan_lib.findings.blocks import figure
+from conan_lib.findings.grids import grid_blocks
+from conan_lib.findings.plots import GREY, PALETTE, Drawing, style
+from conan_lib.findings.run import Run
+from conan_lib.stages import Stage
+from conan_lib.topics.mask.measure import shift_over_schedules
+from conan_lib.training.softmask_callback import SoftMaskCallback
+
+RATIOS = ("l/i", "i/l")
+SCHEDULES = {"linear": "t/τ", "quadratic": "(t/τ)²", "inverse_quadratic": "1 − (1 − t/τ)²"}
+POINTS = (0.0, 0.01, 0.1, 0.5, 1.0)
+
+
+def show(run: Run) -> dict:
+    return {
+        "mask": figure(run, "mask", "The soft mask M at several steps.", ("weak",), mask_heatmaps),
+        "grid": grid_blocks(run, "masks"),
+    }
+
+
+def mask_heatmaps(stage: Stage, length: int = 16) -> Drawing:
+    """M at several steps of the stage's schedule, a row of panels for each ratio. `stage` has a `weak` section; `length` is l in tokens."""
+    weak = stage.weak
+    alpha = SoftMaskCallback(weak.soft_mask, weak.max_steps).alpha
+    one = torch.ones(1, length, dtype=torch.long)
+    with style():
+        drawing = Drawing(figsize=(2.15 * len(POINTS) + 0.6, 4.9))
+        axes = drawing.subplots(len(RATIOS), len(POINTS), sharex=True, sharey=True)
+        for ratio, row in zip(RATIOS, axes, strict=True):
+            for point, axis in zip(POINTS, row, strict=True):
+                step = round(point * weak.max_steps)
+                image = axis.imshow(
+                    mask_matrix(alpha(step), one, ratio)[0].numpy(), vmin=0, vmax=1, cmap="cividis",
+                    extent=(0.5, length + 0.5, length + 0.5, 0.5),
+                )  # fmt: skip
+                axis.grid(False)
+                axis.set_title(f"t = {step}, α = {alpha(step):.2f}")
+            row[0].set_ylabel(f"ratio {ratio}\nrow i (query)")
+        for axis in axes[-1]:
+            axis.set_xlabel("column j (key)")
+        drawing.colorbar(image, ax=axes, label="M", fraction=0.03)
+        return drawing
+
+
+def alpha_schedules(stage: Stage, length: int = 64) -> Drawing:
+    """alpha(t) of the three schedules (the stage's own drawn thick), and the mean of M over the future against t/tau, for each ratio.
+
+    The second panel is the finding that the opening is front-loaded under l/i: early rows open at once, because l/i is large there.
+    """
+    weak = stage.weak
+    steps = range(weak.max_steps + 1)
+    one = torch.ones(1, length, dtype=torch.long)
+    future = torch.ones(length, length).triu(1).bool()
+    grid = [i / 100 for i in range(101)]
+    with style():
+        drawing = Drawing(figsize=(8.4, 3.1))
+        left, right = drawing.subplots(1, 2)
+        for colour, (schedule, formula) in zip(PALETTE, SCHEDULES.items(), strict=False):
+            own = weak.soft_mask.attention == "soft" and weak.soft_mask.schedule == schedule
+            alphas = [alpha_at(step, weak.max_steps, schedule) for step in steps]
+            left.plot(steps, alphas, color=colour, linewidth=3 if own else 1.4, label=formula + (" (this run)" if own else ""))
+            for ratio, line in zip(RATIOS, ("-", "--"), strict=True):
+                opened = [mask_matrix(alpha_at(point, 1, schedule), one, ratio)[0][future].mean().item() for point in grid]
+                right.plot(grid, opened, line, color=colour, label=f"{ratio}" if schedule == "linear" else None)
+        left.set(title="the schedule", xlabel="optimiser step t", ylabel="α(t)", ylim=(-0.03, 1.05))
+        left.legend()
+        right.set(title=f"how far the future is open, l = {length}", xlabel="t/τ", ylabel="mean of M over j > i", ylim=(-0.03, 1.05))
+        right.legend(title="ratio")
+        return drawing
+
+
+def hidden_state_shift(stage: Stage) -> Drawing:
+    """How far the vectors of the model that the stage starts from have moved from causal, over t/tau: a panel for each schedule.
+
+    The dotted line is the abrupt switch to bidirectional attention. Measured when drawn: `stage` needs its inputs finished, not itself.
+    """
+    rows = shift_over_schedules(stage)
+    abrupt = next(row["shift"] for row in rows if (row["reading"], row["ratio"], row["alpha"]) == ("weight", "l/i", 1))
+    with style():
+        drawing = Drawing(figsize=(9.6, 3.6))
+        axes = drawing.subplots(1, len(SCHEDULES), sharex=True, sharey=True)
+        for axis, (schedule, formula) in zip(axes, SCHEDULES.items(), strict=True):
+            axis.axhline(100 * abrupt, color=GREY, linestyle=":", label="abrupt bidirectional")
+            for colour, reading in zip(PALETTE, ("weight", "logit"), strict=False):
+                for ratio, line in zip(RATIOS, ("-", "--"), strict=True):
+                    own = [r for r in rows if (r["reading"], r["ratio"], r["schedule"]) == (reading, ratio, schedule)]
+                    x, y = [r["fraction"] for r in own], [100 * r["shift"] for r in own]
+                    axis.plot(x, y, line, color=colour, marker=".", markersize=4, label=f"{reading}, {ratio}")
+            axis.set(title=f"α = {formula}", xlabel="t/τ", ylim=(-0.05 * 100 * abrupt, None))
+        axes[0].set_ylabel("change against causal (%)")
+        drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        return drawing

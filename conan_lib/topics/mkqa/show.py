@@ -1,0 +1,122 @@
+"""MKQA beside the paper's table. Three things are called so, and never share a column:
+
+paper's protocol, paper's data     a passage that holds an answer string, MKQA's questions over the BEIR NQ passages
+paper's protocol, other data       the same over the embedded questions and leads, or over a user's own files
+mteb's MKQARetrieval               relevance judgements and passages of its own
+"""
+
+import pandas as pd
+
+from conan_lib.findings.blocks import Block, Missing, Table
+from conan_lib.findings.legacy import with_interval
+from conan_lib.findings.plots import series
+from conan_lib.findings.published import published
+from conan_lib.findings.run import Run
+from conan_lib.findings.scores import crosslingual
+from conan_lib.stages import Stage
+from conan_lib.topics.mkqa.metrics import MEAN, METRICS
+
+PAPER = "MKQA over NQ, answer match"
+"""Header of every column of the paper's protocol on the paper's data."""
+MTEB_TASK, MTEB_METRIC = "MKQARetrieval", "ndcg_at_10"
+MTEB = "mteb's MKQARetrieval, its own judgements"
+NO_HUB = "not run: needs the hub"
+HOW = "With a hub: `conan-lib train mkqa params/paper.yaml` for ours by the paper's protocol"
+NAMES = dict(zip(METRICS, ("R@20", "R@100", "nDCG@10"), strict=True))
+
+
+def show(run: Run) -> dict:
+    """The paper's table, the paper's languages, and ours by the same protocol on the data that is at hand."""
+    return {"paper": _paper_table(run), "languages": _languages(run), "other": _other_data(run)}
+
+
+def scores_table(stage: Stage) -> pd.DataFrame:
+    """Stage mkqa by language: the three metrics with their 95 % intervals over questions, and what a random ranking would find."""
+    rows = series(stage, "scores.json")
+    table = []
+    for lang in dict.fromkeys(row["language"] for row in rows):
+        own = {row["metric"]: row for row in rows if row["language"] == lang}
+        cells = {NAMES[metric]: with_interval(row) for metric, row in own.items()}
+        chance = {f"{NAMES[metric]} of a random ranking": row["chance"] for metric, row in own.items() if row["chance"] is not None}
+        table.append({"language": lang, "questions": own[METRICS[0]]["n"], **cells, **chance})
+    if len(table) == 2:  # one language is its own mean
+        table.pop()
+    return pd.DataFrame(table)
+
+
+def _measured(run: Run, source: str) -> dict[str, dict[str, float]]:
+    """Language -> metric -> percent, where stage mkqa has run on this source."""
+    if run.params.mkqa.source != source or not run.finished("mkqa"):
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for row in run.file("mkqa", "scores.json"):
+        found.setdefault(row["language"], {})[row["metric"]] = round(100 * row["value"], 1)
+    return found
+
+
+def _why_not(run: Run) -> str:
+    if run.params.mkqa.source == "hub":
+        return run.unfinished("mkqa") or "not in this run"
+    return NO_HUB
+
+
+def _paper_table(run: Run) -> Table:
+    own = _measured(run, "hub").get(MEAN)
+    paper = published()["mkqa"]
+    frame = paper.frame
+    frame.loc[len(frame)] = [f"ours, {run.params.tier}", *(own[metric] if own else _why_not(run) for metric in METRICS)]
+    return Table("paper_mkqa", f"{paper.caption} {HOW}.", frame, ("paper", run.key("mkqa")), "not reported")
+
+
+def _languages(run: Run) -> Table:
+    own, other = _measured(run, "hub"), crosslingual(run, "supervised")
+    mteb = {
+        row["subset"]: round(100 * row["value"], 1)
+        for row in run.scores
+        if (row["model"], row["task"], row["metric"]) == ("supervised", MTEB_TASK, MTEB_METRIC)
+    }
+    rows = []
+    for code, (conan, m3) in ((row[0], row[1:]) for row in published()["mkqa_languages"].rows):
+        verse = other.get("zh" if code == "zh_cn" else code)
+        rows.append(
+            {
+                "language": code,
+                f"{PAPER}: R@20, Conan-v2": conan,
+                f"{PAPER}: R@20, M3": m3,
+                f"{PAPER}: R@20, ours": own[code][METRICS[0]] if code in own else _why_not(run),
+                f"{MTEB}: nDCG@10, ours": mteb.get(code, NO_HUB),
+                "bible-clr, another task: R@10, ours": round(100 * verse["value"], 1)
+                if verse
+                else run.unfinished("evaluate") or "not in this run",
+            }
+        )
+    caption = "MKQA by language, in percent. Other protocols and other tasks have columns of their own: compare columns of one name only. "
+    caption += f"{HOW}, tasks.suite: MKQARetrieval for mteb's."
+    return Table("paper_mkqa_languages", caption, pd.DataFrame(rows), ("paper", run.key("mkqa"), run.key("evaluate")))
+
+
+def _other_data(run: Run) -> Block:
+    """The paper's protocol on the embedded questions, or on a user's own files."""
+    what = "The paper's protocol on questions and passages that are at hand."
+    if why := run.unfinished("mkqa"):
+        return Missing(what, why)
+    found = run.results("mkqa")
+    if found["source"] == "hub":
+        return Missing(what, "this run has the paper's own data, above")
+    caption = (
+        f"The paper's protocol on another benchmark, {found['benchmark']}: {found['questions_scored']:,} questions over "
+        f"{found['passages']:,} passages, read up to {found['max_length']} tokens. {_held_out(found)}Shares, not percent. Not to be "
+        "compared with the paper's table: in a small corpus a random ranking already finds what the last columns say."
+    )
+    return Table("mkqa_other_data", caption, scores_table(run.stages["mkqa"]), (run.key("mkqa"),))
+
+
+def _held_out(found: dict) -> str:
+    if found["source"] != "embedded":
+        return ""
+    questions, passages = found["questions_seen_in_training"], found["passages_seen_in_training"]
+    languages = ", ".join(f"{lang} {n:,}" for lang, n in found["passages_by_language"].items())
+    return (
+        f"English questions whose answers some lead holds, of {found['questions_asked']:,}; leads in {languages}. Seen in training: "
+        f"{questions:,} questions, {passages:,} leads. "
+    )

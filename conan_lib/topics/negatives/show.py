@@ -1,0 +1,50 @@
+"""Hard negatives over training: how hard those in use are, and how many were swapped."""
+
+import numpy as np
+
+from conan_lib.errors import UserError
+from conan_lib.findings.blocks import figure
+from conan_lib.findings.grids import grid_blocks
+from conan_lib.findings.plots import GREY, PALETTE, Drawing, series, style
+from conan_lib.findings.run import Run
+from conan_lib.stages import Stage
+
+
+def show(run: Run) -> dict:
+    caption = "Dynamic hard negatives: mean score of those in use, and swaps."
+    return {"negatives": figure(run, "negatives", caption, ("supervised",), negatives), "grid": grid_blocks(run, "negatives")}
+
+
+def negatives(stage: Stage) -> Drawing:
+    """Dynamic hard negatives over steps: mean cosine of those in use by task; swaps, and uses of swapped-in ones."""
+    rows = series(stage, "negatives.json")
+    if not rows:
+        raise UserError(
+            f"{stage.path / 'negatives.json'}: no rows, so no hard negatives were used: give retrieval or clr a share of the tasks"
+        )
+    steps = [row["step"] for row in rows]
+    with style():
+        drawing = Drawing(figsize=(8.4, 2.9))
+        scores, swaps = drawing.subplots(1, 2)
+        for task in sorted({row.get("task", "all tasks") for row in rows}):  # their negatives differ in kind
+            own = [row for row in rows if (row.get("task", "all tasks")) == task]
+            scores.plot([row["step"] for row in own], [row["mean_score"] for row in own], marker="o", markersize=3, label=task)
+        scores.legend()
+        scores.set(title="how hard the negatives are", xlabel="optimiser step", ylabel="mean cosine with the anchor")
+        width = 0.8 * min(np.diff(steps), default=1)
+        swaps.bar(
+            steps, [row["swaps"] for row in rows], width=width, color=PALETTE[1], alpha=0.5, label="swaps (take effect at the next visit)"
+        )
+        swaps.bar(
+            steps, [row.get("swapped_in", 0) for row in rows], width=width, color=PALETTE[3], alpha=0.6, label="swapped-in negatives used"
+        )
+        swaps.set(title="negatives swapped", xlabel="optimiser step", ylabel="number", ylim=(0, None))
+        swaps.legend()
+        if any(row.get("exhausted") is not None for row in rows):
+            share = swaps.twinx()
+            share.plot(steps, [100 * (row.get("exhausted") or 0) for row in rows], color=GREY, linestyle="--")
+            share.set_ylabel("exhausted pools (%)", color=GREY)
+            share.set_ylim(0, 100)
+            share.grid(False)
+            share.spines["right"].set_visible(True)
+        return drawing

@@ -1,0 +1,206 @@
+"""The practical section: how fast ours is beside its peers, and what smaller vectors keep (the paper's Table 5, claims C8 and C9)."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pandas as pd
+
+from conan_lib.errors import UserError
+from conan_lib.findings.blocks import Block, Missing, Table, Text, figure, table
+from conan_lib.findings.legacy import signed, with_interval
+from conan_lib.findings.plots import GREY, PALETTE, Drawing, series, style
+from conan_lib.findings.published import published
+from conan_lib.findings.run import Run
+from conan_lib.params import without_mrl
+from conan_lib.stages import Stage, below_root, open_stage, project_root
+
+OURS, WEAK, WHOLE = "supervised", "weak", "float32"
+ARM = "supervised without MRL"
+MINUTES_TEXTS = 100_000
+"""Texts whose minutes are stated. The paper does not say how many its minutes are for."""
+COLOURS = {"ours": PALETTE[0], "random weights": PALETTE[5], "peer": PALETTE[1]}
+MARKERS = "osD^"
+
+
+def show(run: Run) -> dict:
+    """Speed side by side, recall against bytes, and the committed benchmarks up to the paper's size."""
+    arm = arm_without_mrl(run)
+    paper = published()["practical"]
+    blocks: list[Block] = [
+        Table("paper_practical", paper.caption, paper.frame, ("paper",), "not reported", origin="the paper"),
+        Text(
+            "All systems encode texts of the same set in the same process and take turns, round by round; a ratio is of one round. A slow "
+            "system gets fewer of the texts. Backbones of other sizes have random weights, which cost the same time, and our tokenizer. "
+            f"Minutes are for {MINUTES_TEXTS:,} such texts, an extrapolation; the paper's Table 5 stands with its other tables."
+        ),
+        figure(run, "speed", "Encoding speed; bars: median of the rounds, lines: their range.", ("efficiency",), speed),
+        table(
+            run, "speed", "Size and speed, side by side in one run.", ("efficiency",), lambda stage: speed_table(rows(stage)), "not stated"
+        ),
+        Text(
+            "An index stores passages: fewer channels (Matryoshka), or fewer bits a channel. int8: 256 steps a channel between the corpus' "
+            "minimum and maximum, float32 queries. binary: signs of both sides, Hamming distance. binary, rescored: signs of the passage, "
+            "float32 query, over all passages. Differences and shares are paired with the whole float32 vector; brackets are 95 % "
+            "bootstrap intervals over passages with all their queries."
+        ),
+        _with_arm(figure(run, "quality", "R@10 against bytes a passage.", ("efficiency",), lambda stage: quality(stage, arm)), arm),
+        table(run, "quality", "R@10 of the supervised model by channels and precision.", ("efficiency",), quality_table),
+        _with_arm(
+            table(run, "kept", f"Share of the whole vector's R@10 that its first channels keep, {WHOLE}. {_arms(arm)}", ("efficiency",),
+                  lambda stage: kept_table(stage, arm)), arm
+        ),
+        *benchmarks(),
+    ]  # fmt: skip
+    return {"blocks": blocks}
+
+
+def arm_without_mrl(run: Run) -> Stage | None:
+    """Stage efficiency of the same run trained without prefixes of the vector, where somebody has run it (params/ablations/no_mrl.yaml)."""
+    stage = open_stage("efficiency", without_mrl(run.params))
+    return stage if stage.finished and stage.key != run.stages["efficiency"].key else None
+
+
+def rows(stage: Stage, name: str = "speed.json") -> list[dict]:
+    """The rows of a result file.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not (found := series(stage, name)):
+        raise UserError(f"{stage.path / name}: no rows; smaller vectors are measured on the embedded tasks only")
+    return found
+
+
+def speed(stage: Stage) -> Drawing:
+    """Texts per second of every system, the slowest at the bottom; parameters and width beside the name."""
+    found = sorted(rows(stage), key=lambda row: row["rate"])
+    labels = [f"{row['model']}\n{_short(row['parameters'])} parameters, {row['dim']} dims" for row in found]
+    values = [row["rate"] for row in found]
+    with style():
+        drawn = Drawing(figsize=(6.8, 0.5 * len(found) + 1.0))
+        axis = drawn.subplots()
+        bars = axis.barh(labels, values, color=[COLOURS[row["kind"]] for row in found], height=0.7)
+        axis.hlines(range(len(found)), [row["low"] for row in found], [row["high"] for row in found], color=GREY, linewidth=2)
+        axis.bar_label(bars, [f"{value:,.0f}" for value in values], padding=8)
+        axis.set_xscale("log")
+        where = f"{found[0]['threads']} CPU threads" if found[0].get("device", "cpu") == "cpu" else "one GPU"
+        axis.set(xlabel=f"texts per second, {where} (logarithmic)", title="encoding speed: ours and peers")
+        axis.tick_params(axis="y", labelsize=8)
+        axis.margins(x=0.15)
+        axis.grid(axis="y", visible=False)
+        kinds = [kind for kind in COLOURS if any(row["kind"] == kind for row in found)]
+        drawn.legend([bars[[row["kind"] for row in found].index(kind)] for kind in kinds], kinds, loc="outside upper right", ncols=3)
+        return drawn
+
+
+def speed_table(found: Iterable[dict], what: str = "texts", minutes: int = MINUTES_TEXTS) -> pd.DataFrame:
+    """The paper's Table 5 for our systems: size, width, rate with its range, ratio to the first system of the run, minutes."""
+    table = []
+    for row in found:
+        rest = None if row["embedding_parameters"] is None else row["parameters"] - row["embedding_parameters"]
+        table.append(
+            {"model": row["model"], "what": row["kind"], "parameters (M)": round(row["parameters"] / 1e6, 2),
+             "without embeddings (M)": None if rest is None else round(rest / 1e6, 2), "dim": row["dim"], "max tokens": row["max_tokens"],
+             f"{what}/s": f"{row['rate']:,.1f} [{row['low']:,.1f}, {row['high']:,.1f}]",
+             "times ours": f"{row['ratio']:.3g} [{row['ratio_low']:.3g}, {row['ratio_high']:.3g}]",
+             f"minutes for {minutes:,} texts": round(minutes_of(row, minutes), 2), "MRL": "untrained" if row["mrl"] is None else row["mrl"],
+             "texts a call": row["texts"]}
+        )  # fmt: skip
+    return pd.DataFrame(table, dtype=object)
+
+
+def minutes_of(row: dict, texts: int = MINUTES_TEXTS) -> float:
+    """Minutes for so many texts at a row's median rate."""
+    return texts / row["rate"] / 60
+
+
+def quality(stage: Stage, arm: Stage | None = None) -> Drawing:
+    """R@10 against bytes a passage, a panel for each task, a line for each precision; dashed: models trained without prefixes."""
+    found = rows(stage, "quality.json")
+    tasks, precisions = (list(dict.fromkeys(row[field] for row in found if row["model"] == OURS)) for field in ("task", "precision"))
+    others = {f"{WEAK}, {WHOLE}": [row for row in found if row["model"] == WEAK]}
+    if arm is not None:
+        others[f"{ARM}, {WHOLE}"] = [row for row in rows(arm, "quality.json") if row["model"] == OURS]
+    with style():
+        drawn = Drawing(figsize=(4.0 * len(tasks) + 2.2, 3.4))
+        for axis, task in zip(drawn.subplots(1, len(tasks), squeeze=False).flat, tasks, strict=True):
+            lines = {one: [r for r in found if (r["model"], r["task"], r["precision"]) == (OURS, task, one)] for one in precisions}
+            for number, (label, own) in enumerate(lines.items()):
+                sizes, colour = [row["bytes"] for row in own], PALETTE[number]
+                axis.plot(sizes, [row["value"] for row in own], marker=MARKERS[number], color=colour, label=label, markersize=4)
+                axis.fill_between(sizes, [row["low"] for row in own], [row["high"] for row in own], color=colour, alpha=0.13, linewidth=0)
+            for dashes, (label, all_tasks) in zip(("--", ":"), others.items(), strict=False):
+                own = [row for row in all_tasks if (row["task"], row["precision"]) == (task, WHOLE)]
+                axis.plot([row["bytes"] for row in own], [row["value"] for row in own], dashes, color=GREY, label=label)
+            axis.set_xscale("log", base=2)
+            sizes = sorted({row["bytes"] for row in found})
+            axis.set_xticks(sizes, sizes)
+            axis.minorticks_off()
+            axis.set(xlabel="bytes a passage = MB for 1,000,000 passages", ylabel="R@10", ylim=(0, None), title=task)
+        drawn.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
+        return drawn
+
+
+def quality_table(stage: Stage) -> pd.DataFrame:
+    """Ours by channels and precision: size of the index, and for each task R@10 and its difference to the whole vector."""
+    cells: dict[tuple[int, str], dict] = {}
+    for row in rows(stage, "quality.json"):
+        if row["model"] == OURS:
+            size = {"dim": row["dim"], "precision": row["precision"], "bytes": row["bytes"], "MB for 1M passages": row["index_mb"]}
+            change = {"difference": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
+            cell = cells.setdefault((row["dim"], row["precision"]), size)
+            cell |= {f"{row['task']} R@10": with_interval(row), f"{row['task']} difference": signed(change)}
+    return pd.DataFrame(cells.values())
+
+
+def kept_table(stage: Stage, arm: Stage | None = None) -> pd.DataFrame:
+    """R@10 of the whole float32 vector, and the share of it that its first channels keep.
+
+    Models: weak (trained on whole vectors), supervised, supervised without MRL where it was run."""
+    found = rows(stage, "quality.json")
+    if arm is not None:
+        found += [row | {"model": ARM} for row in rows(arm, "quality.json") if row["model"] == OURS]
+    lines: dict[tuple[str, str], dict] = {}
+    for row in found:
+        if row["precision"] == WHOLE:
+            line = lines.setdefault((row["task"], row["model"]), {"task": row["task"], "model": row["model"], "R@10, whole vector": None})
+            line["R@10, whole vector"] = with_interval(row)  # rows rise to the whole width, which stays
+            share = {"value": row["kept"], "low": row["kept_low"], "high": row["kept_high"], "note": "the whole vector finds nothing"}
+            line[f"{row['dim']} dims"] = with_interval(share)
+    return pd.DataFrame(lines.values())
+
+
+def benchmarks() -> list[Block]:
+    """The committed results of benchmarks/efficiency.py, one table for each device; what to run where there are none."""
+    root = project_root()
+    found = sorted((root / "benchmarks" / "results").glob("*/efficiency.json"))
+    if not found:
+        return [Missing("Sizes up to the paper's 1,499,205,120 parameters.", "not run: `python -m benchmarks.efficiency`")]
+    made = []
+    for path in found:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        facts = ", ".join(str(results[name]) for name in ("device", "machine", "dtype", "date"))
+        caption = f"Benchmark on texts of {results['length']} tokens ({facts}); times {results['baseline']}. {results['note']}"
+        frame = speed_table(results["systems"])
+        made.append(Table(f"benchmark_{path.parent.name}", caption, frame, (below_root(path),), "not stated"))
+    return made
+
+
+def _arms(arm: Stage | None) -> str:
+    if arm is not None:
+        return "The arm without MRL differs by its loss alone; weak is another stage."
+    return "weak is another stage, so its row is no control; the control, params/ablations/no_mrl.yaml, was not run."
+
+
+def _with_arm(block: Block, arm: Stage | None) -> Block:
+    """The block, citing the arm too where it shows it."""
+    if arm is None or isinstance(block, Missing):
+        return block
+    return replace(block, sources=(*block.sources, f"{arm.artefact.stage}/{arm.key}"))
+
+
+def _short(number: int | None) -> str:
+    if number is None:
+        return "?"
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"

