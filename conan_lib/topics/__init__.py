@@ -6,7 +6,7 @@ A topic is a folder with an `__init__.py` that holds one object, and with what i
     show.py         frames and drawings from finished stages, for notebooks too; `show(run)`: what the section's template names
     claim.py        its Claim objects: the rule, and the function from a run to a Finding
     section.md.j2   its section in Markdown: sentences, and a line `{{ name }}` for each block, or list of blocks, of `show(run)`
-    __init__.py     TOPIC = Topic("mask", "Soft mask", "Soft mask", 30, show, "05_weak", claims=(...), inconsistencies=(1, 8))
+    __init__.py     TOPIC = Topic("mask", "Soft mask", "Soft mask", 30, show.show, "05_weak", claims=(...), inconsistencies=(1, 8))
 
 What `show(run)` returns stands in the template by its name, with `run` and `params`; a block that is left out is an error. Blocks
 come from findings.blocks: `table(run, id, caption, stages, make)`, `figure(...)`, `scored(...)` open stages, or say what is missing.

@@ -44,9 +44,9 @@ def test_half_widths_combine_in_quadrature():
 
 def test_a_number_without_a_key_or_a_note_is_refused():
     with pytest.raises(ValueError, match="key"):
-        Finding("directional", "because", 0.2)
+        Finding("directional", "because", effect=0.2)
     with pytest.raises(ValueError, match="key"):
-        Finding("directional", "because", float("nan"), keys=("a/b",))
+        Finding("directional", "because", effect=float("nan"), keys=("a/b",))
     with pytest.raises(ValueError, match="why"):
         Finding("not run", "")
 

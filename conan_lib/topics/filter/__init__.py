@@ -1,7 +1,7 @@
 """Whether dropping weak pairs that a teacher scores low helps."""
 
 from conan_lib.findings.topic import Topic
+from conan_lib.topics.filter import show
 from conan_lib.topics.filter.claim import CLAIM
-from conan_lib.topics.filter.show import show
 
-TOPIC = Topic("filter", "Filter of weak pairs", "Pair filter", 40, show, "05_weak", claims=(CLAIM,), bears_on=("C13",))
+TOPIC = Topic("filter", "Filter of weak pairs", "Pair filter", 40, show.show, "05_weak", claims=(CLAIM,), bears_on=("C13",))

@@ -1,7 +1,7 @@
 """Whether cross-lingual retrieval training (CLR) merges the languages, and whether it helps retrieval."""
 
 from conan_lib.findings.topic import Topic
+from conan_lib.topics.mixing import show
 from conan_lib.topics.mixing.claim import CLAIMS
-from conan_lib.topics.mixing.show import show
 
-TOPIC = Topic("mixing", "Cross-lingual retrieval and UMAP", "CLR, UMAP", 50, show, "08_clr_umap", claims=CLAIMS, inconsistencies=(3, 7))
+TOPIC = Topic("mixing", "Cross-lingual retrieval, UMAP", "CLR, UMAP", 50, show.show, "08_clr_umap", claims=CLAIMS, inconsistencies=(3, 7))

@@ -1,7 +1,7 @@
 """How fast ours is, and what smaller vectors keep."""
 
 from conan_lib.findings.topic import Topic
+from conan_lib.topics.speed import show
 from conan_lib.topics.speed.claim import CLAIMS
-from conan_lib.topics.speed.show import show
 
-TOPIC = Topic("speed", "Practical: size, speed, small dims", "Practical", 120, show, "07_eval", claims=CLAIMS, inconsistencies=(4,))
+TOPIC = Topic("speed", "Practical: size, speed, small dims", "Practical", 120, show.show, "07_eval", claims=CLAIMS, inconsistencies=(4,))

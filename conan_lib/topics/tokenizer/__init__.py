@@ -1,6 +1,6 @@
 """How well the tokenizer serves each language."""
 
 from conan_lib.findings.topic import Topic
-from conan_lib.topics.tokenizer.show import show
+from conan_lib.topics.tokenizer import show
 
-TOPIC = Topic("tokenizer", "Tokenizer", "Tokenizer", 150, show, "02_tokenizer")
+TOPIC = Topic("tokenizer", "Tokenizer", "Tokenizer", 150, show.show, "02_tokenizer")
