@@ -1,6 +1,6 @@
 """Any function from texts to vectors as an mteb encoder, with a memory: no text is encoded twice in a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import get_args
 
@@ -122,14 +122,20 @@ def own_encoder(
         revision: key of the artefact that holds it.
         sources: rows of the data artefact's sources.json: what it was trained on.
         licence: that of the start; None: from scratch, the project's own.
-        prompts: set before the texts of a task, by mteb's keys.
+        prompts: set before the texts of a task, by mteb's keys; over those that were saved with the model.
         released: the day it was finished, "2026-11-22".
     """
     model = load_sentence_transformer(folder, max_length, device)
+    prompts = {key: prompt for key, prompt in model.prompts.items() if prompt} | (prompts or {})
+    pools_prompts = all(getattr(module, "include_prompt", True) for module in model)
     languages = sorted({language for row in sources for language in row.get("languages", [])})
 
     def encode(texts: list[str], is_query: bool) -> np.ndarray:
-        return model.encode(texts, batch_size=batch_size, show_progress_bar=False, normalize_embeddings=True, convert_to_numpy=True)
+        prompt = "" if pools_prompts else _common_prompt(texts, prompts.values())  # where it is not pooled, the model must be told
+        texts = [text.removeprefix(prompt) for text in texts]
+        return model.encode(
+            texts, prompt=prompt, batch_size=batch_size, show_progress_bar=False, normalize_embeddings=True, convert_to_numpy=True
+        )
 
     parameters = sum(p.numel() for p in model.parameters())
     backbone = model[0].model
@@ -156,7 +162,12 @@ def own_encoder(
         citation=CITATION,
         released=released,
     )
-    return Encoder(encode, meta, prompts=prompts)
+    return Encoder(encode, meta, prompts=prompts or None)
+
+
+def _common_prompt(texts: list[str], prompts: Iterable[str]) -> str:
+    """The prompt that all texts bear."""
+    return max((prompt for prompt in prompts if all(text.startswith(prompt) for text in texts)), key=len, default="")
 
 
 def model_meta(

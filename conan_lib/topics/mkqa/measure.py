@@ -62,8 +62,9 @@ def evaluate_mkqa(stage: Stage) -> dict | None:
     if stage.leads and "digest" in benchmark.facts:
         write_json(stage.path / "digest.json", benchmark.facts["digest"])
     checkpoint = stage.inputs[MODEL]
-    encoder = own_encoder(MODEL, checkpoint.path / "model", checkpoint.key, stage.tasks.max_length, params.batch_size, _device(stage), [])
-    ask, read = (_prompt(stage.tasks.prompts or {}, side) for side in ("query", "document"))
+    encoder = own_encoder(MODEL, checkpoint.path / "model", checkpoint.key, stage.tasks.max_length, params.batch_size, _device(stage), [],
+                          prompts=stage.tasks.prompts)  # fmt: skip
+    ask, read = (_prompt(encoder.model_prompts or {}, side) for side in ("query", "document"))
     accepted = list(dict.fromkeys(question.answers for question in questions))  # the same in every language: judged once
     shards = stage.path / "shards"
     encode_shards(
