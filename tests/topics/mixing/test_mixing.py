@@ -13,8 +13,8 @@ import torch
 
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
-from conan_lib.evaluation import mixing
 from conan_lib.params.evaluation import MixingParams
+from conan_lib.topics.mixing import measure as mixing
 from conan_lib.topics.mixing.texts import Sample, choose, mixing_texts, read_multiemo
 
 PARAMS = MixingParams(neighbours=5, bootstrap=30, umap_neighbours=5)
