@@ -41,8 +41,9 @@ class SoftMaskOptions(Options):
     """alpha(t): t/tau, (t/tau)^2, 1 - (1 - t/tau)^2 (the paper's Table 12)."""
     reading: Literal["weight", "logit"] = "weight"
     """weight: softmax(S + log M), whose endpoints are causal and bidirectional; logit: softmax(S * M), as printed, not causal at 0."""
-    ratio: Literal["l/i", "i/l"] = "l/i"
-    """The factor beside alpha; i/l is what the translation prints, and is never fully bidirectional."""
+    ratio: Literal["l/i", "i/l", "uniform"] = "l/i"
+    """The factor beside alpha; i/l is what the translation prints, and is never fully bidirectional. uniform: no factor, one log bias for
+    all future positions (GG-SM, arXiv 2602.10622)."""
 
 
 class DhnmOptions(Options):

@@ -22,7 +22,7 @@ def loop_attention(q, k, v, alpha, segments, reading, ratio, scale=None):
                 if segments[b, t] == 0:
                     continue
                 i, l = own.index(t) + 1, len(own)
-                c = min(alpha * (l / i if ratio == "l/i" else i / l), 1.0)
+                c = min(alpha * {"l/i": l / i, "i/l": i / l, "uniform": 1.0}[ratio], 1.0)
                 weights = []
                 for j in own:
                     s, m = q[b, h, t] @ k[b, h // group, j] * (scale or 1 / math.sqrt(D)), 1.0 if j <= t else c

@@ -18,7 +18,7 @@ from torch import Tensor
 from conan_lib.errors import UserError
 
 Reading = Literal["weight", "logit"]
-Ratio = Literal["l/i", "i/l"]
+Ratio = Literal["l/i", "i/l", "uniform"]
 Schedule = Literal["linear", "quadratic", "inverse_quadratic"]
 Backend = Literal["auto", "dense", "halves", "flex", "reference"]
 
@@ -37,7 +37,9 @@ def alpha_at(step: int, total: int, schedule: Schedule = "linear") -> float:
 
 
 def row_coefficients(alpha: float, segments: Tensor, ratio: Ratio = "l/i") -> Tensor:
-    """c_i = min(alpha * l / i, 1), or min(alpha * i / l, 1) -> (B, L) float64; 0 on padding.
+    """c_i = min(alpha * l / i, 1), min(alpha * i / l, 1), or alpha alone (uniform) -> (B, L) float64; 0 on padding.
+
+    With `weight`, uniform adds one log bias, log alpha, to all future positions: the schedule of GG-SM (arXiv 2602.10622).
 
     i is the 1-based row within the token's own sequence and l that sequence's length.
     """
@@ -45,7 +47,8 @@ def row_coefficients(alpha: float, segments: Tensor, ratio: Ratio = "l/i") -> Te
 
 
 def _coefficients(alpha: float, row: Tensor, length: Tensor, ratio: Ratio) -> Tensor:
-    return (alpha * (length / row if ratio == "l/i" else row / length)).clamp(max=1.0)
+    factor = {"l/i": length / row, "i/l": row / length, "uniform": torch.ones_like(row)}[ratio]
+    return (alpha * factor).clamp(max=1.0)
 
 
 def rows_and_lengths(segments: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +123,7 @@ def kind(alpha: float, reading: Reading = "weight", ratio: Ratio = "l/i") -> Lit
     """Where the soft mask is a stock one: `weight` at alpha = 0 is causal, l/i at alpha = 1 bidirectional in either reading."""
     if alpha <= 0 and reading == "weight":
         return "causal"
-    return "bidirectional" if alpha >= 1 and ratio == "l/i" else "soft"
+    return "bidirectional" if alpha >= 1 and ratio != "i/l" else "soft"
 
 
 class _NotATensor(UserError, AttributeError):

@@ -34,7 +34,7 @@ def mask_of(segments, *rest, **options):
 @pytest.mark.equation("soft_mask_logit")
 @pytest.mark.equation("soft_mask_halves")
 @pytest.mark.parametrize("reading", READINGS)
-@pytest.mark.parametrize("ratio", ["l/i", "i/l"])
+@pytest.mark.parametrize("ratio", ["l/i", "i/l", "uniform"])
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
@@ -84,7 +84,7 @@ def test_outputs_and_gradients_equal_a_float64_double_loop(seed, segments, heads
     segments=batches(),
     alpha=st.sampled_from([0.0, 0.3, 1.0]),
     reading=st.sampled_from(READINGS),
-    ratio=st.sampled_from(["l/i", "i/l"]),
+    ratio=st.sampled_from(["l/i", "i/l", "uniform"]),
 )
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_attention_is_of_the_same_opinion(segments, alpha, reading, ratio):
