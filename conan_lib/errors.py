@@ -11,3 +11,7 @@ class UserError(Exception):
 
 class Stopped(Exception):
     """Training reached runtime.deadline: its checkpoint is complete, and the same command goes on from it."""
+
+
+class RunError(Exception):
+    """Something failed for a reason that is not the user's: one line with the stage, the error and where its output is."""

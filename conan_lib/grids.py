@@ -7,7 +7,7 @@ from pathlib import Path
 from conan_lib.errors import UserError
 from conan_lib.params import Params
 from conan_lib.params.grid import GridParams, cell_params, load_grid
-from conan_lib.stages import Stage, below_root, open_stage, project_root
+from conan_lib.stages import Stage, below_root, open_stage, resolve
 
 TARGET = "score"
 """The stage that ends a cell."""
@@ -79,8 +79,7 @@ def open_grid(path: str | Path, seeds: tuple[int, ...] | None = None) -> Grid:
         UserError: a mistake in the file or in any cell, a cell or seed that changes a stage which the grid shares, two cells that are the
             same run; the line names the cell and the key.
     """
-    path = Path(path)
-    path = path if path.is_file() or path.is_absolute() else project_root() / path
+    path = resolve(path)
     params = load_grid(path)
     if seeds is not None:
         params = params.model_copy(update={"seeds": seeds})

@@ -97,6 +97,12 @@ def below_root(path: Path) -> str:
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
+def resolve(path: str | Path) -> Path:
+    """A file's path, which may be given relative to the project root."""
+    path = Path(path)
+    return path if path.is_file() or path.is_absolute() or not (project_root() / path).is_file() else project_root() / path
+
+
 def open_stage(name: str, params: Params | str | Path) -> Stage:
     """Open a stage of a run; nothing is computed or written.
 
@@ -112,8 +118,7 @@ def open_stage(name: str, params: Params | str | Path) -> Stage:
     if not isinstance(params, (Params, str, Path)):
         raise UserError(f"params_file: {params!r} is no file name: give the path of a parameter file")
     if not isinstance(params, Params):
-        path = Path(params)
-        params = load_params(path if path.is_file() or path.is_absolute() else project_root() / path)
+        params = load_params(resolve(params))
     return _open(name, params)
 
 

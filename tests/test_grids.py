@@ -87,7 +87,7 @@ def test_our_grids_validate(path, monkeypatch):
 
 
 def test_our_grids_share_what_they_have_in_common(monkeypatch):
-    """The number of runs that the budget in params/ablations/grid_base.yaml counts."""
+    """The number of runs that the budget in params/bases/tiny-grid.yaml counts."""
     monkeypatch.chdir(ROOT)
     cells = [cell for path in OURS for cell in open_grid(path).cells]
     different = {name: len({cell.stages[name].key for cell in cells}) for name in cells[0].stages}

@@ -1,28 +1,26 @@
 """Artefacts in a few files that travel: what a machine without a network trains on goes there, what it made comes back.
 
 A parcel is a folder with part-00, part-01, ... of a size that can be carried, and index.json with their checksums. Joined, the parts are a
-tar of artefact folders. Text is packed as one xz stream over uncompressed tables: verses that stand in six tables are stored once, which
-takes a third of the room of the tables themselves. A key hashes what a result depends on and no machine, so it stays what it was.
+tar of artefact folders. Text is packed as one xz stream over tables without compression of their own: verses that stand in six tables are
+stored once, which takes half the room. A key hashes what a result depends on and no machine, so it stays what it was.
 """
 
 import hashlib
-import io
 import json
 import lzma
 import re
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from itertools import repeat
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Literal
+from tempfile import TemporaryDirectory
+from typing import IO
 
-import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, Field, ValidationError
 
-from conan_lib.artefacts import IDENTITY, MANIFEST, key_of, replacing, write_json
-from conan_lib.data.records import read_table, write_table
+from conan_lib.artefacts import IDENTITY, MANIFEST, key_of, write_json
+from conan_lib.data.records import read_table
 from conan_lib.errors import UserError
 from conan_lib.stages import Stage
 
@@ -35,8 +33,6 @@ PART = re.compile(r"part-\d{2,}")
 LEFT_OUT = ("checkpoints", "pools.npz")
 PACKING = ".packing"
 """Where parts lie until all are written, below the parcel's folder."""
-TABLE = ".arrow"
-"""Ends the name of a table that is packed uncompressed and becomes Parquet again."""
 
 
 def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: bool = False) -> dict:
@@ -72,42 +68,63 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
         _index(folder)  # an earlier parcel's, or an error
     shutil.rmtree(folder / PACKING, ignore_errors=True)
     try:
-        parts, total = _write_parts(files, folder / PACKING, int(min(part_mib, 2**20) * 2**20), weights)
+        (folder / PACKING).mkdir()
+        total = _write_archive(files, folder / PACKING / "archive", weights)
+        parts = _split(folder / PACKING / "archive", int(min(part_mib, 2**20) * 2**20))
         for old in [folder / INDEX, *folder.glob("part-[0-9]*")]:
             old.unlink(missing_ok=True)
         for part in parts:
             (folder / PACKING / part["name"]).replace(folder / part["name"])
     finally:
         shutil.rmtree(folder / PACKING, ignore_errors=True)
-    index = {"parts": parts, "codec": "none" if weights else "xz", "artefacts": list(artefacts.values()),
-             "files": len(files), "bytes": total}  # fmt: skip
+    index = {"parts": parts, "artefacts": list(artefacts.values()), "files": len(files), "bytes": total}
     write_json(folder / INDEX, index)
     return index
 
 
-def _write_parts(files: list[tuple[Path, str]], folder: Path, part_size: int, weights: bool) -> tuple[list[dict], int]:
-    """name, size and sha256 of each part, and the bytes before packing."""
-    parts, total = _Parts(folder, part_size), 0
-    size = sum(4 * path.stat().st_size for path, _ in files)
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": min(WINDOW, max(2**20, size))}]
-    with ExitStack() as open_files:
-        stream = open_files.enter_context(parts)
-        if not weights:
-            stream = open_files.enter_context(lzma.LZMAFile(stream, "w", filters=filters))
-        archive = open_files.enter_context(tarfile.open(fileobj=stream, mode="w|"))
-        for path, name in files:
-            name, content = _packed(path, name)
-            member = tarfile.TarInfo(name)
-            member.size, total = len(content), total + len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return parts.written, total
+def _write_archive(files: list[tuple[Path, str]], path: Path, weights: bool) -> int:
+    """Write (file, name in the archive); returns the bytes before packing."""
+    total, window = 0, min(WINDOW, max(2**20, sum(4 * file.stat().st_size for file, _ in files)))
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": window}]
+    opened: IO[bytes] = open(path, "wb") if weights else lzma.open(path, "wb", filters=filters)  # noqa: SIM115
+    with opened as stream, tarfile.open(fileobj=stream, mode="w|") as archive, TemporaryDirectory(dir=path.parent) as scratch:
+        for file, name in files:
+            plain = _plain(file, Path(scratch) / "file")
+            archive.add(plain, name)
+            total += plain.stat().st_size
+    return total
+
+
+def _plain(file: Path, scratch: Path) -> Path:
+    """The file that is packed: a table without its compression and weights in bf16, both in `scratch`; all else as it is."""
+    if file.suffix == ".parquet":
+        pq.write_table(read_table(file), scratch, compression="none", use_dictionary=False)
+        return scratch
+    if file.suffix == ".safetensors":
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        save_file({key: value.to(torch.bfloat16) for key, value in load_file(file).items()}, scratch, {"format": "pt", "rounded": "bf16"})
+        return scratch
+    return file
+
+
+def _split(archive: Path, size: int) -> list[dict]:
+    """Cut a file into parts beside it: name, size and sha256 of each."""
+    parts = []
+    with open(archive, "rb") as file:
+        while content := file.read(size):
+            name = f"part-{len(parts):02}"
+            archive.with_name(name).write_bytes(content)
+            parts.append({"name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+    return parts
 
 
 def unpack(folder: Path, artefacts: Path) -> dict[str, str]:
     """Put a parcel's artefacts below `artefacts`; killed and called again it goes on.
 
-    Every file is written atomically and a manifest last, so that an artefact is finished only when it is whole. Of an artefact that is
-    finished already, only files that it lacks are written.
+    A manifest takes its place last, so that an artefact is finished only when it is whole. Of an artefact that is finished already, only
+    files that it lacks are written.
 
     Returns:
         Artefact -> "new", or "here" where it had finished before.
@@ -116,31 +133,39 @@ def unpack(folder: Path, artefacts: Path) -> dict[str, str]:
         UserError: the index or a part is missing or damaged, or a manifest does not fit its key.
     """
     index = _checked(folder)
-    state = {name: "here" if (artefacts / name / MANIFEST).is_file() else "new" for name in index["artefacts"]}
-    try:
-        _unpack(folder, artefacts, index, state)
-    except (EOFError, lzma.LZMAError, tarfile.TarError):
-        raise UserError(f"{folder / INDEX}: its parts are no whole parcel: it was changed after it was packed; carry it again") from None
+    artefacts.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".unpacking-", dir=artefacts) as scratch:
+        joined, made = Path(scratch) / "archive", Path(scratch) / "made"
+        with open(joined, "wb") as file:
+            for part in index["parts"]:
+                file.write((folder / part["name"]).read_bytes())
+        try:
+            with tarfile.open(joined) as archive:
+                archive.extractall(made, filter="data")
+        except tarfile.OutsideDestinationError as error:
+            raise UserError(f"{folder}: {error.tarinfo.name} is of no artefact that {INDEX} names: pack again") from None
+        except (EOFError, lzma.LZMAError, tarfile.TarError):
+            raise UserError(
+                f"{folder / INDEX}: its parts are no whole parcel: it was changed after it was packed; carry it again"
+            ) from None
+        names = [path.relative_to(made) for path in made.rglob("*") if path.is_file()]
+        for name in names:
+            if "/".join(name.parts[:2]) not in index["artefacts"]:
+                raise UserError(f"{folder}: {name} is of no artefact that {INDEX} names: pack again")
+            if name.parts[2:] == (MANIFEST,):
+                _check_manifest((made / name).read_bytes(), *name.parts[:2])
+        state = {name: "here" if (artefacts / name / MANIFEST).is_file() else "new" for name in index["artefacts"]}
+        for name in sorted(names, key=lambda name: name.name == MANIFEST):
+            if state["/".join(name.parts[:2])] == "new" or not (artefacts / name).is_file():
+                _put(made / name, artefacts / name)
     return state
 
 
-def _unpack(folder: Path, artefacts: Path, index: dict, state: dict[str, str]) -> None:
-    with ExitStack() as open_files:
-        stream = open_files.enter_context(_Joined([folder / part["name"] for part in index["parts"]]))
-        if index["codec"] == "xz":
-            stream = open_files.enter_context(lzma.LZMAFile(stream))
-        for member in (archive := open_files.enter_context(tarfile.open(fileobj=stream, mode="r|"))):
-            stage, key, name = member.name.split("/", 2)
-            target = artefacts / stage / key / name.removesuffix(TABLE)
-            if state.get(f"{stage}/{key}") is None or not target.resolve().is_relative_to(artefacts.resolve()):
-                raise UserError(f"{folder}: {member.name} is of no artefact that {INDEX} names: pack again")
-            if target.is_file() and state[f"{stage}/{key}"] == "here":
-                continue
-            content = archive.extractfile(member).read()
-            if name == MANIFEST:
-                _check_manifest(content, stage, key)
-                shutil.rmtree(target.parent / "checkpoints", ignore_errors=True)  # of an attempt on this machine
-            _write(target, content, table=name.endswith(TABLE))
+def _put(made: Path, target: Path) -> None:
+    if target.name == MANIFEST:
+        shutil.rmtree(target.parent / "checkpoints", ignore_errors=True)  # of an attempt on this machine
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made.replace(target)
 
 
 def _names(path: Path, weights: bool) -> list[str]:
@@ -151,30 +176,6 @@ def _names(path: Path, weights: bool) -> list[str]:
         if file.is_file() and not hidden and file.name != MANIFEST and (file.suffix == ".safetensors") == weights:
             found.append(str(file.relative_to(path)))
     return found if weights else [*found, MANIFEST]
-
-
-def _packed(path: Path, name: str) -> tuple[str, bytes]:
-    """Name and content in the archive: a table without its compression, weights in bf16, all else as it is."""
-    if path.suffix == ".parquet":
-        table, sink = read_table(path), io.BytesIO()
-        with pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        return name + TABLE, sink.getvalue()
-    if path.suffix == ".safetensors":
-        import torch
-        from safetensors.torch import load_file, save
-
-        rounded = {key: value.to(torch.bfloat16) for key, value in load_file(path).items()}
-        return name, save(rounded, {"format": "pt", "rounded": "bf16"})
-    return name, path.read_bytes()
-
-
-def _write(target: Path, content: bytes, table: bool) -> None:
-    if table:
-        write_table(target, pa.ipc.open_file(content).read_all())
-        return
-    with replacing(target) as new:
-        new.write_bytes(content)
 
 
 def _check_manifest(content: bytes, stage: str, key: str) -> None:
@@ -194,7 +195,6 @@ class _Part(BaseModel):
 
 class _Index(BaseModel):
     parts: list[_Part] = Field(min_length=1)
-    codec: Literal["xz", "none"]
     artefacts: list[str]
 
 
@@ -218,52 +218,3 @@ def _checked(folder: Path) -> dict:
             if hashlib.file_digest(file, "sha256").hexdigest() != part["sha256"]:
                 raise UserError(f"{path}: damaged (its checksum is not that of {INDEX}): carry it again")
     return index
-
-
-class _Parts(io.RawIOBase):
-    """A file to write to that becomes parts of at most `size` bytes."""
-
-    def __init__(self, folder: Path, size: int):
-        self.folder, self.size = folder, size
-        self.written: list[dict] = []
-        self._buffer = bytearray()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data) -> int:
-        self._buffer += data
-        while len(self._buffer) >= self.size:
-            self._flush(self.size)
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed and self._buffer:
-            self._flush(len(self._buffer))
-        super().close()
-
-    def _flush(self, size: int) -> None:
-        content = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        name = f"part-{len(self.written):02}"
-        _write(self.folder / name, content, table=False)
-        self.written.append({"name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()})
-
-
-class _Joined(io.RawIOBase):
-    """Parts read as one file."""
-
-    def __init__(self, paths: list[Path]):
-        self._files: Iterator[IO[bytes]] = map(Path.open, paths, repeat("rb"))
-        self._file = next(self._files, None)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        while self._file is not None:
-            if count := self._file.readinto(buffer):
-                return count
-            self._file.close()
-            self._file = next(self._files, None)
-        return 0

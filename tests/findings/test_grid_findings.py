@@ -17,7 +17,7 @@ from conan_lib.findings.grids import ablation_table, negatives_over_steps, write
 from conan_lib.findings.run import Run
 from conan_lib.grids import open_grid
 from conan_lib.report.build import build_report
-from conan_lib.run.grid import needed_by
+from conan_lib.run.grid import lacking
 from conan_lib.topics import judge
 from tests.small_grid import FILE, GRID, commit, write_grid
 
@@ -30,8 +30,8 @@ def finish_cells(grid, recall: dict[str, float], seeds: dict[str, tuple[int, ...
     """Commit what each named cell lacks, with all seeds or those given for it; its scores are around its number."""
     for cell in grid.cells:
         if cell.name in recall and cell.seed in (seeds or {}).get(cell.name, grid.params.seeds):
-            for needed in needed_by([cell]):
-                commit(needed.stage, recall[cell.name])
+            for task in lacking([cell]):
+                commit(task.stages[0], recall[cell.name])
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def ours(fake_run, tmp_path):
     fake_run("data")
 
     def evaluate(name: str, recall: dict[str, float], **seeds: tuple[int, ...]) -> dict:
-        for place, text in (("grids", OUR[name]), ("ablations", ROOT / "params/ablations/grid_base.yaml")):
+        for place, text in (("grids", OUR[name]), ("bases", ROOT / "params/bases/tiny-grid.yaml")):
             path = tmp_path / "params" / place / text.name
             path.parent.mkdir(exist_ok=True)
             path.write_text(text.read_text())
@@ -91,8 +91,8 @@ def test_only_shared_seeds_are_paired(project):
     finish_cells(grid, {"soft": 0.3})
     ablation = Ablation(grid)
     assert ablation.against("mean") == {} and ablation.mean("soft", "mean").seeds == 2 and len(ablation.missing) == 2
-    for needed in needed_by([grid.of("causal")[1]]):
-        commit(needed.stage, 0.2)
+    for task in lacking([grid.of("causal")[1]]):
+        commit(task.stages[0], 0.2)
     one = Ablation(grid).against("mean")["causal"]
     assert one.seeds == 1 and one.keys == tuple(f"score/{grid.of(name)[1].score.key}" for name in ("causal", "soft"))
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conan_lib.run import checks
-from conan_lib.run import notebooks as pipeline
+from conan_lib.run import checks, notebooks
 from conan_lib.stages import open_stage
 from conan_lib.table import RUN
 
@@ -174,7 +173,7 @@ def test_a_full_disk_is_one_line_and_a_slip_of_ours_is_not(project, conan, monke
         def run(*_):
             raise error
 
-        monkeypatch.setattr(pipeline, "run", run)
+        monkeypatch.setattr(notebooks, "run_notebooks", run)
 
     fails(OSError(28, "No space left on device", "x.parquet"))
     assert conan("run", FILE)[::2] == (2, "conan-lib: x.parquet: no space is left: make room and run it again\n")
@@ -230,7 +229,7 @@ def test_an_interruption_says_so(project, conan, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "run", interrupted)
+    monkeypatch.setattr(notebooks, "run_notebooks", interrupted)
     code, _, err = conan("run", FILE)
     assert code == 130 and err == "conan-lib: interrupted; run it again to go on\n"
 
@@ -266,7 +265,7 @@ def test_plan_shows_sizes_and_what_would_run(project, conan):
     assert (code, err) == (0, "") and files(project) == before
     assert "1,499,205,120" in out
     rows = {line.split()[1]: line for line in out.splitlines() if line[:2].isdigit() and line[2] == "_"}
-    assert list(rows) == [stage for stages in pipeline.NOTEBOOKS.values() for stage in stages]
+    assert list(rows) == [stage for stages in notebooks.NOTEBOOKS.values() for stage in stages]
     assert " skip" in rows["data"] and " run" in rows["weak"] and "1,000 steps" in rows["pretrain"]
 
 

@@ -18,12 +18,11 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from conan_lib.data import records
-from conan_lib.errors import Stopped, UserError
+from conan_lib.errors import RunError, Stopped, UserError
 from conan_lib.params import load_params
-from conan_lib.run import job as jobs
+from conan_lib.run import job, runner
 from conan_lib.run.job import open_job, run_job
-from conan_lib.run.notebooks import RunError, compute
-from conan_lib.stages import open_stage
+from conan_lib.stages import compute, open_stage
 from conan_lib.table import RUN
 from conan_lib.training.contrastive import supervised_rows
 from conan_lib.training.embedder import build_tasks
@@ -90,7 +89,7 @@ def small(project, monkeypatch):
     (project / FILE).write_text(JOB)
     for name in ("data", "tokenizer", "teacher"):
         commit(open_stage(name, "params/small.yaml"))
-    monkeypatch.setattr(jobs, "Worker", ByHand)
+    monkeypatch.setattr(runner, "Worker", ByHand)
     for name in ("sent", "made"):
         monkeypatch.setattr(ByHand, name, [])
     return project
@@ -108,8 +107,9 @@ def by_the_clock(monkeypatch):
         clock.now += min(ends, seconds)
         return [ByHand.made[first].answers] if ends <= seconds else []
 
-    monkeypatch.setattr(jobs, "time", clock)
-    monkeypatch.setattr(jobs, "wait", waits)
+    for module in (job, runner):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(runner, "wait", waits)
     return clock
 
 
@@ -124,7 +124,7 @@ def said(*arguments, **options) -> str:
 
 
 def test_each_stage_once_in_the_order_of_worth_and_after_its_inputs(small):
-    before = [task.stage.name for task in open_job(FILE).tasks]
+    before = [task.stages[0].name for task in open_job(FILE).tasks]
     assert before[:6] == ["pretrain", "sft", "weak", "mine", "supervised", "supervised_no_clr"] and "data" not in before
     text = said()
     keys = [stage.path for stage in ByHand.sent]
@@ -143,12 +143,12 @@ def test_a_run_with_seeds_is_run_with_each_and_threads_are_the_workers(small):
     """Seeds go to what trains; what a run of the file itself has made is used; threads change no key."""
     (small / FILE).write_text("name: small\nthreads: 1\nsteps: [{run: ../small.yaml, stages: [weak, mine], seeds: [0, 4]}]")
     tasks = open_job(FILE).tasks
-    assert [(task.title, task.stage.name) for task in tasks] == [
+    assert [(task.title, task.stages[0].name) for task in tasks] == [
         (f"small: seed {seed}", name) for seed in (0, 4) for name in ("pretrain", "sft", "weak", "mine")
     ]
-    assert [task.stage.key for task in tasks[:4]] == [open_stage(t.stage.name, "params/small.yaml").key for t in tasks[:4]]
-    assert {getattr(task.stage, task.stage.name).seed for task in tasks[4:7]} == {4}
-    assert tasks[-1].stage.mine == tasks[3].stage.mine and tasks[-1].stage.key != tasks[3].stage.key
+    assert [task.stages[0].key for task in tasks[:4]] == [open_stage(t.stages[0].name, "params/small.yaml").key for t in tasks[:4]]
+    assert {getattr(task.stages[0], task.stages[0].name).seed for task in tasks[4:7]} == {4}
+    assert tasks[-1].stages[0].mine == tasks[3].stages[0].mine and tasks[-1].stages[0].key != tasks[3].stages[0].key
     said()
     assert len(ByHand.sent) == 8 and {stage.runtime.threads for stage in ByHand.sent} == {1}
     assert not open_job(FILE).todo
@@ -167,7 +167,7 @@ def test_a_dry_run_computes_nothing(small):
 
 def test_a_failure_costs_what_is_made_from_it(small, monkeypatch):
     monkeypatch.setattr(ByHand, "failing", {"mine": "ValueError: no"})
-    with pytest.raises(RunError, match=r"^2 stages failed: mine [0-9a-f]{16}: ValueError: no; mine"):
+    with pytest.raises(RunError, match=r"^2 stages failed: stage mine [0-9a-f]{16}: ValueError: no \(see .*log\); stage mine"):
         run_job(FILE, console=Console(quiet=True))
     assert [stage.name for stage in ByHand.sent] == ["pretrain", "sft", "weak", "weak", "mine", "mine"]
     monkeypatch.setattr(ByHand, "failing", {})
@@ -206,7 +206,7 @@ def test_stopped_at_the_deadline_is_no_failure_but_a_dead_worker_is_one(small, m
         run_job(FILE, 1, console=Console(quiet=True))
     monkeypatch.setattr(ByHand, "failing", {"sft": "the worker died (exit code -9)"})
     monkeypatch.setattr(ByHand, "deadly", {"sft"})
-    with pytest.raises(RunError, match=r"^1 stages failed: sft [0-9a-f]{16}: the worker died \(exit code -9\)$"):
+    with pytest.raises(RunError, match=r"^1 stages failed: stage sft [0-9a-f]{16}: the worker died \(exit code -9\) \(see .*log\)$"):
         run_job(FILE, 1, console=Console(quiet=True))
     assert by_the_clock.now == 1140
 
@@ -298,11 +298,11 @@ def test_our_jobs_open_and_share_what_is_prepared_and_pretrained(monkeypatch):
         assert job.params.name == path.stem and sorted(stage.name for stage in job.given) == given
     science = open_job("params/jobs/h100.yaml")
     assert {stage.path for stage in science.given} == {stage.path for stage in open_job("params/jobs/h100-rate.yaml").given}
-    assert [task.title.partition(":")[0] for task in science.tasks if task.stage.name == "sft"] == ["h100", *["data"] * 9]
-    carried = {stage.name for stage in science.given} | {task.stage.name for task in science.tasks}
+    assert [task.title.partition(":")[0] for task in science.tasks if task.stages[0].name == "sft"] == ["h100", *["data"] * 9]
+    carried = {stage.name for stage in science.given} | {task.stages[0].name for task in science.tasks}
     carried |= {name for step in science.params.steps for name in step.stages}  # a variant bears its stage's name in the tasks
     assert set(RUN) - carried == {"peers", "mkqa", "efficiency"}, "all else needs weights that do not come home"
-    home, there = (load_params(ROOT / name) for name in ("params/ablations/h100_home.yaml", "params/h100.yaml"))
+    home, there = (load_params(ROOT / name) for name in ("params/h100-home.yaml", "params/h100.yaml"))
     assert [open_stage(name, home).key for name in RUN] == [open_stage(name, there).key for name in RUN] and home.tier == there.tier
 
 

@@ -4,7 +4,6 @@ The notebooks here are small ones that commit a name; those marked with a kernel
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,10 +17,11 @@ import nbformat
 import pytest
 from rich.console import Console
 
-from conan_lib.errors import UserError
-from conan_lib.run import notebooks as pipeline
-from conan_lib.run.notebooks import NOTEBOOKS, LiveLine, RunError, kernel_environment, run, select, train
-from conan_lib.stages import open_stage
+from conan_lib.errors import RunError, UserError
+from conan_lib.params import load_params
+from conan_lib.run.notebooks import NOTEBOOKS, LiveLine, run_notebooks, select, train
+from conan_lib.run.worker import environment_of
+from conan_lib.stages import open_stage, project_root
 from conan_lib.table import RUN, TABLE
 from tests.conftest import CELL, write_notebook
 
@@ -35,7 +35,7 @@ def reports(monkeypatch) -> list:
 
     def build_report(params_file):
         built.append(params_file)
-        page = pipeline.project_root() / "reports/small/report.md"
+        page = project_root() / "reports/small/report.md"
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text("# Report\n")
 
@@ -71,51 +71,51 @@ def test_a_selection_is_by_number_notebook_or_stage():
 
 
 def test_a_run_does_everything_once_and_the_report_last(project, kernels, reports):
-    run(FILE)
+    run_notebooks(FILE)
     assert kernels == list(NOTEBOOKS) and len(reports) == 1
     assert all(open_stage(name, FILE).results == {"name": name} for name in RUN)
-    run(FILE)
+    run_notebooks(FILE)
     assert kernels == list(NOTEBOOKS) and len(reports) == 1
 
 
 def test_a_changed_parameter_runs_what_depends_on_it(project, kernels, reports):
-    run(FILE)
+    run_notebooks(FILE)
     kernels.clear()
     (project / FILE).write_text("tier: small\nmixing: {neighbours: 3}\n")
-    run(FILE)
+    run_notebooks(FILE)
     assert kernels == ["08_clr_umap"] and len(reports) == 2
 
 
 def test_an_edited_or_lost_notebook_is_drawn_again_without_computing(project, kernels, reports):
-    run(FILE)
+    run_notebooks(FILE)
     before = open_stage("weak", FILE).artefact.manifest
     kernels.clear()
     write_notebook(project / "notebooks/05_weak.ipynb", CELL.format(stages=("teacher", "weak")), "'a new figure'")
     (project / "artefacts/notebooks/small/03_pretrain.ipynb").unlink()
-    run(FILE)
+    run_notebooks(FILE)
     assert kernels == ["03_pretrain", "05_weak"] and len(reports) == 2
     assert open_stage("weak", FILE).artefact.manifest == before
 
 
 @pytest.mark.parametrize("content", ["{", "", "[]"])
 def test_a_broken_record_is_drawn_again(project, kernels, reports, content):
-    run(FILE)
+    run_notebooks(FILE)
     kernels.clear()
     for name in ("02_tokenizer", "report"):
         (project / f"artefacts/notebooks/small/{name}.json").write_text(content)
-    run(FILE, only="1")
-    run(FILE)
+    run_notebooks(FILE, only="1")
+    run_notebooks(FILE)
     assert kernels == ["02_tokenizer"] and len(reports) == 2
 
 
 def test_a_selection_needs_its_inputs_and_leaves_the_report(project, kernels, reports):
     with pytest.raises(UserError, match=r"04_sft: stage sft needs data \([0-9a-f]{16}\), which is new: run it first"):
-        run(FILE, only="sft")
+        run_notebooks(FILE, only="sft")
     assert kernels == [] and not (project / "artefacts").exists()
-    run(FILE, stop="3")
-    run(FILE, start="4", stop="4")
+    run_notebooks(FILE, stop="3")
+    run_notebooks(FILE, start="4", stop="4")
     assert kernels == list(NOTEBOOKS)[:4] and reports == []
-    run(FILE)
+    run_notebooks(FILE)
     assert kernels == list(NOTEBOOKS) and len(reports) == 1
 
 
@@ -123,7 +123,7 @@ def test_a_selection_needs_its_inputs_and_leaves_the_report(project, kernels, re
 def test_the_data_is_checked_before_anything_starts(project, kernels, monkeypatch, name):
     (project / "requirements-data.txt").write_text("sonofman-not-there==1.0  # text\npytest==0.1\n")
     with pytest.raises(UserError, match=r"missing sonofman-not-there, pytest \(found .*, need ==0.1\): run `make data`"):
-        run(FILE)
+        run_notebooks(FILE)
     assert kernels == [] and not (project / "artefacts").exists()
 
 
@@ -141,14 +141,14 @@ def test_a_hub_without_a_network_is_found_before_anything_starts(project, kernel
     with pytest.raises(
         UserError, match=r"(data.source: hub|tasks.suite: MKQARetrieval), but http.* cannot be reached \(OSError\): connect, or use"
     ):
-        run(FILE)
+        run_notebooks(FILE)
     assert kernels == [] and not (project / "artefacts").exists()
 
 
 def test_a_missing_notebook_is_found_before_anything_starts(project, kernels):
     (project / "notebooks/07_eval.ipynb").unlink()
     with pytest.raises(UserError, match=r"07_eval\.ipynb: no such notebook"):
-        run(FILE)
+        run_notebooks(FILE)
     assert kernels == []
 
 
@@ -158,7 +158,7 @@ def test_with_a_kernel_of_this_python_and_its_environment(project, monkeypatch):
         "import os, sys\nprint(sys.executable)\nprint(os.getcwd())\nprint(os.environ['OMP_NUM_THREADS'], os.environ['HF_HUB_OFFLINE'])",
         CELL.format(stages=("data",)),
     )
-    run(FILE, only="1", console=Console(quiet=True))
+    run_notebooks(FILE, only="1", console=Console(quiet=True))
     copy = nbformat.read(project / "artefacts/notebooks/small/01_data.ipynb", as_version=4)
     text = "".join(output.text for cell in copy.cells for output in cell.outputs)
     assert text.split() == [sys.executable, str(project), "2", "1", "working", "on", "data"]
@@ -195,7 +195,7 @@ def test_with_a_kernel_a_users_mistake_found_late_is_still_one(project, conan):
 def test_with_a_kernel_that_dies(project):
     write_notebook(project / "notebooks/01_data.ipynb", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(RunError, match="01_data: stage data: the kernel died, perhaps out of memory"):
-        run(FILE, console=Console(quiet=True))
+        run_notebooks(FILE, console=Console(quiet=True))
 
 
 @pytest.mark.parametrize("how, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
@@ -217,11 +217,10 @@ def test_with_a_kernel_that_ends_with_its_pipeline(project, how, code):
 
 
 def test_kernels_are_offline_only_where_nothing_is_read_from_the_hub(project):
-    params = pipeline.load(FILE)
-    assert kernel_environment(params)["HF_HUB_OFFLINE"] == "1"
+    params = load_params(FILE)
+    assert environment_of(params)["HF_HUB_OFFLINE"] == "1"
     hub = params.model_copy(update={"data": params.data.model_copy(update={"source": "hub"})})
-    assert kernel_environment(hub).get("HF_HUB_OFFLINE") == os.environ.get("HF_HUB_OFFLINE")
-    assert kernel_environment(params)["PATH"] == os.environ["PATH"]
+    assert "HF_HUB_OFFLINE" not in environment_of(hub)
 
 
 def test_the_live_line_is_the_last_one_written():

@@ -1,0 +1,19 @@
+"""The typer application, and what several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Conan-Embedding-v2, reproduced from a parameter file."
+)
+File = Annotated[Path, typer.Argument(help="A parameter file, for example params/tiny.yaml.", show_default=False)]
+
+
+def say(*lines: str) -> None:
+    """Print lines as they are, neither wrapped nor coloured."""
+    from rich.console import Console
+
+    for line in lines:
+        Console(highlight=False, soft_wrap=True, markup=False).print(line)

@@ -1,0 +1,93 @@
+"""Commands about data: what travels between machines, and data sets made of one's own pairs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from conan_lib.errors import UserError
+from conan_lib.run.cli.app import app, say
+
+PACKED = "data,tokenizer,teacher"
+"""What `pack` takes of a parameter file: what a machine without the data packages trains on."""
+
+
+@app.command()
+def pack(
+    file: Annotated[Path, typer.Argument(help="A parameter file or a job file.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Where the parts go.", show_default=False)],
+    stages: Annotated[str | None, typer.Option(help="Of a parameter file: which stages, with commas.", show_default=PACKED)] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="The models' weights alone, rounded to bf16, instead of everything else.")
+    ] = False,
+    part: Annotated[float, typer.Option(help="Largest part in MiB.")] = 15,
+):
+    """Put finished stages into a few files to carry to another machine; of a job file, all that the job has finished (docs/gpu.md)."""
+    from conan_lib.params import load_params
+    from conan_lib.params.load import read_yaml
+    from conan_lib.run.job import open_job
+    from conan_lib.run.parcel import pack as pack_stages
+    from conan_lib.stages import open_stage, resolve
+
+    file = resolve(file)
+    if "steps" in read_yaml(file):
+        if stages is not None:
+            raise UserError(f"--stages {stages}: {file} is a job, of which all that has finished is packed: leave --stages out")
+        chosen = open_job(file).results
+    else:
+        params = load_params(file)
+        chosen = [open_stage(name.strip(), params) for name in (PACKED if stages is None else stages).split(",")]
+    index = pack_stages(chosen, folder, part, weights)
+    size = sum(one["size"] for one in index["parts"])
+    say(
+        f"{folder}: {len(index['artefacts'])} artefacts, {index['files']} files, {index['bytes'] / 2**20:.1f} MiB in "
+        f"{len(index['parts'])} parts of {size / 2**20:.1f} MiB"
+    )
+
+
+@app.command()
+def unpack(
+    folder: Annotated[Path, typer.Argument(help="The parts, as pack wrote them.", show_default=False)],
+    artefacts: Annotated[Path | None, typer.Option(help="Where results live; by default the project's artefacts/.")] = None,
+):
+    """Take artefacts from another machine over: what was finished there is finished here."""
+    from conan_lib.run.parcel import unpack as unpack_parcel
+    from conan_lib.stages import project_root
+
+    for name, state in unpack_parcel(folder, artefacts or project_root() / "artefacts").items():
+        say(f"{name}  {state}")
+
+
+@app.command()
+def translate(
+    pairs: Annotated[Path, typer.Argument(help="Your pairs: .jsonl or .parquet with id, query, passage, lang.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Where the data set comes to be.", show_default=False)],
+    file: Annotated[Path | None, typer.Option("--params", help="A parameter file; its section translate is read.")] = None,
+    translations: Annotated[Path | None, typer.Option(help="Human translations (id, lang, text) instead of a model's.")] = None,
+    model: Annotated[str | None, typer.Option(help="Instruction model: a name on the hub or a folder.")] = None,
+    backend: Annotated[str | None, typer.Option(help="transformers or vllm.")] = None,
+):
+    """Make cross-lingual retrieval data of your own pairs: queries are translated and checked, passages stay (docs/clr.md)."""
+    from pydantic import ValidationError
+
+    from conan_lib.data.translate.build import build_clr
+    from conan_lib.params import Params, load_params
+    from conan_lib.params.data import TranslateParams
+    from conan_lib.topics.data.show import translation_checks
+    from conan_lib.stages import resolve
+
+    given = load_params(resolve(file)) if file else Params(tier="translate")
+    if translations and (model or backend not in (None, "aligned")):
+        raise UserError("--translations takes neither --model nor --backend: no model translates then")
+    over = {"translator": "aligned" if translations else backend, "model": model}
+    try:
+        own = TranslateParams.model_validate(given.translate.model_dump() | {name: value for name, value in over.items() if value})
+    except ValidationError as error:
+        raise UserError("; ".join(f"translate.{e['loc'][0]}: {e['msg']}" for e in error.errors())) from None
+    results = build_clr(pairs, folder, own, translations, device=given.runtime.device)
+    if "waiting" in results:
+        say(f"{folder}: {results['waiting']} shards are in the hands of other processes; the last one finishes the data set")
+        return
+    translation_checks(folder).savefig(folder / "checks" / "funnel.png", dpi=150)
+    refused = ", ".join(f"{reason} {count:,}" for reason, count in results["refused"].items()) or "none"
+    say(f"{folder}: {results['kept']:,} queries in {len(results['languages'])} languages kept; refused: {refused}")

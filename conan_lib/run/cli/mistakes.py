@@ -1,0 +1,42 @@
+"""What an exception means to the user: one line and an exit code, or a fault of ours."""
+
+import errno
+import re
+
+import typer
+
+from conan_lib.errors import RunError, Stopped, UserError
+
+FILES = {
+    errno.EEXIST: "is a file, where a folder is needed: name another",
+    errno.ENOTDIR: "is below a file, where a folder is needed: name another",
+    errno.EISDIR: "is a folder, where a file is needed: name another",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "may not be read or written: change its permissions, or name another"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "no space is left: make room and run it again"),
+    errno.EFBIG: "grows larger than a file may be here: raise the limit (ulimit -f), or name a place on another disk",
+    errno.ENAMETOOLONG: "is too long a name: name a shorter one",
+    errno.ELOOP: "is a link that leads to itself: name another",
+    errno.EIO: "cannot be read or written: look after the disk",
+}
+"""What the file system refuses, and the mend; other errors of the system are not the user's."""
+(_UsageError,) = typer.BadParameter.__bases__  # typer carries its own copy of click, so there is no public name for it
+
+
+def told(error: Exception) -> tuple[str, int] | None:
+    """The line and the exit code; None: no mistake of the user's, and a traceback is right."""
+    if isinstance(error, _UsageError):
+        return f"{error.format_message()} (see conan-lib --help)", 2
+    if isinstance(error, Stopped):
+        return f"{error}; run it again to go on", 3
+    if isinstance(error, (UserError, RunError)):
+        return str(error), 2 if isinstance(error, UserError) else 1
+    if isinstance(error, ModuleNotFoundError):
+        ours = (error.name or "").startswith("conan_lib")
+        return None if ours else (f"package {error.name} is not installed: run make, or pip install 'conan-lib[notebooks]'", 2)
+    if re.search(r"unexpected pos \d+ vs \d+", str(error)):  # torch.save, whose file ends too early
+        return "a checkpoint could not be written: is there space left? make room and run it again", 2
+    rust = re.search(r"\(os error (\d+)\)", str(error))  # safetensors and tokenizers, written in Rust, have no errno
+    number = getattr(error, "errno", None) or (rust and int(rust[1]))
+    if number not in FILES:
+        return None
+    return f"{getattr(error, 'filename', None) or getattr(error, 'strerror', None) or error}: {FILES[number]}", 2
