@@ -10,6 +10,7 @@ import pytest
 from conan_lib import artefacts
 from conan_lib.run import cli
 from conan_lib.run.notebooks import NOTEBOOKS
+from conan_lib.table import RUN, START
 
 with suppress(ModuleNotFoundError):  # a machine that only trains may lack it
     from hypothesis import HealthCheck, settings
@@ -18,6 +19,8 @@ with suppress(ModuleNotFoundError):  # a machine that only trains may lack it
     settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("same")
 
+SCRATCH = [name for name in RUN if name != START]
+"""The stages of a run without `model.start`."""
 CELL = """
 from conan_lib.stages import open_stage
 
@@ -48,7 +51,7 @@ def project(tmp_path, monkeypatch) -> Path:
     (tmp_path / "requirements-data.txt").write_text("# none\n\npytest\n")
     (tmp_path / "params" / "small.yaml").write_text("tier: small\n")
     for notebook, stages in NOTEBOOKS.items():
-        write_notebook(tmp_path / "notebooks" / f"{notebook}.ipynb", CELL.format(stages=stages))
+        write_notebook(tmp_path / "notebooks" / f"{notebook}.ipynb", CELL.format(stages=[name for name in stages if name in SCRATCH]))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -1,5 +1,6 @@
 """All eight notebooks run for real at the smoke tier; a second run does nothing; pretraining killed half-way ends in the same weights."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,8 @@ from safetensors.torch import load_file
 from conan_lib.params import load_params
 from conan_lib.run.notebooks import NOTEBOOKS, steps_of
 from conan_lib.stages import open_stage
-from conan_lib.table import RUN
+from tests.conftest import SCRATCH
+from tests.golden import GOLDEN, golden
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -50,7 +52,7 @@ def test_every_notebook_ran_without_an_error(finished):
         cells = nbformat.read(step.copy, as_version=4).cells
         assert [output for cell in cells for output in cell.get("outputs", []) if output.output_type == "error"] == []
         assert all(cell.execution_count for cell in cells if cell.cell_type == "code"), step.notebook
-    assert all(open_stage(name, finished).finished for name in RUN)
+    assert all(open_stage(name, finished).finished for name in SCRATCH)
 
 
 def test_figures_are_pictures_in_the_executed_notebooks_and_their_pages(finished):
@@ -74,7 +76,7 @@ def test_the_report_is_there_and_shows_the_notebooks(finished):
 def test_a_second_run_does_nothing(finished):
     files = {path: path.stat().st_mtime_ns for path in finished.parent.rglob("*") if path.is_file()}
     done = conan("run", finished)
-    assert done.returncode == 0 and done.stdout.count("already done") == len(RUN)
+    assert done.returncode == 0 and done.stdout.count("already done") == len(SCRATCH)
     assert {path: path.stat().st_mtime_ns for path in finished.parent.rglob("*") if path.is_file()} == files
 
 
@@ -110,3 +112,13 @@ def test_pretraining_killed_half_way_ends_in_the_same_weights(finished, tmp_path
     one, two = (load_file(open_stage("pretrain", path).path / "model/model.safetensors") for path in (whole, killed))
     assert one.keys() == two.keys() and all(one[name].equal(two[name]) for name in one)
     assert open_stage("pretrain", whole).results["bits_per_byte"] == open_stage("pretrain", killed).results["bits_per_byte"]
+
+
+def test_what_a_stage_means_changes_with_its_version(finished):
+    """See tests/golden.py, also for how the golden digests are written."""
+    before, now = json.loads(GOLDEN.read_text(encoding="utf-8")), golden(finished)
+    write = "run `conan-lib run params/smoke.yaml && python -m tests.golden`"
+    changed = [name for name in SCRATCH if before.get(name) != now[name]]
+    meant = [name for name in changed if name in before and before[name]["key"] == now[name]["key"]]
+    assert not meant, f"{', '.join(meant)}: other output under the same key: raise the version in conan_lib/table.py, then {write}"
+    assert not changed, f"{', '.join(changed)}: other keys than in {GOLDEN.name}: {write}, and look at what changes in it"

@@ -23,7 +23,7 @@ from conan_lib.run.notebooks import NOTEBOOKS, LiveLine, run_notebooks, select, 
 from conan_lib.run.worker import environment_of
 from conan_lib.stages import open_stage, project_root
 from conan_lib.table import RUN, TABLE
-from tests.conftest import CELL, write_notebook
+from tests.conftest import CELL, SCRATCH, write_notebook
 
 FILE = "params/small.yaml"
 
@@ -73,7 +73,7 @@ def test_a_selection_is_by_number_notebook_or_stage():
 def test_a_run_does_everything_once_and_the_report_last(project, kernels, reports):
     run_notebooks(FILE)
     assert kernels == list(NOTEBOOKS) and len(reports) == 1
-    assert all(open_stage(name, FILE).results == {"name": name} for name in RUN)
+    assert all(open_stage(name, FILE).results == {"name": name} for name in SCRATCH)
     run_notebooks(FILE)
     assert kernels == list(NOTEBOOKS) and len(reports) == 1
 
