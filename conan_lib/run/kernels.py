@@ -33,8 +33,12 @@ class WarmStart:
             self.context.set_forkserver_preload(list(dict.fromkeys(modules)))
             # as a kernel's; and frozen modules would make its debugger complain
             own = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-            with environment(values | own):
+            with environment(values | own), open(os.devnull, "w") as nowhere:
+                stderr = os.dup(2)
+                os.dup2(nowhere.fileno(), 2)  # what imports complain about is not the run's to say; a kernel opens its own
                 ensure_running()
+                os.dup2(stderr, 2)
+                os.close(stderr)
 
     def call(self, function: Callable[[], None]) -> None:
         """Call a function in a fork, which need not import again; here, where that fails or this process has the imports already."""

@@ -73,8 +73,8 @@ def translate(
     from conan_lib.data.translate.build import build_clr
     from conan_lib.params import Params, load_params
     from conan_lib.params.data import TranslateParams
-    from conan_lib.topics.data.show import translation_checks
     from conan_lib.stages import resolve
+    from conan_lib.topics.data.show import translation_checks
 
     given = load_params(resolve(file)) if file else Params(tier="translate")
     if translations and (model or backend not in (None, "aligned")):
