@@ -199,10 +199,9 @@ def mistake(error: dict, tree: type[BaseModel] = Params) -> str:
 
 def _known_keys(loc: tuple, section: type[BaseModel]) -> list[str]:
     for part in loc:
-        field = section.model_fields.get(part)
-        inner = (
-            [] if field is None else [kind for kind in types(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        )
+        if (field := section.model_fields.get(part)) is None:
+            continue  # a key of a dictionary of sections
+        inner = [kind for kind in types(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if not inner:
             return []
         section = inner[0]
