@@ -27,7 +27,7 @@ def save_small_qwen3(folder: Path) -> None:
         vocab_size=len(letters) + 1, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, head_dim=8, initializer_range=0.3, pad_token_id=0, eos_token_id=None, bos_token_id=None,
     )  # fmt: skip
-    Qwen3Model(config).save_pretrained(folder)
+    Qwen3Model(config).to(torch.bfloat16).save_pretrained(folder)  # as the hub's is
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,18 @@ def executed(tmp_path_factory):
 
 
 def test_the_hub_name_is_the_only_thing_replaced():
-    assert len(BLOCKS) == 4 and GUIDE.count(HUB_NAME) == 3
+    assert len(BLOCKS) == 5 and GUIDE.count(HUB_NAME) == 3
+
+
+def test_a_bf16_checkpoint_trains_in_fp32(executed):
+    folder, names = executed
+    assert json.loads((folder / "qwen3" / "config.json").read_text())["dtype"] == "bfloat16"
+    assert {weight.dtype for weight in names["model"].parameters()} == {torch.float32}
+
+
+def test_a_text_within_the_window_is_taken(executed):
+    _, names = executed
+    assert names["fits"].shape == (1, 8, 16)
 
 
 def test_alpha_ran_along_the_schedule(executed):
@@ -71,7 +82,14 @@ def test_the_mask_acts(executed):
 
 def test_every_attempt_is_refused(executed):
     _, names = executed
-    reasons = ("sliding-window", "4-D mask", "outside 0..1", "is not one of l/i, i/l", "neither causal nor bidirectional")
+    reasons = (
+        "windows of 8 tokens",
+        "uses softcap",
+        "4-D mask",
+        "outside 0..1",
+        "is not one of l/i, i/l",
+        "neither causal nor bidirectional",
+    )
     assert len(names["refused"]) == len(reasons)
     for message, reason in zip(names["refused"], reasons, strict=True):
         assert reason in message

@@ -33,7 +33,9 @@ def save_stock(model: nn.Module, folder: str | Path) -> None:
     """
     if soft_masked(model):
         to_stock(model)
-    merge_adapters(model)
+    parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    if any(getattr(part.config, "is_causal", True) is False for part in parts):
+        merge_adapters(model)
     model.save_pretrained(str(folder))
     refuse_older(folder)
 
@@ -49,7 +51,7 @@ def refuse_older(folder: str | Path) -> None:
         if not _opened(config):
             continue
         ours = f"config.{FIRST_VERSION}.json", "config.0.json"
-        refusal = {"model_type": f"{config['model_type']}, bidirectional (is_causal: false): needs transformers >= {FIRST_VERSION}"}
+        refusal = {"model_type": f"{config.get('model_type')}, bidirectional (is_causal: false): needs transformers >= {FIRST_VERSION}"}
         config.pop("configuration_files", None)
         for name, values in (*zip(ours, (config, refusal), strict=True), ("config.json", config | {"configuration_files": sorted(ours)})):
             path.with_name(name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -31,6 +31,7 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from conan_lib.artefacts import write_json
+from conan_lib.attention import refuse_older
 from conan_lib.errors import UserError
 from conan_lib.params.model import BackboneParams
 
@@ -128,12 +129,12 @@ def with_weights(folder: Path) -> str:
 
 
 def load(folder: Path) -> PreTrainedModel:
-    """A language model that `save` wrote.
+    """A language model that `save` wrote, with fp32 weights, whatever they were saved in: half precision rounds most updates away.
 
     Raises:
         UserError: there is no model in the folder, or its weights are missing.
     """
-    return with_chunked_loss(AutoModelForCausalLM.from_pretrained(with_weights(folder), dtype="auto"))
+    return with_chunked_loss(AutoModelForCausalLM.from_pretrained(with_weights(folder), dtype=torch.float32))
 
 
 def random_encoder(backbone: BackboneParams, vocab_size: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LlamaModel:
@@ -195,10 +196,12 @@ def to_sentence_transformer(
 def export(model: SentenceTransformer, folder: Path, causal: bool = False) -> None:
     """Write an encoder that plain sentence-transformers loads with none of our code: a stock decoder, bidirectional unless `causal`.
 
-    What only training knows (the soft mask's name and its soft_mask_* settings) is left out of config.json, and is_causal is set.
+    What only training knows (the soft mask's name and its soft_mask_* settings) is left out of config.json, and is_causal is set; a
+    transformers that would not heed it stops at the folder.
     """
     model.save(str(folder), create_model_card=False)
     _edit_config(Path(folder), architectures=[type(model.transformers_model).__name__], is_causal=causal)
+    refuse_older(folder)
 
 
 def _edit_config(folder: Path, **values) -> None:

@@ -10,6 +10,7 @@ import pyarrow.compute as compute
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from pyarrow.dataset import dataset, field
 
+from conan_lib.attention.stock import FIRST_VERSION
 from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN
 from conan_lib.evaluation.statistics import LEVEL
 from conan_lib.findings.blocks import Table
@@ -47,6 +48,7 @@ def model_card(run: Run, folder: str | None = None, onnx: bool = False) -> str:
         onnx=onnx,
         params=run.params,
         parameters=_parameters(run),
+        transformers=FIRST_VERSION,
         backbone=run.backbone,
         start=run.results(START) if run.params.model else None,
         missing=run.unfinished(MODEL),

@@ -6,6 +6,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import set_seed
 
+from conan_lib.attention import merge_adapters
 from conan_lib.errors import UserError
 from conan_lib.params.training import LoraParams
 
@@ -44,13 +45,4 @@ def check_targets(where: str, targets: Sequence[str], layers: Sequence[str]) -> 
 
 def merge_lora(model: SentenceTransformer) -> None:
     """W + alpha / rank * B A in the place of each adapted layer: the model has the classes and names that it had before `add_lora`."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    backbone = model.transformers_model
-    for name, layer in list(backbone.named_modules()):
-        if isinstance(layer, BaseTunerLayer):
-            layer.merge()
-            parent, _, child = name.rpartition(".")
-            setattr(backbone.get_submodule(parent), child, layer.get_base_layer())
-    backbone.delete_adapter("default")
-    backbone.requires_grad_(True)
+    merge_adapters(model)

@@ -158,6 +158,14 @@ def test_the_export_names_none_of_our_code(saved, tmp_path):
     again = SentenceTransformer(str(tmp_path / "export"), device="cpu")
     np.testing.assert_allclose(again.encode(TEXTS), encoder.encode(TEXTS), atol=1e-6)
     assert again.max_seq_length == 16
+    export(encoder, tmp_path / "causal", causal=True)
+    refusals = [path.parent.name for path in tmp_path.rglob("config.0.json")]  # what a transformers finds that is too old for is_causal
+    assert refusals == ["export"]
+
+
+def test_a_checkpoint_in_half_precision_comes_back_in_fp32_to_be_trained(saved, tmp_path):
+    AutoModelForCausalLM.from_pretrained(saved, dtype=torch.bfloat16).save_pretrained(tmp_path)
+    assert {weight.dtype for weight in load(tmp_path).parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("mask", [None, torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])], ids=["no padding", "padding"])

@@ -184,7 +184,7 @@ def test_an_empty_folder_is_taken_and_a_missing_one_made(run, tmp_path, conan, m
     code, out, err = conan("export", run.file, "model")
     assert code == 0 and "conan-lib" not in err
     code, out, _ = conan("export", run.file, tmp_path / "other" / "model")
-    assert code == 0 and re.search(r"model: 10 files, \d+\.\d MB", out)
+    assert code == 0 and re.search(r"model: 12 files, \d+\.\d MB", out)
     assert {path.name for path in (tmp_path / "model").iterdir()} == {path.name for path in (tmp_path / "other" / "model").iterdir()}
     assert not (tmp_path / "model" / "onnx").exists() and "onnx" not in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"model", "other"}

@@ -1,13 +1,13 @@
 """Pins: alpha follows the schedule by global step in a real Trainer, on a decoder and inside a SentenceTransformer; a resumed run
-goes on along the schedule; alpha lands in the logs, and in a reporter that runs behind it; `causal` and `bidirectional` hold it; steps
-below 1 are refused."""
+goes on along the schedule; whatever evaluates between steps sees the alpha that is saved; alpha lands in the logs, and in a reporter that
+runs behind it; `causal` and `bidirectional` hold it; steps below 1 and weights in half precision are refused."""
 
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from torch import nn
-from transformers import LlamaConfig, LlamaModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, LlamaConfig, LlamaModel, Trainer, TrainerCallback, TrainingArguments
 
 import conan_lib.attention  # noqa: F401  registers "soft_mask"
 from conan_lib.errors import UserError
@@ -27,7 +27,7 @@ class Regression(nn.Module):
         self.decoder = LlamaModel._from_config(config, attn_implementation="soft_mask")
         self.alphas = []
 
-    def forward(self, input_ids):
+    def forward(self, input_ids, return_loss=True):  # the name by which a Trainer knows that an evaluation has a loss
         self.alphas.append(self.decoder.config.soft_mask_alpha)
         return {"loss": self.decoder(input_ids, use_cache=False).last_hidden_state.square().mean()}
 
@@ -82,7 +82,36 @@ def test_the_decoder_inside_a_sentence_transformer_is_found():
     callback = SoftMaskCallback(SoftMaskOptions(), 10)
     state = type("State", (), {"global_step": 3})()
     callback.on_train_begin(None, state, None, model=model)
+    assert module.model.config.soft_mask_alpha == 1.0
+    callback.on_step_begin(None, state, None, model=model)
     assert module.model.config.soft_mask_alpha == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("strategy", ["steps", "epoch"])
+def test_an_evaluation_judges_the_model_at_the_alpha_that_is_saved_and_so_does_what_keeps_the_best_checkpoint(tmp_path, strategy):
+    model = Regression()
+    rows = [{"input_ids": torch.arange(5) + row} for row in range(4)]
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=6, per_device_train_batch_size=2, per_device_eval_batch_size=4, report_to=[], use_cpu=True,
+        eval_strategy=strategy, save_strategy=strategy, eval_steps=2, save_steps=2, load_best_model_at_end=True, eval_on_start=True,
+        metric_for_best_model="loss", prediction_loss_only=True,
+    )  # fmt: skip
+    callbacks = [SoftMaskCallback(SoftMaskOptions(), 6), EarlyStoppingCallback(1, 1e9)]  # no second evaluation is good enough
+    trainer = Trainer(model, arguments, train_dataset=rows, eval_dataset=rows, callbacks=callbacks)
+    trainer.train()
+    sixths = [round(6 * alpha) for alpha in model.alphas]
+    assert sixths == [6, 0, 1, 6, 2, 3, 6]
+    assert trainer.state.global_step == 4 and model.decoder.config.soft_mask_alpha == 1.0
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(trainer.state.best_metric)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_that_train_in_half_precision_are_refused_and_frozen_ones_are_not(dtype):
+    model, callback = Regression().to(dtype), SoftMaskCallback(SoftMaskOptions(), 10)
+    with pytest.raises(UserError, match=rf"the weights that train are {dtype}: load the model with dtype=torch.float32"):
+        callback.on_train_begin(None, None, None, model=model)
+    model.requires_grad_(False)
+    callback.on_train_begin(None, None, None, model=model)
 
 
 @pytest.mark.parametrize("steps", [-1, 0, None, float("nan")])
