@@ -31,6 +31,7 @@ class Table:
         sources: keys of artefacts, or files.
         missing: what an empty cell says on the page; in the CSV it stays empty. A mapping says it by column.
         decimals: at most so many.
+        significant: columns whose numbers are shown with three digits, however large or small.
         differences: columns whose numbers are shown with their sign.
         keys: columns that hold artefact keys, one or a tuple of them.
         anchors: those of `keys` whose cells a citation leads to.
@@ -45,6 +46,7 @@ class Table:
     sources: tuple[str, ...]
     missing: str | dict[str, str] = "not measured"
     decimals: int = 3
+    significant: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     anchors: tuple[str, ...] = ()

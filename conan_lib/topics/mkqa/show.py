@@ -8,11 +8,11 @@ mteb's MKQARetrieval               relevance judgements and passages of its own
 import pandas as pd
 
 from conan_lib.findings.blocks import Block, Missing, Table
-from conan_lib.findings.legacy import with_interval
 from conan_lib.findings.plots import series
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
 from conan_lib.findings.scores import crosslingual
+from conan_lib.findings.tables import measured
 from conan_lib.stages import Stage
 from conan_lib.topics.mkqa.metrics import MEAN, METRICS
 
@@ -35,22 +35,21 @@ def scores_table(stage: Stage) -> pd.DataFrame:
     rows = series(stage, "scores.json")
     table = []
     for lang in dict.fromkeys(row["language"] for row in rows):
-        own = {row["metric"]: row for row in rows if row["language"] == lang}
-        cells = {NAMES[metric]: with_interval(row) for metric, row in own.items()}
-        chance = {f"{NAMES[metric]} of a random ranking": row["chance"] for metric, row in own.items() if row["chance"] is not None}
-        table.append({"language": lang, "questions": own[METRICS[0]]["n"], **cells, **chance})
-    if len(table) == 2:  # one language is its own mean
-        table.pop()
-    return pd.DataFrame(table)
+        own = {NAMES[row["metric"]]: row for row in rows if row["language"] == lang}
+        line = {"language": lang, "questions": own["R@20"]["n"]}
+        for name, row in own.items():
+            line |= measured(name, row)
+        table.append(line | {f"{name}, random ranking": row["chance"] for name, row in own.items() if row["chance"] is not None})
+    return pd.DataFrame(table[:1] if len(table) == 2 else table)  # one language is its own mean
 
 
-def _measured(run: Run, source: str) -> dict[str, dict[str, float]]:
-    """Language -> metric -> percent, where stage mkqa has run on this source."""
-    if run.params.mkqa.source != source or not run.finished("mkqa"):
+def _measured(run: Run) -> dict[str, dict[str, float]]:
+    """Language -> metric -> percent, where stage mkqa has run on the paper's data."""
+    if run.params.mkqa.source != "hub" or not run.finished("mkqa"):
         return {}
     found: dict[str, dict[str, float]] = {}
     for row in run.file("mkqa", "scores.json"):
-        found.setdefault(row["language"], {})[row["metric"]] = round(100 * row["value"], 1)
+        found.setdefault(row["language"], {})[row["metric"]] = 100 * row["value"]
     return found
 
 
@@ -61,38 +60,41 @@ def _why_not(run: Run) -> str:
 
 
 def _paper_table(run: Run) -> Table:
-    own = _measured(run, "hub").get(MEAN)
-    paper = published()["mkqa"]
-    frame = paper.frame
-    frame.loc[len(frame)] = [f"ours, {run.params.tier}", *(own[metric] if own else _why_not(run) for metric in METRICS)]
-    return Table("paper_mkqa", f"{paper.caption} {HOW}.", frame, ("paper", run.key("mkqa")), "not reported")
+    """The paper's systems, and ours below them where it has run on the same data."""
+    paper, own = published()["mkqa"], _measured(run).get(MEAN)
+    ours = pd.DataFrame([[f"ours, {run.params.tier}", *map(own.get, METRICS)]] if own else [], columns=list(paper.columns), dtype=object)
+    caption = paper.caption if own else f"{paper.caption} Ours: {_why_not(run)}. {HOW}."
+    return Table(
+        "paper_mkqa", caption, pd.concat([paper.frame, ours], ignore_index=True), ("paper", run.key("mkqa")), "not reported", decimals=1
+    )
 
 
 def _languages(run: Run) -> Table:
-    own, other = _measured(run, "hub"), crosslingual(run, "supervised")
+    """The paper's languages: its figures, ours by its protocol, by mteb's, and on the verses."""
+    own, verses = _measured(run), crosslingual(run, "supervised")
     mteb = {
-        row["subset"]: round(100 * row["value"], 1)
-        for row in run.scores
-        if (row["model"], row["task"], row["metric"]) == ("supervised", MTEB_TASK, MTEB_METRIC)
+        row["subset"]: row for row in run.scores if (row["model"], row["task"], row["metric"]) == ("supervised", MTEB_TASK, MTEB_METRIC)
     }
-    rows = []
-    for code, (conan, m3) in ((row[0], row[1:]) for row in published()["mkqa_languages"].rows):
-        verse = other.get("zh" if code == "zh_cn" else code)
-        rows.append(
-            {
-                "language": code,
-                f"{PAPER}: R@20, Conan-v2": conan,
-                f"{PAPER}: R@20, M3": m3,
-                f"{PAPER}: R@20, ours": own[code][METRICS[0]] if code in own else _why_not(run),
-                f"{MTEB}: nDCG@10, ours": mteb.get(code, NO_HUB),
-                "bible-clr, another task: R@10, ours": round(100 * verse["value"], 1)
-                if verse
-                else run.unfinished("evaluate") or "not in this run",
-            }
-        )
+    ours, theirs, verse = f"{PAPER}: R@20, ours", f"{MTEB}: nDCG@10, ours", "bible-clr, another task: R@10, ours"
+    frame = pd.DataFrame(
+        {
+            "language": code,
+            f"{PAPER}: R@20, Conan-v2": conan,
+            f"{PAPER}: R@20, M3": m3,
+            ours: own.get(code, {}).get(METRICS[0]),
+            theirs: _percent(mteb.get(code)),
+            verse: _percent(verses.get("zh" if code == "zh_cn" else code)),
+        }
+        for code, conan, m3 in published()["mkqa_languages"].rows
+    )
+    why = {ours: _why_not(run), theirs: NO_HUB, verse: run.unfinished("evaluate") or "not in this run"}
     caption = "MKQA by language, in percent. Other protocols and other tasks have columns of their own: compare columns of one name only. "
     caption += f"{HOW}, tasks.suite: MKQARetrieval for mteb's."
-    return Table("paper_mkqa_languages", caption, pd.DataFrame(rows), ("paper", run.key("mkqa"), run.key("evaluate")))
+    return Table("paper_mkqa_languages", caption, frame, ("paper", run.key("mkqa"), run.key("evaluate")), why, decimals=1)
+
+
+def _percent(row: dict | None) -> float | None:
+    return 100 * row["value"] if row else None
 
 
 def _other_data(run: Run) -> Block:

@@ -4,14 +4,15 @@ import pandas as pd
 
 from conan_lib.artefacts import read_json
 from conan_lib.evaluation.bigbench import HOW_TO_GET
+from conan_lib.evaluation.checkpoints import MODELS as CHECKPOINTS
 from conan_lib.evaluation.metrics import is_main
 from conan_lib.evaluation.scores import read_items
-from conan_lib.findings.blocks import Block, Missing, Table, Text
+from conan_lib.findings.blocks import Missing, Table
 from conan_lib.findings.run import Run
 from conan_lib.findings.scores import MODELS, crosslingual_table, notes_table, score_table
 from conan_lib.stages import Stage, open_stage, project_root
+from conan_lib.table import START
 
-OURS = ("random", "start", "pretrained", "sft", "weak", "supervised")
 SQUAD = "squad-shifts"
 
 
@@ -23,28 +24,30 @@ def show(run: Run) -> dict:
         command = f"`conan-lib train out_of_domain {run.params_file}`"
         there = (project_root() / run.params.out_of_domain.archive).is_file()
         how = command if there else f"it needs {run.params.out_of_domain.archive} (evaluation only): {HOW_TO_GET}, then {command}"
-        return {"blocks": Missing("Retrieval and classification out of domain.", f"stage out_of_domain is {stage.status} ({key}): {how}")}
+        return {
+            "sets": {},
+            "tables": Missing("Retrieval and classification out of domain.", f"stage out_of_domain is {stage.status} ({key}): {how}"),
+        }
     rows = read_json(stage.path / "scores.json")
-    sets = stage.results["sets"]
-    squad, reviews = sets[SQUAD], sets["multiemo-clr"]["corpus"]
-    sample = (
-        f"Samples of two sets that no stage has trained on: {squad['queries']:,} questions over {squad['corpus']:,} paragraphs of "
-        f"SQuADShifts, and {reviews:,} reviews of MultiEmo in 11 languages. Our checkpoints read {stage.tasks.max_length} tokens; "
-        "BM25 and wordllama read every text whole. The neural peers have seen orders of magnitude more text, and on the open web. "
-    )
-    blocks: list[Block] = [
-        Text(sample + winners(rows)),
-        Table("out_of_domain", "Main metric of every task out of domain, with its 95 % bootstrap interval.", score_table(rows), (key,)),
-        Table(
-            "outside_domains",
-            f"nDCG@10 of {SQUAD} by domain of the question; Wikipedia is among what was trained on.",
-            by_domain(stage),
-            (key,),
-        ),
-        Table("outside_languages", "R@10 of multiemo-clr by language of the review.", crosslingual_table(rows), (key,)),
-        Table("outside_notes", "What the evaluation notes about its cells.", notes_table(rows), (key,)),
-    ]
-    return {"blocks": blocks}
+
+    def shown(id: str, caption: str, frame: pd.DataFrame) -> Table:
+        return Table(id, caption, frame, (key,))
+
+    return {
+        "sets": stage.results["sets"],
+        "max_length": stage.tasks.max_length,
+        "winners": winners(rows),
+        "tables": [
+            shown("out_of_domain", "Main metric of every task out of domain, with its 95 % bootstrap interval.", score_table(rows)),
+            shown(
+                "out_of_domain_domains",
+                f"nDCG@10 of {SQUAD} by domain of the question; Wikipedia is among what was trained on.",
+                by_domain(stage),
+            ),
+            shown("out_of_domain_languages", "R@10 of multiemo-clr by language of the review.", crosslingual_table(rows)),
+            shown("out_of_domain_notes", "What the evaluation notes about its cells.", notes_table(rows)),
+        ],
+    }
 
 
 def winners(rows: list[dict]) -> str:
@@ -53,7 +56,7 @@ def winners(rows: list[dict]) -> str:
     for row in rows:
         if is_main(row) and row["value"] is not None and row["value"] > best.get(row["task"], {"value": -1})["value"]:
             best[row["task"]] = row
-    ours = sum(row["model"] in OURS for row in best.values())
+    ours = sum(row["model"] in (START, *CHECKPOINTS) for row in best.values())
     named = ", ".join(f"{task}: {row['model']} {row['value']:.3f}" for task, row in best.items())
     verdict = f"The peers win on all {len(best)} tasks" if not ours else f"The peers win on {len(best) - ours} of {len(best)} tasks"
     return f"{verdict}. Best on each: {named}."

@@ -1,89 +1,75 @@
-"""Figures of the evaluation (checkpoints, languages) and of how languages mix (UMAP, R@1)."""
+"""The paper's main tables beside ours, and what each stage of training added: scores, languages, differences, whitening, seeds."""
 
-from collections.abc import Callable, Iterable
-from itertools import cycle
+from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 
-from conan_lib.errors import UserError
-from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, is_main
-from conan_lib.findings.blocks import Block, Missing, Table, Text, evaluated, scored, table
-from conan_lib.findings.plots import INK, MARKERS, PALETTE, Drawing, series, style
+from conan_lib.evaluation.checkpoints import checkpoints
+from conan_lib.evaluation.metrics import MAIN_METRIC, is_main
+from conan_lib.findings.blocks import Block, Missing, Table, evaluated, scored, table
+from conan_lib.findings.intervals import Interval, combine_seeds, mean_of
+from conan_lib.findings.plots import series
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
-from conan_lib.findings.scores import crosslingual_table, differences_table, in_order, notes_table, score_table
-from conan_lib.stages import Stage
-from conan_lib.topics.retrieval import seeds, whitening
+from conan_lib.findings.scores import crosslingual_table, differences_table, in_order, main_rows, notes_table, score_table
+from conan_lib.findings.tables import measured
+from conan_lib.params.load import SEEDED
+from conan_lib.stages import Stage, project_root
+from conan_lib.topics.retrieval import figures
 from conan_lib.topics.retrieval.whiten import SUFFIX, WHITENED
 
-CATEGORIES = ("classification", "clustering", "pair", "reranking", "retrieval", "sts", "summarisation")
-CHECKPOINTS = ("random", "start", "pretrained", "sft", "weak", "supervised")
-METRICS = {"recall_at_10": "R@10", "recall_at_1": "R@1", "ndcg_at_10": "nDCG@10"}
+CATEGORIES = ("classification", "clustering", "reranking", "retrieval", "sts", "crosslingual")
+"""Types of task in the order of the paper's categories; its pair classification and summarisation have no local task."""
+MEANS = {"R@10 across languages": "crosslingual", "nDCG@10 within a language": "retrieval"}
+"""Name of a mean over tasks -> their type."""
 
 
 def show(run: Run) -> dict:
     """The table of all tasks, then what each stage of training added."""
-    candidates, languages_ = run.params.data.eval_candidates, len(run.params.data.languages) - 1
-    tasks = [
-        *mteb(run),
-        Text(
-            "Every checkpoint and every peer on the same local tasks through mteb. A bracket is the 95 % bootstrap interval over queries "
-            "or texts; it does not cover the choice of seed. Causal checkpoints (random, pretrained, sft) are pooled by the mean of their "
-            "token states."
-        ),
-        scored(run, "scores", "Main metric of every task.", score_table),
-        scored(run, "score_notes", "What the evaluation notes about its cells.", notes_table),
-    ]
-    learned = [
-        Text(
-            f"Held-out cross-lingual retrieval: a verse in one of {languages_} languages must find its {run.pivot} translation among "
-            f"{candidates:,} verses of books that no stage trained on. R@10 is the share of queries whose translation is among the ten "
-            "nearest."
-        ),
-        evaluated(
+    suite = f"needs a hub: `tasks.suite: {{}}` in a parameter file; this run has `tasks.suite: {run.params.tasks.suite}`"
+    return {
+        "english": _paper("mteb_eng_v2"),
+        "categories": table(
             run,
-            "checkpoints",
-            "Cross-lingual R@10 of each checkpoint, as it is and whitened; lines: peers, as they are.",
-            checkpoints,
+            "categories",
+            "Mean main metric x 100 of our local tasks, by the paper's categories as far as there are tasks; a model that lacks a task of "
+            "a category has no mean. Other tasks than MTEB's, so read across and down, never against the paper's table.",
+            tuple(name for name in ("evaluate", "peers") if run.finished(name)) or ("evaluate",),
+            lambda *_: categories(run.scores),
+            "not every task",
+            origin="ours",
+            decimals=2,
         ),
-        evaluated(run, "languages", "Cross-lingual R@10 by language of the query.", languages),
-        scored(run, "crosslingual", "Cross-lingual R@10 by query language, mean with its 95 % bootstrap interval.", crosslingual_table),
-        table(
+        "chinese": _paper("cmteb"),
+        "suites": [
+            Missing("Our model on MTEB (English, v2) itself", suite.format("MTEB(eng, v2)")),
+            Missing("Our model on CMTEB itself", suite.format("MTEB(cmn, v1)")),
+        ],
+        "scores": scored(run, "scores", "Main metric of every task.", score_table),
+        "notes": scored(run, "score_notes", "What the evaluation notes about its cells.", notes_table),
+        "figures": [
+            evaluated(
+                run,
+                "checkpoints",
+                "Cross-lingual R@10 of each checkpoint, as it is and whitened; lines: peers, as they are.",
+                figures.checkpoints,
+            ),
+            evaluated(run, "languages", "Cross-lingual R@10 by language of the query.", figures.languages),
+        ],
+        "crosslingual": scored(
+            run, "crosslingual", "Cross-lingual R@10 by query language, mean with its 95 % bootstrap interval.", crosslingual_table
+        ),
+        "differences": table(
             run,
             "differences",
             "Each checkpoint against the one before it on the same queries, paired.",
             ("evaluate",),
             lambda stage: differences_table(series(stage, "differences.json")),
-            differences=("difference",),
         ),
-        *whitening.blocks(run),
-        *seeds.blocks(run),
-    ]
-    return {"tasks": tasks, "learned": learned}
-
-
-def mteb(run: Run) -> list[Block]:
-    """The paper's main tables; ours by the same categories over local tasks, never in one column with them."""
-    own = table(
-        run,
-        "categories",
-        "Mean main metric x 100 of our local tasks, by the paper's categories; a model that lacks a task of a category has no mean. "
-        "Other tasks than MTEB's, so read across and down, never against the paper's table.",
-        tuple(name for name in ("evaluate", "peers") if run.finished(name)) or ("evaluate",),
-        lambda *_: categories(run.scores),
-        "no local task",
-        origin="ours",
-    )
-    suite = f"needs a hub: `tasks.suite: {{}}` in a parameter file; this run has `tasks.suite: {run.params.tasks.suite}`"
-    suite_english, suite_chinese = suite.format("MTEB(eng, v2)"), suite.format("MTEB(cmn, v1)")
-    return [
-        _paper("mteb_eng_v2"),
-        own,
-        _paper("cmteb"),
-        Missing("Our model on MTEB (English, v2) itself", suite_english),
-        Missing("Our model on CMTEB itself", suite_chinese),
-    ]
+        "whitening": _whitening(run),
+        "seeds": _seeds(run),
+        "reseeded": _reseeded(run.with_seeds("evaluate")),
+    }
 
 
 def _paper(id: str) -> Table:
@@ -95,108 +81,88 @@ def categories(rows: Iterable[dict]) -> pd.DataFrame:
     """Model by category: mean main metric x 100 over the tasks of the category, where a model has them all."""
     rows = list(filter(is_main, rows))
     tasks = {kind: {row["task"] for row in rows if row["type"] == kind} for kind in MAIN_METRIC}
-    heads = [*CATEGORIES, *(kind for kind in MAIN_METRIC if kind not in CATEGORIES)]
     table = []
     for model in in_order(row["model"] for row in rows):
-        line = {"model": model}
-        for kind in heads:
+        line: dict = {"model": model}
+        for kind in sorted(filter(tasks.get, MAIN_METRIC), key=CATEGORIES.index):
             own = [row["value"] for row in rows if (row["model"], row["type"]) == (model, kind) and row["value"] is not None]
-            wanted = len(tasks.get(kind, ()))
-            name = f"{kind} ({wanted} {'task' if wanted == 1 else 'tasks'})" if wanted else kind
-            line[name] = (
-                round(100 * sum(own) / wanted, 2) if own and len(own) == wanted else f"{len(own)} of {wanted} tasks" if wanted else None
-            )
+            wanted = len(tasks[kind])
+            name = f"{kind} ({wanted} {'task' if wanted == 1 else 'tasks'})"
+            line[name] = 100 * sum(own) / wanted if len(own) == wanted else None
         table.append(line)
     return pd.DataFrame(table)
 
 
-def checkpoints(stage: Stage, peers: Stage | None = None, metric: str = "recall_at_10") -> Drawing:
-    """Cross-lingual retrieval after each stage of training, the mean of the languages with its 95 % interval, as it is and, where that was
-    measured, whitened; peers as lines, as they are.
-
-    Args:
-        stage: evaluate.
-        peers: drawn where finished.
-    """
-    groups = {"as it is": series(stage, "scores.json")}
-    if WHITENED in stage.results:
-        groups[WHITENED] = [row | {"model": row["model"].removesuffix(SUFFIX)} for row in series(stage, f"{WHITENED}/scores.json")]
-    groups = {
-        how: {row["model"]: row for row in _crosslingual(stage, metric, rows) if row["subset"] == MEAN} for how, rows in groups.items()
-    }
-    names = [name for name in CHECKPOINTS if name in groups["as it is"]]
-    lines = _peer_rows(peers, metric, lambda row: row["subset"] == MEAN)
-    width = 0.84 / len(groups)
-    with style():
-        drawing = Drawing(figsize=(7.6, 3.5))
-        axis = drawing.subplots()
-        for number, (how, rows) in enumerate(groups.items()):
-            values = np.array([rows[name]["value"] for name in names])
-            errors = np.abs(np.array([[rows[name]["low"], rows[name]["high"]] for name in names]).T - values)
-            places = np.arange(len(names)) + width * (number - (len(groups) - 1) / 2)
-            bars = axis.bar(places, values, 0.92 * width, yerr=errors, color=PALETTE[0], alpha=0.4 if number else 1, ecolor=INK, capsize=3)
-            axis.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, weight="normal" if number else "bold")
-            bars.set_label(how)
-        for colour, dashes, row in zip(cycle(PALETTE[1:]), cycle(("-", "--", ":", "-.")), lines, strict=False):
-            label = f"{row['model']} {row['value']:.2f} (n = {row['n']:,})"
-            axis.axhline(row["value"], color=colour, linestyle=dashes, label=label)
-        top = max(row["high"] or row["value"] for row in [*lines, *(row for rows in groups.values() for row in rows.values())])
-        axis.set_xticks(range(len(names)), names)
-        axis.set(ylabel=f"cross-lingual {METRICS[metric]}", ylim=(0, min(1.0, 1.1 * top) or 1))
-        axis.set_title(f"mean of {_languages(stage, metric)} languages, n = {groups['as it is'][names[0]]['n']:,} queries")
-        axis.grid(axis="x", visible=False)
-        if len(groups) > 1 or lines:
-            drawing.legend(loc="outside right upper")
-        return drawing
-
-
-def languages(stage: Stage, peers: Stage | None = None, metric: str = "recall_at_10") -> Drawing:
-    """Cross-lingual retrieval by language of the query: checkpoints and peers side by side, with 95 % intervals for the last checkpoint."""
-    rows = [row for row in [*_crosslingual(stage, metric), *_peer_rows(peers, metric)] if row["subset"] != MEAN]
-    last = {row["subset"]: row for row in rows if row["model"] == "supervised"}
-    order = sorted(last, key=lambda language: -last[language]["value"])
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    with style():
-        drawing = Drawing(figsize=(max(6.5, 0.75 * len(order) + 2.4), 3.5))
-        axis = drawing.subplots()
-        places = np.arange(len(order))
-        for number, model in enumerate(models):
-            own = {row["subset"]: row["value"] for row in rows if row["model"] == model}
-            shift = 0.7 * ((number + 0.5) / len(models) - 0.5)
-            marker = MARKERS[(number + number // len(PALETTE)) % len(MARKERS)]  # where colours come again, markers are others
-            axis.plot(places + shift, [own.get(language, np.nan) for language in order], marker, label=model,
-                      color=PALETTE[number % len(PALETTE)], markersize=6, alpha=0.9)  # fmt: skip
-            if model == "supervised":
-                bounds = [[last[language][end] for language in order] for end in ("low", "high")]
-                axis.vlines(places + shift, *bounds, color=PALETTE[number % len(PALETTE)])
-        axis.set_xticks(places, [f"{language} → {_pivot(stage)}" for language in order], rotation=0 if len(order) < 10 else 45)
-        axis.set(ylabel=METRICS[metric], ylim=(0, 1.03))
-        axis.set_title("cross-lingual retrieval by language of the query")
-        drawing.legend(loc="outside right upper")
-        return drawing
-
-
-def _crosslingual(stage: Stage, metric: str, rows: list[dict] | None = None) -> list[dict]:
-    """Cross-lingual rows of a metric, of scores.json where no rows are given."""
-    rows = [
-        row for row in (series(stage, "scores.json") if rows is None else rows) if row["type"] == "crosslingual" and row["metric"] == metric
+def _whitening(run: Run) -> list[Block]:
+    """Each checkpoint with and without whitening, and its paired differences."""
+    if run.finished("evaluate") and WHITENED not in run.results("evaluate"):
+        return [Missing("Whitened checkpoints", f"{run.key('evaluate')} ran with evaluation.whitening_texts: null")]
+    return [
+        table(
+            run,
+            "whitening",
+            "Each checkpoint as it is and whitened, mean over tasks with its 95 % interval. Mean cosine: of texts in different languages. "
+            "Variance between languages: the share that lies between the languages' means.",
+            ("evaluate",),
+            whitening_table,
+        ),
+        table(
+            run,
+            "whitening_differences",
+            "Each whitened checkpoint against the one before it on the same queries, paired.",
+            ("evaluate",),
+            lambda stage: differences_table(series(stage, f"{WHITENED}/differences.json")),
+        ),
     ]
-    if not rows:
-        raise UserError(f"{stage.path / 'scores.json'}: no cross-lingual {metric}; it is measured on the embedded tasks only")
-    return rows
 
 
-def _peer_rows(peers: Stage | None, metric: str, keep: Callable[[dict], bool] = lambda row: True) -> list[dict]:
-    """Measured cross-lingual rows of the peers; none where the stage has not finished."""
-    if peers is None or not peers.finished:
-        return []
-    rows = [row for row in series(peers, "scores.json") if row["type"] == "crosslingual" and row["metric"] == metric]
-    return [row for row in rows if row["value"] is not None and keep(row)]
+def whitening_table(stage: Stage) -> pd.DataFrame:
+    """A row for each checkpoint: how much its vectors share, and its scores as it is and whitened."""
+    rows = series(stage, "scores.json") + series(stage, f"{WHITENED}/scores.json")
+    table = []
+    for name in checkpoints(stage):
+        shared = stage.results[WHITENED]["shared_directions"][name]
+        row = {"model": name, "mean cosine": shared["mean_cosine"], "variance between languages": shared["language_share"]}
+        for title, kind in MEANS.items():
+            for how, model in (("as it is", name), ("whitened", f"{name}{SUFFIX}")):
+                if own := main_rows(rows, model, kind):
+                    row |= _number(f"{title}, {how}", *mean_of(own))
+        table.append(row)
+    return pd.DataFrame(table)
 
 
-def _languages(stage: Stage, metric: str) -> int:
-    return len({row["subset"] for row in _crosslingual(stage, metric)} - {MEAN})
+def _seeds(run: Run) -> Block:
+    """Each checkpoint over the seeds that have run; with one seed, what would run more."""
+    runs = run.with_seeds("evaluate")
+    if len(runs) < 2:
+        job = project_root() / "params" / "jobs" / f"{run.params.tier}.yaml"
+        command = f"`conan-lib job params/jobs/{job.name}`" if job.is_file() else "a job whose step has `seeds`"
+        return Missing("The same run with other seeds", f"not run: {command}")
+    caption = "Each checkpoint over seeds, and with each of them."
+    return Table("seeds", caption, seeds_table(runs), tuple(one.key("evaluate") for one in runs))
 
 
-def _pivot(stage: Stage) -> str:
-    return stage.params.data.languages[0]
+def _reseeded(runs: list[Run]) -> list[str]:
+    """Stages whose seeds differ between runs."""
+    return [name for name in SEEDED["all"] if len({getattr(run.params, name).seed for run in runs}) > 1]
+
+
+def seeds_table(runs: list[Run]) -> pd.DataFrame:
+    """A row for each checkpoint and score: the mean over the runs' seeds with its interval, then the number with each seed."""
+    table = []
+    for model in checkpoints(runs[0].stages["evaluate"]):
+        for title, kind in MEANS.items():
+            for how, suffix in (("", ""), (", whitened", SUFFIX)):
+                files = [one.file("evaluate", f"{WHITENED}/scores.json" if suffix else "scores.json") or [] for one in runs]
+                found = [mean_of(own) for rows in files if (own := main_rows(rows, f"{model}{suffix}", kind))]
+                if len(found) == len(runs):
+                    values, intervals = zip(*found, strict=True)
+                    mean = combine_seeds(values, intervals) if all(intervals) else (sum(values) / len(values), None)
+                    seeds = {f"seed {one.params.supervised.seed}": value for one, value in zip(runs, values, strict=True)}
+                    table.append({"model": model, "score": f"{title}{how}"} | _number("mean", *mean) | seeds)
+    return pd.DataFrame(table)
+
+
+def _number(name: str, value: float, interval: Interval | None) -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return measured(name, {"value": value, "low": low, "high": high})

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pandas as pd
 
 from conan_lib.errors import UserError
-from conan_lib.findings.blocks import Block, Missing, Table, Text, figure, table
-from conan_lib.findings.legacy import signed, with_interval
+from conan_lib.findings.blocks import Block, Missing, Table, figure, table
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, series, style
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
+from conan_lib.findings.tables import measured, wide
 from conan_lib.params import without_mrl
 from conan_lib.stages import Stage, below_root, open_stage, project_root
 
@@ -19,40 +19,31 @@ OURS, WEAK, WHOLE = "supervised", "weak", "float32"
 ARM = "supervised without MRL"
 MINUTES_TEXTS = 100_000
 """Texts whose minutes are stated. The paper does not say how many its minutes are for."""
+RATE, RATIO, MINUTES = "texts/s", "times ours", f"minutes for {MINUTES_TEXTS:,} texts"
+SIGNIFICANT = (RATE, RATIO, MINUTES)
 COLOURS = {"ours": PALETTE[0], "random weights": PALETTE[5], "peer": PALETTE[1]}
 MARKERS = "osD^"
 
 
 def show(run: Run) -> dict:
     """Speed side by side, recall against bytes, and the committed benchmarks up to the paper's size."""
-    arm = arm_without_mrl(run)
-    paper = published()["practical"]
-    blocks: list[Block] = [
-        Table("paper_practical", paper.caption, paper.frame, ("paper",), "not reported", origin="the paper"),
-        Text(
-            "All systems encode texts of the same set in the same process and take turns, round by round; a ratio is of one round. A slow "
-            "system gets fewer of the texts. Backbones of other sizes have random weights, which cost the same time, and our tokenizer. "
-            f"Minutes are for {MINUTES_TEXTS:,} such texts, an extrapolation; the paper's Table 5 stands with its other tables."
+    arm, paper = arm_without_mrl(run), published()["practical"]
+    sizes = ("efficiency",)
+    return {
+        "minutes_texts": f"{MINUTES_TEXTS:,}",
+        "paper": Table("paper_practical", paper.caption, paper.frame, ("paper",), "not reported", origin="the paper"),
+        "speed": figure(run, "speed", "Encoding speed; bars: median of the rounds, lines: their range.", sizes, speed),
+        "speeds": table(run, "speed", "Size and speed, side by side in one run; in brackets the range of the rounds.", sizes,
+                        lambda stage: speed_table(rows(stage)), "not stated", significant=SIGNIFICANT),
+        "quality": _with_arm(figure(run, "quality", "R@10 against bytes a passage.", sizes, lambda stage: quality(stage, arm)), arm),
+        "qualities": table(run, "quality", "R@10 of the supervised model by channels and precision.", sizes, quality_table,
+                           differences=("difference",)),
+        "kept": _with_arm(
+            table(run, "kept", f"Share of the whole vector's R@10 that its first channels keep, {WHOLE}. {_arms(arm)}", sizes,
+                  lambda stage: kept_table(stage, arm), "the whole vector finds nothing"), arm
         ),
-        figure(run, "speed", "Encoding speed; bars: median of the rounds, lines: their range.", ("efficiency",), speed),
-        table(
-            run, "speed", "Size and speed, side by side in one run.", ("efficiency",), lambda stage: speed_table(rows(stage)), "not stated"
-        ),
-        Text(
-            "An index stores passages: fewer channels (Matryoshka), or fewer bits a channel. int8: 256 steps a channel between the corpus' "
-            "minimum and maximum, float32 queries. binary: signs of both sides, Hamming distance. binary, rescored: signs of the passage, "
-            "float32 query, over all passages. Differences and shares are paired with the whole float32 vector; brackets are 95 % "
-            "bootstrap intervals over passages with all their queries."
-        ),
-        _with_arm(figure(run, "quality", "R@10 against bytes a passage.", ("efficiency",), lambda stage: quality(stage, arm)), arm),
-        table(run, "quality", "R@10 of the supervised model by channels and precision.", ("efficiency",), quality_table),
-        _with_arm(
-            table(run, "kept", f"Share of the whole vector's R@10 that its first channels keep, {WHOLE}. {_arms(arm)}", ("efficiency",),
-                  lambda stage: kept_table(stage, arm)), arm
-        ),
-        *benchmarks(),
-    ]  # fmt: skip
-    return {"blocks": blocks}
+        "benchmarks": benchmarks(),
+    }  # fmt: skip
 
 
 def arm_without_mrl(run: Run) -> Stage | None:
@@ -94,25 +85,17 @@ def speed(stage: Stage) -> Drawing:
         return drawn
 
 
-def speed_table(found: Iterable[dict], what: str = "texts", minutes: int = MINUTES_TEXTS) -> pd.DataFrame:
-    """The paper's Table 5 for our systems: size, width, rate with its range, ratio to the first system of the run, minutes."""
+def speed_table(found: Iterable[dict]) -> pd.DataFrame:
+    """The paper's Table 5 for our systems: size, width, rate and ratio to the first system of the run with their range, minutes."""
     table = []
     for row in found:
-        rest = None if row["embedding_parameters"] is None else row["parameters"] - row["embedding_parameters"]
-        table.append(
-            {"model": row["model"], "what": row["kind"], "parameters (M)": round(row["parameters"] / 1e6, 2),
-             "without embeddings (M)": None if rest is None else round(rest / 1e6, 2), "dim": row["dim"], "max tokens": row["max_tokens"],
-             f"{what}/s": f"{row['rate']:,.1f} [{row['low']:,.1f}, {row['high']:,.1f}]",
-             "times ours": f"{row['ratio']:.3g} [{row['ratio_low']:.3g}, {row['ratio_high']:.3g}]",
-             f"minutes for {minutes:,} texts": round(minutes_of(row, minutes), 2), "MRL": "untrained" if row["mrl"] is None else row["mrl"],
-             "texts a call": row["texts"]}
-        )  # fmt: skip
-    return pd.DataFrame(table, dtype=object)
-
-
-def minutes_of(row: dict, texts: int = MINUTES_TEXTS) -> float:
-    """Minutes for so many texts at a row's median rate."""
-    return texts / row["rate"] / 60
+        embedding = row["embedding_parameters"]
+        sizes = {"parameters": row["parameters"], "without embeddings": None if embedding is None else row["parameters"] - embedding}
+        line = {"model": row["model"], "what": row["kind"]} | sizes | {"dim": row["dim"], "max tokens": row["max_tokens"]}
+        line |= measured(RATE, row, value="rate") | measured(RATIO, _part(row, "ratio"))
+        line |= {MINUTES: MINUTES_TEXTS / row["rate"] / 60, "MRL": {None: "untrained", True: "yes", False: "no"}[row["mrl"]]}
+        table.append(line | {"texts a call": row["texts"]})
+    return pd.DataFrame(table).convert_dtypes(convert_string=False, convert_floating=False)
 
 
 def quality(stage: Stage, arm: Stage | None = None) -> Drawing:
@@ -143,15 +126,15 @@ def quality(stage: Stage, arm: Stage | None = None) -> Drawing:
 
 
 def quality_table(stage: Stage) -> pd.DataFrame:
-    """Ours by channels and precision: size of the index, and for each task R@10 and its difference to the whole vector."""
-    cells: dict[tuple[int, str], dict] = {}
-    for row in rows(stage, "quality.json"):
-        if row["model"] == OURS:
-            size = {"dim": row["dim"], "precision": row["precision"], "bytes": row["bytes"], "MB for 1M passages": row["index_mb"]}
-            change = {"difference": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
-            cell = cells.setdefault((row["dim"], row["precision"]), size)
-            cell |= {f"{row['task']} R@10": with_interval(row), f"{row['task']} difference": signed(change)}
-    return pd.DataFrame(cells.values())
+    """Ours by task, channels and precision: size of the index, R@10, and its difference to the whole vector."""
+    return pd.DataFrame(
+        {name: row[name] for name in ("task", "dim", "precision", "bytes")}
+        | {"MB for 1M passages": row["index_mb"]}
+        | measured("R@10", row)
+        | measured("difference", _part(row, "difference"))
+        for row in rows(stage, "quality.json")
+        if row["model"] == OURS
+    )
 
 
 def kept_table(stage: Stage, arm: Stage | None = None) -> pd.DataFrame:
@@ -161,14 +144,16 @@ def kept_table(stage: Stage, arm: Stage | None = None) -> pd.DataFrame:
     found = rows(stage, "quality.json")
     if arm is not None:
         found += [row | {"model": ARM} for row in rows(arm, "quality.json") if row["model"] == OURS]
-    lines: dict[tuple[str, str], dict] = {}
-    for row in found:
-        if row["precision"] == WHOLE:
-            line = lines.setdefault((row["task"], row["model"]), {"task": row["task"], "model": row["model"], "R@10, whole vector": None})
-            line["R@10, whole vector"] = with_interval(row)  # rows rise to the whole width, which stays
-            share = {"value": row["kept"], "low": row["kept_low"], "high": row["kept_high"], "note": "the whole vector finds nothing"}
-            line[f"{row['dim']} dims"] = with_interval(share)
-    return pd.DataFrame(lines.values())
+    found = [row for row in found if row["precision"] == WHOLE]
+    width = max(row["dim"] for row in found)
+    whole = [(row, "R@10, whole vector", row) for row in found if row["dim"] == width]
+    kept = [(row, f"{row['dim']} dims", _part(row, "kept")) for row in found]
+    return wide(({name: row[name] for name in ("task", "model")}, column, number) for row, column, number in [*whole, *kept])
+
+
+def _part(row: dict, name: str) -> dict:
+    """A number of a row that has several: {value, low, high}."""
+    return {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
 
 
 def benchmarks() -> list[Block]:
@@ -183,7 +168,7 @@ def benchmarks() -> list[Block]:
         facts = ", ".join(str(results[name]) for name in ("device", "machine", "dtype", "date"))
         caption = f"Benchmark on texts of {results['length']} tokens ({facts}); times {results['baseline']}. {results['note']}"
         frame = speed_table(results["systems"])
-        made.append(Table(f"benchmark_{path.parent.name}", caption, frame, (below_root(path),), "not stated"))
+        made.append(Table(f"benchmark_{path.parent.name}", caption, frame, (below_root(path),), "not stated", significant=SIGNIFICANT))
     return made
 
 
