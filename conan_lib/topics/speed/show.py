@@ -95,7 +95,7 @@ def speed_table(found: Iterable[dict]) -> pd.DataFrame:
         line |= measured(RATE, row, value="rate") | measured(RATIO, _part(row, "ratio"))
         line |= {MINUTES: MINUTES_TEXTS / row["rate"] / 60, "MRL": {None: "untrained", True: "yes", False: "no"}[row["mrl"]]}
         table.append(line | {"texts a call": row["texts"]})
-    return pd.DataFrame(table).convert_dtypes(convert_string=False, convert_floating=False)
+    return pd.DataFrame(table, dtype=object)  # whole numbers stay whole beside empty cells
 
 
 def quality(stage: Stage, arm: Stage | None = None) -> Drawing:

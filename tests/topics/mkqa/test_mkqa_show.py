@@ -56,11 +56,18 @@ def test_the_protocols_never_share_a_column(hub_run):
 
 def test_the_embedded_benchmark_has_a_table_of_its_own_and_the_papers_cells_say_why_they_are_empty(report):
     found = tables("params/tiny.yaml")
-    assert list(found["paper_mkqa"].frame.iloc[-1, 1:]) == [found["paper_mkqa"].frame.iloc[-1, 1]] * 3
-    assert "not run: needs the hub" in found["paper_mkqa"].frame.iloc[-1, 1]
+    assert (
+        found["paper_mkqa"].frame["model"].iloc[-1] == "Conan-Embedding-v2"
+        and "Ours: not run: needs the hub" in found["paper_mkqa"].caption
+    )
+    languages = found["paper_mkqa_languages"]
+    for column, verdict in ((f"{mkqa.PAPER}: R@20, ours", mkqa.NO_HUB), (f"{mkqa.MTEB}: nDCG@10, ours", mkqa.NO_HUB)):
+        assert languages.frame[column].isna().all() and languages.missing[column] == verdict
     own = found["mkqa_other_data"]
-    assert list(own.frame["language"]) == ["en"] and own.frame["R@20"][0] == "0.131 [0.081, 0.181]"
-    assert own.frame["R@20 of a random ranking"][0] == 0.0655 and own.sources == (f"mkqa/{open_stage('mkqa', 'params/tiny.yaml').key}",)
+    assert list(own.frame["language"]) == ["en"] and own.frame.loc[0, ["R@20", "R@20 low", "R@20 high"]].tolist() == pytest.approx(
+        [0.131, 0.081, 0.181]
+    )
+    assert own.frame["R@20, random ranking"][0] == 0.0655 and own.sources == (f"mkqa/{open_stage('mkqa', 'params/tiny.yaml').key}",)
     assert "Not to be compared" in own.caption and "Seen in training: 0 questions, 0 leads" in own.caption
     values = {0.131, 0.412, 0.077, 13.1, 41.2, 7.7}
     assert not values & {value for id in ("paper_mkqa", "paper_mkqa_languages") for value in found[id].frame.to_numpy().ravel()}

@@ -16,10 +16,10 @@ def row(model, task, value, kind="classification", metric="accuracy", subset="de
 
 def test_what_is_missing_says_how_to_get_it(fake_run, tmp_path):
     run = Run.open(fake_run())
-    missing = outside.show(run)["blocks"]
+    missing = outside.show(run)["tables"]
     assert "bigbench==1.0.0" in missing.why and "conan-lib train out_of_domain" in missing.why and "out_of_domain/" in missing.why
     (tmp_path / run.params.out_of_domain.archive).write_bytes(b"")
-    missing = outside.show(run)["blocks"]
+    missing = outside.show(run)["tables"]
     assert "bigbench==1.0.0" not in missing.why and "conan-lib train out_of_domain" in missing.why
 
 

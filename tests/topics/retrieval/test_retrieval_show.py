@@ -8,11 +8,12 @@ import pytest
 
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
+from conan_lib.evaluation.checkpoints import MODELS as CHECKPOINTS
 from conan_lib.findings.plots import series
 from conan_lib.stages import open_stage
 from conan_lib.table import RUN
 from conan_lib.topics.mixing.show import r1_matrix, umap
-from conan_lib.topics.retrieval.show import CHECKPOINTS, checkpoints, languages
+from conan_lib.topics.retrieval.figures import checkpoints, languages
 from tests.handmade import rewrite
 
 TINY = "params/tiny.yaml"

@@ -13,7 +13,7 @@ from conan_lib.findings.run import Run
 from conan_lib.params import load_params, with_seed
 from conan_lib.params.load import SEEDED
 from conan_lib.topics import judge
-from conan_lib.topics.retrieval import seeds
+from conan_lib.topics.retrieval import show as retrieval
 from tests.handmade import LANGUAGES, RECALL, hits, rewrite
 
 
@@ -58,7 +58,7 @@ def test_contrastive_seeds_share_the_language_model(fake_run):
         fake_run(seed=seed, where="contrastive")
     runs = Run.open(run.params_file).with_seeds("evaluate")
     assert [one.params.supervised.seed for one in runs] == [0, 1, 2] and len({one.key("sft") for one in runs}) == 1
-    assert "3 seeds of weak, supervised;" in seeds.blocks(Run.open(run.params_file))[0].text
+    assert retrieval.show(Run.open(run.params_file))["reseeded"] == ["weak", "supervised"]
 
 
 def test_three_seeds_allow_reproduced(three):
@@ -98,20 +98,19 @@ def test_against_the_claim_with_three_seeds_is_contradicted(three):
 
 
 def test_the_table_has_each_seed(three, fake_run):
-    text, table = seeds.blocks(three)
-    assert "3 seeds" in text.text and len(table.sources) == 3
-    row = table.frame.set_index("model").loc["supervised"]
-    values = [float(value) for value in row["R@10 across languages, each seed"].split()]
-    assert values == pytest.approx([values[0], values[0] + 0.01, values[0] + 0.02], abs=1e-3)
-    assert row["R@10 across languages"].startswith(f"{fmean(values):.3f} [")
-    assert row["R@10 across languages, whitened, each seed"] == " ".join(
-        [f"{0.9 * values[0]:.3f}"] * 3
-    )  # the fixture moves what is as it is
-    assert row["nDCG@10 within a language"].startswith(f"{0.3 + RECALL['supervised'] / 2 + 0.01:.3f} [")
+    table = retrieval.show(three)["seeds"]
+    assert len(table.sources) == 3
+    rows = table.frame.set_index(["model", "score"]).loc["supervised"]
+    each, across = ["seed 0", "seed 2", "seed 5"], rows.loc["R@10 across languages"]
+    assert across[each].tolist() == pytest.approx([across["seed 0"], across["seed 0"] + 0.01, across["seed 0"] + 0.02])
+    assert across["mean"] == pytest.approx(fmean(across[each])) and across["mean low"] < across["mean"] < across["mean high"]
+    white = rows.loc["R@10 across languages, whitened", each].tolist()
+    assert white == pytest.approx([0.9 * across["seed 0"]] * 3)  # the fixture moves what is as it is
+    assert rows.loc["nDCG@10 within a language", "mean"] == pytest.approx(0.3 + RECALL["supervised"] / 2 + 0.01)
 
 
 def test_one_seed_says_what_would_run_more(fake_run):
-    (block,) = seeds.blocks(Run.open(fake_run()))
+    block = retrieval.show(Run.open(fake_run()))["seeds"]
     assert isinstance(block, Missing) and "seeds" in block.why
 
 
