@@ -173,11 +173,12 @@ def _chosen(name: str, rows: list[Row], options: SupervisedParams) -> list[Row]:
 def _weak_tasks(rows: list[Row], options: WeakParams) -> list[Task]:
     """One task for all pairs, or one for each language with its share of the steps; a language that fills no batch is left out."""
     prompts = _prompts("weak", options)
+    rows = [{"anchor": row["anchor"], "positive": row["positive"], "lang": row.get("lang", "")} for row in rows]
     if options.batch_languages == "mixed":
         return [Task("weak", rows, options.batch_size, prompts=prompts)]
     own: dict[str, list[Row]] = {}
     for row in rows:
-        own.setdefault(row.get("lang", ""), []).append(row)
+        own.setdefault(row["lang"], []).append(row)
     full = {language: own[language] for language in sorted(own) if len(own[language]) >= options.batch_size}
     if not full:
         raise UserError(f"weak.batch_size: no language has {options.batch_size} pairs: lower it, or set weak.batch_languages to mixed")

@@ -4,7 +4,7 @@ named; rows keep what they bring; a pool is the anchor's or the passage's."""
 import pytest
 
 from conan_lib.errors import UserError
-from conan_lib.params.training import MineParams, SupervisedParams
+from conan_lib.params.training import MineParams, SupervisedParams, WeakParams
 from conan_lib.training.embedder import build_tasks, train_embedder
 from conan_lib.training.mine import mine
 from conan_lib.training.tasks import TASKS, TaskSpec
@@ -53,8 +53,15 @@ def test_what_a_row_lacks_is_named(task, rows, message):
 
 
 def test_rows_are_numbered_unless_they_have_ids():
-    rows = TASKS["retrieval"].checked([PAIR, PAIR | {"id": "mine", "positive_id": "p7"}])
+    rows = TASKS["retrieval"].checked([PAIR | {"id": None, "negatives": None}, PAIR | {"id": "mine", "positive_id": "p7"}])
     assert [(row["id"], row["positive_id"]) for row in rows] == [("retrieval-0", "p"), ("mine", "p7")]
+    assert "negatives" not in rows[0]
+
+
+def test_weak_pairs_train_with_the_negatives_of_the_batch_whatever_their_rows_bring():
+    rows = [PAIR | {"negatives": ["n"] * number} for number in range(4)]
+    (task,) = build_tasks({"weak": rows}, WeakParams(batch_size=2))
+    assert task.rows == [PAIR | {"lang": ""}] * 4
 
 
 def test_a_pool_is_the_anchors_or_the_passages():

@@ -45,7 +45,7 @@ class TaskSpec:
         return [self.row(record) for record in records if self.owns(record)]
 
     def checked(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows, those without an id numbered, and a passage without one named by its text.
+        """The rows without what is None, those without an id numbered, and a passage without one named by its text.
 
         Raises:
             UserError: a row lacks a field; the line names task, row (from 0) and field.
@@ -57,7 +57,8 @@ class TaskSpec:
                 if not isinstance(row.get(field), kind):
                     mend = "a number" if field == "score" else "a list of texts" if field == "negatives" else "a text"
                     raise UserError(f"task {self.name}: row {number}: {field}: {row.get(field)!r} must be {mend}")
-        return [{"id": f"{self.name}-{number}", "positive_id": row["positive"], **row} for number, row in enumerate(rows)]
+        given = ({field: value for field, value in row.items() if value is not None} for row in rows)
+        return [{"id": f"{self.name}-{number}", "positive_id": row["positive"], **row} for number, row in enumerate(given)]
 
     def pool_id(self, row: Row) -> str:
         """The pool of a row: its own, or its passage's, because a translated query inherits the hard negatives of its original."""
