@@ -1,4 +1,4 @@
-"""A run from a language model that is there already goes through all eight notebooks to a report and an exported model, in seconds a stage."""
+"""A run from a language model that is there already goes through all eight notebooks to a report and an exported model."""
 
 import subprocess
 import sys

@@ -122,7 +122,9 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.decimal)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.point)
 
 
-def read_yaml(path: Path, what: str = "parameter file; the tiers are params/smoke.yaml, tiny.yaml, h100.yaml, paper.yaml") -> dict:
+def read_yaml(
+    path: Path, what: str = "parameter file; the tiers are params/smoke.yaml, tiny.yaml, smollm2.yaml, h100.yaml, paper.yaml"
+) -> dict:
     """The mapping in a YAML file.
 
     Args:
