@@ -27,7 +27,7 @@ def check_stages(todo: Iterable[Stage]) -> None:
 
 
 def check_backbone(params: Params) -> None:
-    """Whether a start is there and its sizes fit the other sections, and every name in lora.targets names a layer of the backbone.
+    """Whether a start is there and fits the other sections, and every name in lora.targets names a layer of the backbone.
 
     Raises:
         UserError: one does not.
@@ -46,6 +46,12 @@ def check_backbone(params: Params) -> None:
             check_efficiency(params, f"{params.model.start}'s vocab_size", config.vocab_size)
         except ValueError as error:
             raise UserError(str(error)) from None
+        texts, languages = params.evaluation.whitening_texts, len(params.data.languages)
+        if texts is not None and texts * languages <= config.hidden_size:
+            raise UserError(
+                f"evaluation.whitening_texts: {texts} in each of {languages} languages are too few to whiten {config.hidden_size} "
+                "dimensions: raise it, or set it to null"
+            )
     for section, lora in adapters.items():
         check_targets(f"{section}.lora.targets", lora.targets, linear_layers(config))
 

@@ -1,0 +1,38 @@
+"""What only a start's configuration knows is checked against the other sections before anything is computed, in one line."""
+
+import pytest
+from tiny_starts import save_start
+
+from conan_lib.errors import UserError
+from conan_lib.params import Params
+from conan_lib.run.checks import check_stages
+from conan_lib.stages import open_stage
+
+FITS = {
+    "supervised": {"max_length": 32, "matryoshka_dims": [8, 16]}, "efficiency": {"dims": [8]}, "weak": {"max_length": 32},
+    "tasks": {"max_length": 32}, "mixing": {"max_length": 32}, "probes": {"max_length": 32},
+}  # fmt: skip
+WRONG = {
+    "a prefix that is too long": ({"efficiency": {"dims": [32]}}, r"efficiency\.dims: 32 is above .*start's hidden_size 16: drop it"),
+    "no loss on the whole vector": ({"supervised": {"matryoshka_dims": [8]}}, r"matryoshka_dims: add .*start's hidden_size 16"),
+    "a text beyond the window": ({"weak": {"max_length": 65}}, r"weak\.max_length: 65 is above .*start's context_length 64"),
+    "too few texts to whiten by": ({"evaluation": {"whitening_texts": 4}, "data": {"languages": ["en", "de"]}}, "too few to whiten 16"),
+    "adapters on no layer": ({"weak": {"max_length": 32, "lora": {"rank": 2, "targets": ["no_proj"]}}}, r"weak\.lora\.targets: no_proj"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_start("gemma3", tmp_path_factory.mktemp("starts") / "start")
+
+
+def params(folder, tmp_path, **over) -> Params:
+    return Params.model_validate({"tier": "test", "model": {"start": str(folder)}, "runtime": {"artefacts": str(tmp_path)}} | FITS | over)
+
+
+@pytest.mark.parametrize("over, message", WRONG.values(), ids=WRONG.keys())
+def test_what_does_not_fit_the_start_is_one_line(folder, tmp_path, over, message):
+    check_stages([open_stage("weak", params(folder, tmp_path))])
+    with pytest.raises(UserError, match=message) as error:
+        check_stages([open_stage("weak", params(folder, tmp_path, **over))])
+    assert "\n" not in str(error.value)
