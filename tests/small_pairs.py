@@ -1,15 +1,15 @@
-"""Pairs of made-up sentences, written into a finished data artefact, and an untrained encoder, for tests of contrastive training."""
+"""Pairs of made-up sentences, written as finished training sets, and an untrained encoder, for tests of contrastive training."""
 
 import numpy as np
-import pyarrow as pa
 from sentence_transformers import SentenceTransformer
 
 from conan_lib.data import records
+from conan_lib.data.teacher import SCHEMA
 from conan_lib.model.backbone import build, export, save, to_sentence_transformer
 from conan_lib.model.tokenizer import load_tokenizer, train_tokenizer
 from conan_lib.params import Params
 from conan_lib.stages import open_stage
-from tests.small_corpus import WORDS, documents, sentence, small_params
+from tests.small_corpus import WORDS, finish_data, sentence, small_params, write_sets
 
 PASSAGES = 40
 
@@ -33,7 +33,7 @@ def pair_params(root, **sections) -> Params:
 
 
 def tables() -> dict[str, list[dict]]:
-    """The training sets of a data artefact, by file name."""
+    """Training sets, by name."""
     random = np.random.default_rng(2)
     passages = [sentence("en", random) for _ in range(PASSAGES)]
     corpus = [{"id": f"p{i}", "text": text, "lang": "en", "source": "made up"} for i, text in enumerate(passages)]
@@ -46,47 +46,49 @@ def tables() -> dict[str, list[dict]]:
     words = ("water", "bread", "stars")
     labels = [
         {
-            "text": sentence("en", random, 4),
+            "anchor": sentence("en", random, 4),
             "positive": words[i % 3],
-            "negative": words[(i + 1) % 3],
-            "label": i % 3,
+            "negatives": [words[(i + 1) % 3]],
+            "label": words[i % 3],
             "set": "s",
             "lang": "en",
+            "source": "made up",
         }
         for i in range(30)
     ]
     return {
-        "documents": documents(),
-        "weak": [{"id": f"w{i}", "title": t[:20], "content": t, "lang": "en", "source": "made up"} for i, t in enumerate(passages)],
+        "weak": [{"id": f"w{i}", "anchor": t[:20], "positive": t, "lang": "en", "source": "made up"} for i, t in enumerate(passages)],
         "retrieval": [pair("retrieval", number, "en") for number in range(PASSAGES // 2)],
         "clr": [pair("clr", number, language) for number in range(PASSAGES) for language in ("de", "zh")],
-        "corpus": corpus,
+        "passages": corpus,
         "sts": [
-            {"sentence1": sentence("en", random), "sentence2": sentence("en", random), "score": float(s), "source": "made up"}
+            {"anchor": sentence("en", random), "positive": sentence("en", random), "score": float(s), "lang": "en", "source": "made up"}
             for s in random.random(20)
         ],
-        "labels": [row | {"task": task} for row in labels for task in ("classification", "clustering")],
+        "labels": [row | {"id": f"{task} {i}", "task": task} for i, row in enumerate(labels) for task in ("classification", "clustering")],
     }
+
+
+def finish_sets(params: Params) -> None:
+    """Commit the text, the training sets and the teacher's scores of a run."""
+    finish_data(params)
+    write_sets(open_stage("sets", params), tables())
+    teacher = open_stage("teacher", params)
+    with teacher.work() as work:
+        scores = [{"id": row["id"], "score": i / PASSAGES, "teacher": "wordllama"} for i, row in enumerate(tables()["weak"])]
+        records.write(teacher.path / "scores.parquet", scores, SCHEMA)
+        work.commit({})
 
 
 def finish_inputs(params: Params) -> None:
     """Commit the stages before `weak`, with a model of random weights in the place of the fine-tuned one."""
-    data = open_stage("data", params)
-    with data.work() as work:
-        for name, rows in tables().items():
-            records.write_table(data.path / f"{name}.parquet", pa.Table.from_pylist(rows))
-        work.commit({})
+    finish_sets(params)
     tokenizer = load_tokenizer(train_tokenizer(open_stage("tokenizer", params)).path / "tokenizer")
     for name in ("pretrain", "sft"):
         stage = open_stage(name, params)
         with stage.work() as work:
             save(build(params.backbone, len(tokenizer), 0), tokenizer, stage.path / "model")
             work.commit({})
-    teacher = open_stage("teacher", params)
-    with teacher.work() as work:
-        scores = [{"id": row["id"], "score": i / PASSAGES, "teacher": "wordllama"} for i, row in enumerate(tables()["weak"])]
-        records.write_table(teacher.path / "scores.parquet", pa.Table.from_pylist(scores))
-        work.commit({})
 
 
 def finish_weak(params: Params) -> None:

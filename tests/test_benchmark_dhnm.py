@@ -22,5 +22,5 @@ def test_dynamic_negatives_are_timed_beside_static_ones(tmp_path):
 def test_stages_that_have_not_finished_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text("tier: tiny\n", encoding="utf-8")
-    with pytest.raises(UserError, match="not finished: data, weak, mine"):
+    with pytest.raises(UserError, match="not finished: sets, weak, mine"):
         dhnm.main(["small.yaml"])

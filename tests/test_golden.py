@@ -15,13 +15,13 @@ ROWS = [{"text": "one", "score": 0.123456}, {"text": "two", "score": 0.5}]
 @pytest.fixture(params=[True, False], ids=["exact", "trained"])
 def exact(request, project, monkeypatch):
     """Whether the stage is one whose output is the same on every machine."""
-    monkeypatch.setattr(golden, "EXACT", ("data",) if request.param else ())
+    monkeypatch.setattr(golden, "EXACT", ("corpus",) if request.param else ())
     return request.param
 
 
 def made(rows=ROWS, results=None, shape=(2, 3)):
     """The digest of a stage that was committed with a table and weights."""
-    stage = open_stage("data", "params/small.yaml")
+    stage = open_stage("corpus", "params/small.yaml")
     with stage.work() as work:
         write_table(stage.path / "rows.parquet", pa.Table.from_pylist(rows))
         save_file({"weight": torch.rand(shape)}, stage.path / "model.safetensors")

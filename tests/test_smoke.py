@@ -99,7 +99,7 @@ def test_pretraining_killed_half_way_ends_in_the_same_weights(finished, tmp_path
     def prepare(name: str) -> Path:
         """A run with a longer pretraining and the finished run's data and tokenizer."""
         folder = tmp_path / name
-        for stage in ("data", "tokenizer"):
+        for stage in ("corpus", "tokenizer"):
             shutil.copytree(finished.parent / "artefacts" / stage, folder / "artefacts" / stage)
         return parameter_file(folder, pretrain={"max_steps": 30}, runtime={"save_steps": 1})
 

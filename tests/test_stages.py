@@ -23,6 +23,8 @@ def changed(section: str) -> Params:
     over = {
         "data": {"max_documents": 7},
         "model": {"start": "package:some-model"},
+        "sets": {"sts_pairs": 7},
+        "heldout": {"texts": 77},
         "tokenizer": {"vocab_size": 999},
         "backbone": {"layers": 3},
         "teacher": {"budget": 3},
@@ -56,7 +58,7 @@ def test_runtime_and_tier_enter_no_key(tmp_path):
     other = PARAMS.model_copy(update={"tier": "x", "runtime": Runtime(threads=7, save_steps=3, artefacts=str(tmp_path), device="cpu")})
     for name in TABLE:
         assert open_stage(name, other).key == open_stage(name, PARAMS).key
-    assert open_stage("data", other).path.is_relative_to(tmp_path)
+    assert open_stage("corpus", other).path.is_relative_to(tmp_path)
 
 
 def test_every_section_serves_a_stage_or_a_command_of_its_own():
@@ -95,29 +97,30 @@ def test_the_graph_has_no_cycle_and_opens_in_its_own_order():
 
 def test_an_input_that_has_not_finished_is_named_before_its_files_are_asked_for(project):
     stage = open_stage("weak", PARAMS)
-    data = stage.inputs["data"]
-    with pytest.raises(UserError, match=rf"stage weak needs data \({data.key}\), which is new: run stage data first"):
-        stage.needs("data")
-    with data.work() as work:
-        work.commit({})
-    assert stage.needs("data") == data.path
+    sets = stage.inputs["sets"]
+    with pytest.raises(UserError, match=rf"stage weak needs sets \({sets.key}\), which is new: run stage sets first"):
+        stage.needs("sets")
+    for one in (sets.inputs["corpus"], sets):
+        with one.work() as work:
+            work.commit({})
+    assert stage.needs("sets") == sets.path
 
 
 def test_an_unknown_stage_lists_the_known_ones():
-    with pytest.raises(UserError, match="no stage wek: choose one of data, start, tokenizer"):
+    with pytest.raises(UserError, match="no stage wek: choose one of corpus, sets, heldout, start, tokenizer"):
         open_stage("wek", PARAMS)
 
 
 def test_a_number_is_no_parameter_file():
     with pytest.raises(UserError, match="params_file: 5 is no file name"):
-        open_stage("data", 5)
+        open_stage("corpus", 5)
 
 
 def test_a_file_is_found_from_the_notebooks_folder(project, monkeypatch):
-    here = open_stage("data", "params/small.yaml")
+    here = open_stage("corpus", "params/small.yaml")
     monkeypatch.chdir(project / "notebooks")
-    there = open_stage("data", "params/small.yaml")
-    assert here.path == there.path == project / "artefacts" / "data" / here.key
+    there = open_stage("corpus", "params/small.yaml")
+    assert here.path == there.path == project / "artefacts" / "corpus" / here.key
 
 
 def test_a_stage_is_computed_once_held_committed_and_cleared_of_checkpoints(project):
@@ -130,13 +133,13 @@ def test_a_stage_is_computed_once_held_committed_and_cleared_of_checkpoints(proj
         (stage.path / "checkpoints").mkdir()
         return {"value": 1}
 
-    stage = open_stage("data", PARAMS)
-    assert function(stage) is stage and function(stage).results == {"value": 1} and calls == ["data"]
+    stage = open_stage("corpus", PARAMS)
+    assert function(stage) is stage and function(stage).results == {"value": 1} and calls == ["corpus"]
     assert not (stage.path / "checkpoints").exists() and function.__doc__ == "What it says."
 
 
 def test_a_mistake_before_the_first_file_leaves_no_trace_and_one_after_it_keeps_the_work(project):
-    stage = open_stage("data", PARAMS)
+    stage = open_stage("corpus", PARAMS)
 
     def function(write: bool):
         @computes
@@ -157,5 +160,5 @@ def test_a_mistake_before_the_first_file_leaves_no_trace_and_one_after_it_keeps_
 
 def test_only_the_first_process_of_a_launch_writes(project, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    stage = open_stage("data", PARAMS)
+    stage = open_stage("corpus", PARAMS)
     assert not computes(lambda stage: None, together=True)(stage).path.exists() and not stage.leads

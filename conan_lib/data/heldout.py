@@ -6,19 +6,20 @@ from pathlib import Path
 
 from conan_lib.artefacts import write_json
 from conan_lib.data import records
-from conan_lib.data.bible import PACKAGE as BIBLE
-from conan_lib.data.bible import Scripture, Verse, cross_references
-from conan_lib.data.corpus import Corpus
+from conan_lib.data.corpus import EXCERPT, LABEL_TASKS, Corpus
 from conan_lib.data.ngrams import normalise
-from conan_lib.data.packages import licence, located
-from conan_lib.data.pairs import EXCERPT, LABEL_TASKS, labelled, verse_id
 from conan_lib.data.sampling import sample
+from conan_lib.data.sources.bible import PACKAGE as BIBLE
+from conan_lib.data.sources.bible import Verse, cross_references, verse_id
+from conan_lib.data.sources.embedded import lee50
+from conan_lib.data.sources.packages import licence
 from conan_lib.errors import UserError
-from conan_lib.params.data import DataParams
+from conan_lib.params.data import HeldoutParams
 
 QUERIES, CORPUS = records.schema("id text lang"), records.schema("id text")
 QRELS, RANKED = records.schema("query_id corpus_id", "score"), records.schema("query_id", lists="corpus_ids")
 LABELS, PAIRS = records.schema("text label lang"), records.schema("sentence1 sentence2", "score")
+MIXING = records.schema("text lang group")
 NEGATIVES = 29
 """Random verses beside the positives of a reranking query."""
 FEWEST = 10
@@ -43,54 +44,50 @@ class Writer:
         self.tasks.append({**entry, "languages": sorted(languages) or [lang]})
 
 
-def write_sets(corpus: Corpus, params: DataParams, split: str, folder: Path) -> list[dict]:
+def write_sets(corpus: Corpus, params: HeldoutParams, split: str, folder: Path) -> list[dict]:
     """Write every evaluation set of a split under `folder`; returns tasks.json's list.
 
     Raises:
-        UserError: the split's books hold fewer verses than eval_candidates.
+        UserError: the split's books hold fewer verses than heldout.candidates.
     """
     writer = Writer(folder)
-    _crosslingual(writer, corpus, params, split)
+    if corpus.scripture.languages:
+        _crosslingual(writer, corpus, params, split)
     _retrieval(writer, corpus, params, split)
-    _reranking(writer, corpus, params, split)
+    if corpus.scripture.languages:
+        _reranking(writer, corpus, params, split)
     _labels(writer, corpus, params, split)
-    if split == "test" and params.languages[0] == "en":
+    if split == "test" and corpus.params.languages[0] == "en":
         rows = [{"sentence1": a, "sentence2": b, "score": score} for a, b, score in lee50()]
         writer.add("lee50", "sts", "en", "gensim", licence("gensim"), "human similarities of 50 news texts", test=(rows, PAIRS))
     write_json(folder / "tasks.json", writer.tasks)
     return writer.tasks
 
 
-def lee50() -> list[tuple[str, str, float]]:
-    """All 1,225 pairs of Lee's 50 news texts with their mean human similarity in [0, 1] (Lee, Pincombe and Welsh 2005)."""
-    folder = "gensim/test/test_data/"
-    texts = located("gensim", folder + "lee.cor").read_text(encoding="latin-1").splitlines()
-    rows = [line.split() for line in located("gensim", folder + "similarities0-1.txt").read_text(encoding="ascii").splitlines()]
-    return [(texts[i], texts[j], float(rows[i][j])) for i in range(len(texts)) for j in range(i + 1, len(texts))]
-
-
-def candidates(scripture: Scripture, params: DataParams, split: str) -> list[Verse]:
-    """Verses whose text differs from every other verse's in every language of the run: each query has one right answer.
+def candidates(corpus: Corpus, params: HeldoutParams, split: str) -> list[Verse]:
+    """Verses whose text differs from every other verse's in every language of the run: each query has one right answer. None where the run
+    reads no scripture.
 
     Raises:
-        UserError: fewer than eval_candidates.
+        UserError: fewer than heldout.candidates.
     """
+    scripture = corpus.scripture
     verses = scripture.verses(split)
     for lang in scripture.languages:
         forms = {verse: normalise(scripture.text(verse, lang)) for verse in verses}
         counts = Counter(forms.values())
         verses = [verse for verse in verses if counts[forms[verse]] == 1]
-    if len(verses) < params.eval_candidates:
+    if scripture.languages and len(verses) < params.candidates:
         raise UserError(
-            f"data.{split}_books: their {len(verses)} distinct verses are fewer than eval_candidates {params.eval_candidates}: "
+            f"data.{split}_books: their {len(verses)} distinct verses are fewer than heldout.candidates {params.candidates}: "
             "hold out more books or ask for fewer candidates"
         )
-    return sample(verses, params.eval_candidates, params.seed)
+    return sample(verses, params.candidates, corpus.params.seed)
 
 
-def _crosslingual(writer: Writer, corpus: Corpus, params: DataParams, split: str) -> None:
+def _crosslingual(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str) -> None:
     pivot, *others = corpus.scripture.languages
-    scripture, verses = corpus.scripture, candidates(corpus.scripture, params, split)
+    scripture, verses = corpus.scripture, candidates(corpus, params, split)
     queries = [{"id": verse_id(v, lang), "text": scripture.text(v, lang), "lang": lang} for lang in others for v in verses]
     passages = [{"id": verse_id(v, pivot), "text": scripture.text(v, pivot)} for v in verses]
     qrels = [{"query_id": verse_id(v, lang), "corpus_id": verse_id(v, pivot), "score": 1.0} for lang in others for v in verses]
@@ -101,22 +98,36 @@ def _crosslingual(writer: Writer, corpus: Corpus, params: DataParams, split: str
     )  # fmt: skip
 
 
-def _retrieval(writer: Writer, corpus: Corpus, params: DataParams, split: str) -> None:
-    for lang in params.languages:
+def _retrieval(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str) -> None:
+    for lang in corpus.params.languages:
         articles = [d for d in corpus.of(split, "encyclopedia") if d.lang == lang]
         pairs = [(d.id, d.summary, d.id, d.text[:EXCERPT]) for d in articles]
-        _add_retrieval(writer, f"wiki-retrieval-{lang}", lang, "wiki", "CC BY-SA 4.0", "short description -> article", pairs, params)
+        _add_retrieval(
+            writer,
+            f"wiki-retrieval-{lang}",
+            lang,
+            "wiki",
+            "CC BY-SA 4.0",
+            "short description -> article",
+            pairs,
+            params,
+            corpus.params.seed,
+        )
         news = [(d.id, d.title, d.id, d.text[:EXCERPT]) for d in corpus.of(split, "news") if d.lang == lang and d.title]
-        _add_retrieval(writer, f"news-retrieval-{lang}", lang, "news", "not stated", "headline -> article", news, params)
+        _add_retrieval(
+            writer, f"news-retrieval-{lang}", lang, "news", "not stated", "headline -> article", news, params, corpus.params.seed
+        )
         asked = [(d.id, d.title, f"answer/{normalise(d.text)}", d.text) for d in corpus.of(split, "question") if d.lang == lang]
-        _add_retrieval(writer, f"trivia-{lang}", lang, "trivia", "not stated", "question -> answer", asked, params)
+        _add_retrieval(writer, f"trivia-{lang}", lang, "trivia", "not stated", "question -> answer", asked, params, corpus.params.seed)
 
 
-def _add_retrieval(writer: Writer, name: str, lang: str, source: str, licence_: str, note: str, pairs: list, params: DataParams) -> None:
+def _add_retrieval(
+    writer: Writer, name: str, lang: str, source: str, licence_: str, note: str, pairs: list, params: HeldoutParams, seed: int
+) -> None:
     """pairs: (query id, query, passage id, passage). A query that occurs twice is ambiguous and only its passage is kept."""
     counts = Counter(normalise(query) for _, query, _, _ in pairs)
     asked = [pair for pair in pairs if counts[normalise(pair[1])] == 1 and len(pair[1]) > 3]
-    asked = sample(asked, params.eval_texts, params.seed)
+    asked = sample(asked, params.texts, seed)
     passages = {key: text for _, _, key, text in pairs if text}
     if len(asked) >= FEWEST:
         writer.add(
@@ -127,19 +138,19 @@ def _add_retrieval(writer: Writer, name: str, lang: str, source: str, licence_: 
         )  # fmt: skip
 
 
-def _reranking(writer: Writer, corpus: Corpus, params: DataParams, split: str) -> None:
+def _reranking(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str) -> None:
     """Cross-references inside the held-out books against random verses of the same books, in the pivot language."""
-    pivot, scripture = params.languages[0], corpus.scripture
+    pivot, scripture = corpus.params.languages[0], corpus.scripture
     verses = scripture.verses(split)
     known, positives = set(verses), {}
     for verse, other in cross_references():
         if verse in known and other in known:
             positives.setdefault(verse, []).append(other)
-    queries = sample(positives, params.eval_texts, params.seed)
+    queries = sample(positives, params.texts, corpus.params.seed)
     ranked, shown = [], set()
     for query in queries:
         others = [verse for verse in verses if verse != query and verse not in positives[query]]
-        listed = positives[query] + sample(others, NEGATIVES, f"{params.seed} {query}")
+        listed = positives[query] + sample(others, NEGATIVES, f"{corpus.params.seed} {query}")
         shown.update(listed)
         # in canonical order, so that a model that leaves ties as they stand gains nothing
         ranked.append({"query_id": "q/" + verse_id(query, pivot), "corpus_ids": [verse_id(verse, pivot) for verse in sorted(listed)]})
@@ -154,13 +165,13 @@ def _reranking(writer: Writer, corpus: Corpus, params: DataParams, split: str) -
         )  # fmt: skip
 
 
-def _labels(writer: Writer, corpus: Corpus, params: DataParams, split: str) -> None:
-    train = labelled(corpus, "train")
-    for name, documents in labelled(corpus, split).items():
+def _labels(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str) -> None:
+    train = corpus.labelled("train")
+    for name, documents in corpus.labelled(split).items():
         kind = LABEL_TASKS[documents[0].source]
         languages = {d.lang for d in documents}
-        texts = _label_rows(documents, params.eval_texts, params.seed)
-        shots = _label_rows(train.get(name, []), 8 * params.eval_texts, params.seed)
+        texts = _label_rows(documents, params.texts, corpus.params.seed)
+        shots = _label_rows(train.get(name, []), 8 * params.texts, corpus.params.seed)
         known = Counter((row["lang"], row["label"]) for row in shots)
         if kind == "classification":
             texts = [row for row in texts if known[row["lang"], row["label"]]]
@@ -182,9 +193,9 @@ def _label_rows(documents: Iterable, size: int, seed: int) -> list[dict]:
     ]
 
 
-def mixing_texts(corpus: Corpus, params: DataParams) -> list[dict]:
+def mixing_texts(corpus: Corpus, params: HeldoutParams) -> list[dict]:
     """Held-out verses in every language; rows of one group are translations of each other."""
-    verses = sample(candidates(corpus.scripture, params, "test"), params.eval_texts, params.seed + 1)
+    verses = sample(candidates(corpus, params, "test"), params.texts, corpus.params.seed + 1)
     return [
         {"text": corpus.scripture.text(verse, lang), "lang": lang, "group": "bible/{}/{}/{}".format(*verse)}
         for verse in verses

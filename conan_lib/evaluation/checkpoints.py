@@ -25,10 +25,10 @@ def checkpoints(stage: Stage) -> dict[str, tuple[str, str]]:
 
 
 def checkpoint_encoder(stage: Stage, name: str, batch_size: int) -> Encoder:
-    """One of `checkpoints`, from a stage that has it and the data among its inputs and a section `tasks`."""
+    """One of `checkpoints`, from a stage that has it and the corpus among its inputs and a section `tasks`."""
     source, folder = checkpoints(stage)[name]
     artefact = stage.inputs[source]
-    sources = read_json(stage.inputs["data"].path / "sources.json")
+    sources = read_json(stage.inputs["corpus"].path / "sources.json")
     licence = None if stage.params.model is None else open_stage(START, stage.params).results["licence"]
     return own_encoder(
         name, artefact.path / folder, artefact.key, stage.tasks.max_length, batch_size, stage.device, sources,

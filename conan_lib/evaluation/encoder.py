@@ -120,7 +120,7 @@ def own_encoder(
         name: random, pretrained, sft, weak or supervised.
         folder: its model folder.
         revision: key of the artefact that holds it.
-        sources: rows of the data artefact's sources.json: what it was trained on.
+        sources: rows of the corpus' sources.json: what it was trained on.
         licence: that of the start; None: from scratch, the project's own.
         prompts: set before the texts of a task, by mteb's keys; over those that were saved with the model.
         released: the day it was finished, "2026-11-22".

@@ -1,4 +1,4 @@
-"""Local mteb tasks from the held-out sets of the data artefact.
+"""Local mteb tasks from the held-out sets of stage `heldout`.
 
 Each local task is a subclass of mteb's own task with `load_data` replaced by our files, so that scores, protocols and result files are
 mteb's. Beside the scores it writes the value of every query or text (`items`), which intervals and paired differences are made from.
@@ -25,10 +25,10 @@ MTEB_TYPE = {"retrieval": "Retrieval", "crosslingual": "Retrieval", "reranking":
 
 
 def load_tasks(folder: Path, params: TasksParams, queries_per_language: int | None = None) -> list:
-    """The local tasks of a data artefact, in the order of its tasks.json.
+    """The local tasks of a `heldout` artefact, in the order of its tasks.json.
 
     Args:
-        folder: the data artefact.
+        folder: the artefact of stage `heldout`.
         params: split and seed.
         queries_per_language: a smaller limit than the parameters', for a slow model.
 
@@ -58,7 +58,7 @@ def load_tasks(folder: Path, params: TasksParams, queries_per_language: int | No
 
 
 def open_tasks(folder: Path, params: TasksParams, queries_per_language: int | None = None) -> list:
-    """What `tasks.suite` names: the local tasks of the data artefact `folder`, or one of the paper's suites from the hub.
+    """What `tasks.suite` names: the local tasks of the artefact `folder`, or one of the paper's suites from the hub.
 
     Raises:
         UserError: see load_tasks and load_suite; or a prompt is for no task.
@@ -283,7 +283,7 @@ def _metadata(entry: dict, kind: str, folder: Path, split: str, languages) -> Ta
     try:
         return TaskMetadata(
             name=entry["name"],
-            # the data artefact's key names the content; there is no repository on the hub behind this task
+            # the artefact's key names the content; there is no repository on the hub behind this task
             dataset={"path": f"local/{entry['name']}", "revision": folder.parents[2].name},
             description=f"{entry.get('note') or kind}; held-out text of {entry['source']}, licence: {licence}",
             type=MTEB_TYPE[kind],

@@ -29,7 +29,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from conan_lib.attention.register import NAME, set_soft_mask
-from conan_lib.data.packages import homepage, installed, licence
+from conan_lib.data.sources.packages import homepage, installed, licence
 from conan_lib.errors import UserError
 from conan_lib.model.backbone import configuration, save, with_weights
 from conan_lib.params import Params

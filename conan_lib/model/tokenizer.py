@@ -41,7 +41,7 @@ def train_tokenizer(stage: Stage) -> dict:
     Raises:
         UserError: no training documents, or too little text for the vocabulary that was asked for.
     """
-    documents = read(stage.inputs["data"].path / "documents.parquet")
+    documents = read(stage.inputs["corpus"].path / "documents.parquet")
     if START in stage.inputs:
         sample, tokenizer = [], load_tokenizer(stage.inputs[START].path / "model")
     else:
@@ -78,7 +78,7 @@ def balanced_sample(documents: list[dict], params: TokenizerParams) -> list[dict
         UserError: no documents.
     """
     if not documents:
-        raise UserError("documents.parquet: no document has split train, so there is no text to learn from: check the data stage")
+        raise UserError("documents.parquet: no document has split train, so there is no text to learn from: check stage corpus")
     order = balanced_order([d["lang"] for d in documents], [len(d["text"]) for d in documents], params.language_balance, seed=0)
     return [documents[i] for i in order[: params.sample_texts]]
 

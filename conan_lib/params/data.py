@@ -1,4 +1,4 @@
-"""Parameters of the data stage."""
+"""Parameters of the data: the corpus, the training sets, the evaluation sets; and of translated queries."""
 
 from string import Formatter
 from typing import Literal
@@ -9,17 +9,22 @@ from conan_lib.params.base import Section
 
 
 class DataParams(Section):
-    """Where text comes from, how it is cleaned and split, and how large each set is."""
+    """Where text comes from, how it is cleaned and split: what the corpus is, and so the tokenizer and the language model."""
 
     source: Literal["embedded", "hub"] = "embedded"
     """embedded: text that ships in packages, offline; hub: the data sets that the paper names, streamed."""
+    scripture: bool = True
+    """Whether verses are read: as documents, as aligned texts of training, and as held-out sets. Without them each of these is the less."""
     languages: tuple[str, ...] = ("en", "de", "es", "fr", "ru", "zh", "ja", "ko", "ar")
     """ISO 639-1 codes; the first is the pivot that cross-lingual queries point to."""
     seed: int = Field(0, ge=0)
+    """Of every split and sample, those of `sets` and `heldout` too."""
     max_documents: int = Field(2000, ge=1)
-    """Training documents of one source and language; the cut is a seeded sample. Held-out documents are cut at eval_texts."""
+    """Training documents of one source and language; the cut is a seeded sample."""
     source_documents: dict[str, PositiveInt] | None = None
     """Another max_documents for some sources, by name: {wiki: 4000}. None: max_documents for all."""
+    heldout_documents: int = Field(400, ge=20)
+    """Documents of one source and language that are held out, for test and for dev each: all that evaluation sets can draw from."""
     editions: int = Field(1, ge=1)
     """Bible editions of each language that language-model text takes (en has 4, fr 3, de and es 2). CLR always uses the first."""
     min_chars: int = Field(40, ge=1)
@@ -38,20 +43,6 @@ class DataParams(Section):
     """Books that only tune: Judges, Nehemiah, Romans."""
     heldout_share: float = Field(0.05, gt=0, lt=0.5)
     """Share of the other documents, by title, held out for test, and as much again for dev."""
-    eval_candidates: int = Field(1000, ge=20)
-    """Candidate passages of a cross-lingual retrieval set."""
-    eval_texts: int = Field(400, ge=20)
-    """Largest number of texts (or queries) of each other evaluation set."""
-    sft_records: int = Field(20_000, ge=1)
-    weak_pairs: int = Field(40_000, ge=1)
-    weak_openings: int | None = Field(None, ge=0)
-    """Most openings of scripture (first verse, what follows) among the weak pairs of a language: they stand in for titles, and say less
-    than one. None: as many as the other sources of that language."""
-    retrieval_pairs: int = Field(10_000, ge=1)
-    label_texts: int = Field(10_000, ge=1)
-    sts_pairs: int = Field(5_000, ge=1)
-    clr_verses: int = Field(20_000, ge=1)
-    """Verses of training books that become cross-lingual queries in every language but the pivot."""
     parallel_passages: int = Field(2_000, ge=0)
     """Language-model documents of kind `parallel`: a passage followed by its translation, spread over the languages."""
 
@@ -70,6 +61,30 @@ class DataParams(Section):
         if self.min_chars >= self.max_chars:
             raise ValueError(f"min_chars {self.min_chars} must be below max_chars {self.max_chars}")
         return self
+
+
+class SetsParams(Section):
+    """How large each training set is at most (data/sets/); no size changes the corpus."""
+
+    sft_records: int = Field(20_000, ge=1)
+    weak_pairs: int = Field(40_000, ge=1)
+    weak_openings: int | None = Field(None, ge=0)
+    """Most openings of scripture (first verse, what follows) among the weak pairs of a language: they stand in for titles, and say less
+    than one. None: as many as the other sources of that language."""
+    retrieval_pairs: int = Field(10_000, ge=1)
+    clr_verses: int = Field(20_000, ge=1)
+    """Verses of training books that become cross-lingual queries in every language but the pivot."""
+    sts_pairs: int = Field(5_000, ge=1)
+    label_texts: int = Field(10_000, ge=1)
+
+
+class HeldoutParams(Section):
+    """How much of the held-out text each evaluation set shows; no size changes what is held out, which is `data`'s."""
+
+    candidates: int = Field(1000, ge=20)
+    """Candidate passages of a cross-lingual retrieval set."""
+    texts: int = Field(400, ge=20)
+    """Largest number of texts (or queries) of each other evaluation set."""
 
 
 PAPER_SHARES = {

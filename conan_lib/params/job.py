@@ -43,7 +43,7 @@ class JobParams(Section):
 
     name: str = Field(pattern=r"^[a-z0-9_-]+$")
     """Names the logs: artefacts/jobs/<name>."""
-    given: tuple[StageName, ...] = ("data", "tokenizer", "teacher")
+    given: tuple[StageName, ...] = ("corpus", "sets", "heldout", "tokenizer", "teacher")
     """Stages that were computed elsewhere and carried here (conan-lib unpack); the job never computes them."""
     workers: int = Field(1, ge=1)
     """Stages at once, each in a process of its own. They share the GPU and its memory; scoring is mostly CPU work."""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from conan_lib.params.base import Section
-from conan_lib.params.data import DataParams, TranslateParams
+from conan_lib.params.data import DataParams, HeldoutParams, SetsParams, TranslateParams
 from conan_lib.params.evaluation import (
     EfficiencyParams,
     EvaluationParams,
@@ -44,6 +44,8 @@ class Params(Section):
     tier: str = Field(pattern=r"^[a-z0-9_-]+$")
     """Names the report's folder, reports/<tier>/."""
     data: DataParams = DataParams()
+    sets: SetsParams = SetsParams()
+    heldout: HeldoutParams = HeldoutParams()
     model: ModelParams | None = None
     """None: a tokenizer and a backbone from scratch. The next two are None where a start is given; so are `pretrain` and `sft` where the
     file does not name them, and then the start passes through their stages as it is."""

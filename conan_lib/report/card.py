@@ -84,7 +84,7 @@ def _metadata(run: Run, rows: list[dict]) -> ModelCardData:
             dataset_name=row["task"],
             dataset_config=row["subset"],
             dataset_split=run.params.tasks.split,
-            dataset_revision=run.key("data"),
+            dataset_revision=run.key("heldout"),
             metric_type=row["metric"],
             metric_value=row["value"],
         )
@@ -191,9 +191,9 @@ def _domains(text: pd.DataFrame) -> dict[str, float]:
 
 
 def _training_text(run: Run) -> pd.DataFrame:
-    """Characters of the documents that pretraining reads, source by language; empty where stage data has not finished."""
-    file = run.stages["data"].path / "documents.parquet"
-    if not run.finished("data"):
+    """Characters of the documents that pretraining reads, source by language; empty where stage corpus has not finished."""
+    file = run.stages["corpus"].path / "documents.parquet"
+    if not run.finished("corpus"):
         return pd.DataFrame()
     columns = {"source": field("source"), "lang": field("lang"), "characters": compute.utf8_length(field("text"))}
     table = dataset(file).to_table(columns=columns, filter=field("split") == "train")
@@ -205,7 +205,7 @@ def _training_text(run: Run) -> pd.DataFrame:
 def _sources(run: Run) -> str:
     """Sources with one package and licence as one row: their languages, documents and characters together."""
     merged: dict[tuple, dict] = {}
-    for row in run.file("data", "sources.json") or []:
+    for row in run.file("corpus", "sources.json") or []:
         package = " ".join(filter(None, (row.get("package"), row.get("version")))) or "no package"
         licence = row.get("licence") or "not stated"
         one = merged.setdefault(

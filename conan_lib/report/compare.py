@@ -162,9 +162,9 @@ def _difference(name: str, first: Run, second: Run, model: str, task: str, rows:
 def _same_set(first: Run, second: Run, task: str) -> bool:
     """Whether a task's queries and candidates are the same in both runs, byte by byte."""
     splits = [run.params.tasks.split for run in (first, second)]
-    if first.key("data") == second.key("data"):
+    if first.key("heldout") == second.key("heldout"):
         return splits[0] == splits[1]
-    folders = [run.stages["data"].path / "eval" / split / task for run, split in zip((first, second), splits, strict=True)]
+    folders = [run.stages["heldout"].path / "eval" / split / task for run, split in zip((first, second), splits, strict=True)]
     files = [{path.name: path.read_bytes() for path in folder.glob("*")} for folder in folders]
     return bool(files[0]) and files[0] == files[1]
 

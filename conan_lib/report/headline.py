@@ -32,8 +32,8 @@ def what(run: Run) -> str:
 
 def _recall(run: Run) -> Tile:
     own = {row["model"]: row for row in run.scores if (row["task"], row["metric"], row["subset"]) == (CROSSLINGUAL, RECALL, MEAN)}
-    data = run.params.data
-    label = f"mean cross-lingual R@10, {len(data.languages) - 1} languages to {run.pivot}, {data.eval_candidates:,} candidates"
+    languages, candidates = len(run.params.data.languages) - 1, run.params.heldout.candidates
+    label = f"mean cross-lingual R@10, {languages} languages to {run.pivot}, {candidates:,} candidates"
     if "supervised" not in own or own["supervised"]["value"] is None:
         why = run.unfinished("evaluate") or f"{run.key('evaluate')} has no such score"
         return Tile("not run", f"{label}; {why}", (run.key("evaluate"),))

@@ -63,14 +63,14 @@ def check_sources(params: Params, todo: set[str]) -> None:
         UserError: a package is missing, the hub cannot be reached, data.source_documents names no source, data.languages none with
             embedded text.
     """
-    if "data" in todo and params.data.source == "embedded":
+    if "corpus" in todo and params.data.source == "embedded":
         _check_data_packages(project_root() / "requirements-data.txt")
-    if "data" in todo and (params.data.source_documents or params.data.source == "hub"):
-        from conan_lib.data.build import open_sources  # imported when it is needed, as below; it reaches for the hub itself
+    if "corpus" in todo and (params.data.source_documents or params.data.source == "hub"):
+        from conan_lib.data.catalogue import open_sources  # imported when it is needed, as below; it reaches for the hub itself
 
         open_sources(params.data)
-    if "data" in todo:
-        from conan_lib.data.bible import check_languages
+    if "corpus" in todo:
+        from conan_lib.data.sources.bible import check_languages
 
         check_languages(params.data)
     if "mkqa" in todo and params.mkqa.source == "hub":

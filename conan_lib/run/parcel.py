@@ -30,7 +30,7 @@ WINDOW = 512 * 2**20
 SMALLEST = 2**10
 """Bytes that a part holds at least: smaller ones are a slip of the pen, and a million files."""
 PART = re.compile(r"part-\d{2,}")
-LEFT_OUT = ("checkpoints", "pools.npz")
+LEFT_OUT = ("checkpoints", "pools.npz", "evaluation_index.npz")
 PACKING = ".packing"
 """Where parts lie until all are written, below the parcel's folder."""
 

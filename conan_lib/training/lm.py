@@ -49,7 +49,7 @@ def pretrain(stage: Stage) -> dict | None:
     """
     section: PretrainParams | None = stage.pretrain
     tokenizer = load_tokenizer(stage.inputs["tokenizer"].path / "tokenizer")
-    documents = read(stage.inputs["data"].path / "documents.parquet")
+    documents = read(stage.inputs["corpus"].path / "documents.parquet")
     validation = validation_batches([d for d in documents if d["split"] == "dev"], tokenizer, section or MEASURE)
     start = stage.inputs[START].path / "model" if START in stage.inputs else None
     measure = partial(bits_per_byte, batches=validation, bytes_of=token_bytes(tokenizer))
@@ -89,10 +89,10 @@ def finetune(stage: Stage) -> dict | None:
     folder = stage.inputs["pretrain"].path / "model"
     tokenizer = load_tokenizer(folder)
     collate = partial(pad, padding=tokenizer.pad_token_id)
-    records = read(stage.inputs["data"].path / "sft.parquet")
+    records = read(stage.inputs["sets"].path / "sft.parquet")
     held_out = min(HELD_OUT_MAX, int(HELD_OUT_SHARE * len(records)))
     if not held_out:
-        raise UserError(f"sft.parquet: {len(records)} records are too few to train on and to hold some out: raise data.sft_records")
+        raise UserError(f"sft.parquet: {len(records)} records are too few to train on and to hold some out: raise sets.sft_records")
     order = np.random.default_rng(seed).permutation(len(records))
     test, train = ([records[i] for i in part] for part in (order[:held_out], order[held_out:]))
     validation = {
@@ -150,7 +150,7 @@ def mix(documents: list[dict], section: PretrainParams) -> list[dict]:
     left_out = {kind for kind, kept in (("news", section.news), ("parallel", section.parallel)) if not kept}
     train = [document for document in documents if document["split"] == "train" and document["kind"] not in left_out]
     if not train:
-        raise UserError("documents.parquet: no document of split train is left in the pretraining mix: check the data stage")
+        raise UserError("documents.parquet: no document of split train is left in the pretraining mix: check stage corpus")
     return train
 
 

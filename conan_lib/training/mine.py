@@ -34,7 +34,7 @@ def mine_negatives(stage: Stage) -> dict:
     """
     search = _search_of(stage)
     if not search.queries:
-        raise UserError("retrieval.parquet, clr.parquet: no anchors to mine negatives for: check the data stage")
+        raise UserError("retrieval.parquet, clr.parquet: no anchors to mine negatives for: check stage sets")
     model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"), device=training_device(stage.runtime))
     pools = search.rank(model)
     pools.save(stage.path / "pools.npz")
@@ -84,9 +84,9 @@ def _with_pools(names: Mapping[str, object]) -> list[str]:
 
 def _search_of(stage: Stage) -> "Search":
     """Of stage `mine`: the anchors of all tasks with pools, and the corpus."""
-    data = stage.inputs["data"].path
-    rows = {name: TASKS[name].rows(read(data / f"{TASKS[name].table}.parquet")) for name in _with_pools(TASKS)}
-    return Search(rows, read(data / "corpus.parquet"), stage.mine)
+    sets = stage.inputs["sets"].path
+    rows = {name: TASKS[name].rows(read(sets / f"{TASKS[name].table}.parquet")) for name in _with_pools(TASKS)}
+    return Search(rows, read(sets / "passages.parquet"), stage.mine)
 
 
 class Search:

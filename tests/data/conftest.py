@@ -1,4 +1,4 @@
-"""The smoke tier's data, built once in a folder of its own."""
+"""The smoke tier's data, built once in a folder of its own: its three stages, their tables, and the evaluation sets."""
 
 import json
 from pathlib import Path
@@ -7,27 +7,51 @@ import pytest
 from smoke_data import smoke_params
 
 from conan_lib.data import records
-from conan_lib.data.build import SCHEMAS, build_data
+from conan_lib.data.build import build_corpus, build_heldout, build_sets
+from conan_lib.data.sets import SETS
+from conan_lib.params import Params
 from conan_lib.stages import Stage, open_stage
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory) -> Stage:
-    return build_data(open_stage("data", smoke_params(tmp_path_factory.mktemp("smoke"))))
+def smoke(tmp_path_factory) -> Params:
+    """The parameters of the run that the other fixtures are of."""
+    return smoke_params(tmp_path_factory.mktemp("smoke"))
 
 
 @pytest.fixture(scope="session")
-def tables(smoke) -> dict[str, list[dict]]:
-    """Every table of the artefact by name."""
-    return {name: records.read(smoke.path / f"{name}.parquet") for name in SCHEMAS}
+def corpus(smoke) -> Stage:
+    return build_corpus(open_stage("corpus", smoke))
 
 
 @pytest.fixture(scope="session")
-def tasks(smoke) -> dict[str, list[dict]]:
+def sets(smoke, corpus) -> Stage:
+    return build_sets(open_stage("sets", smoke))
+
+
+@pytest.fixture(scope="session")
+def heldout(smoke, corpus) -> Stage:
+    return build_heldout(open_stage("heldout", smoke))
+
+
+@pytest.fixture(scope="session")
+def documents(corpus) -> list[dict]:
+    """What language models read, held-out text included."""
+    return records.read(corpus.path / "documents.parquet")
+
+
+@pytest.fixture(scope="session")
+def tables(sets) -> dict[str, list[dict]]:
+    """Every training set by name."""
+    return {name: records.read(sets.path / f"{name}.parquet") for name in SETS}
+
+
+@pytest.fixture(scope="session")
+def tasks(heldout) -> dict[str, list[dict]]:
     """split -> the evaluation sets, each with its tables under "tables"."""
     found = {}
     for split in ("dev", "test"):
-        folder = smoke.path / "eval" / split
+        folder = heldout.path / "eval" / split
         found[split] = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
         for task in found[split]:
             task["tables"] = {Path(file).stem: records.read(folder / file) for file in task["files"]}

@@ -7,9 +7,11 @@ from conan_lib.params import Params, load_params
 ROOT = Path(__file__).parents[2]
 
 
-def smoke_params(folder: Path, threads: int = 2, **data) -> Params:
-    """params/smoke.yaml with its artefacts in `folder` and other data parameters."""
+def smoke_params(folder: Path, threads: int = 2, sets: dict | None = None, heldout: dict | None = None, **data) -> Params:
+    """params/smoke.yaml with its artefacts in `folder` and other parameters of the data."""
     params = load_params(ROOT / "params" / "smoke.yaml")
-    runtime = params.runtime.model_copy(update={"artefacts": str(folder), "threads": threads})
-    section = type(params.data).model_validate({**params.data.model_dump(), **data})
-    return params.model_copy(update={"runtime": runtime, "data": section})
+    over = {"runtime": {"artefacts": str(folder), "threads": threads}, "data": data, "sets": sets or {}, "heldout": heldout or {}}
+    sections = {name: getattr(params, name) for name in over}
+    return params.model_copy(
+        update={name: type(section).model_validate({**section.model_dump(), **over[name]}) for name, section in sections.items()}
+    )

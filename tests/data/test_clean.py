@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conan_lib.data import clean
-from conan_lib.data.bible import clean_verse
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.ngrams import hashed_ngrams, normalise, units, width
+from conan_lib.data.sources.bible import clean_verse
 from conan_lib.params.data import DataParams
 
 PARAMS = DataParams()

@@ -4,9 +4,9 @@ even."""
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conan_lib.data.corpus import divide, split_of
-from conan_lib.data.embedded import Document, Source
+from conan_lib.data.gather import divide, split_of
 from conan_lib.data.sampling import by_lang_then_source, chance, sample, spread
+from conan_lib.data.sources.document import Document, Source
 from conan_lib.data.translate import AlignedTranslations, Query, clr_records
 from conan_lib.params.data import DataParams
 

@@ -9,7 +9,7 @@ from conan_lib.data.sampling import by_share
 from conan_lib.params.data import DataParams
 from conan_lib.params.sets import DeclaredSet
 
-PARAMS = DataParams(languages=("en", "de"), heldout_share=0.2, eval_texts=1000)
+PARAMS = DataParams(languages=("en", "de"), heldout_share=0.2, heldout_documents=1000)
 
 
 def declared(path, records, **given):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conan_lib.data import records
-from conan_lib.data.corpus import STEPS
+from conan_lib.data.gather import STEPS
 from conan_lib.errors import UserError
 from conan_lib.topics.data import show as figures_data
 

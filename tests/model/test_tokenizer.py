@@ -113,4 +113,4 @@ def test_no_training_documents_is_one_clear_line(tmp_path):
         train_tokenizer(open_stage("tokenizer", params))
     with pytest.raises(UserError):
         balanced_sample([], params.tokenizer)
-    assert records.read(open_stage("data", params).path / "documents.parquet")
+    assert records.read(open_stage("corpus", params).path / "documents.parquet")

@@ -64,7 +64,7 @@ def test_the_metadata_is_the_scores(report):
     }
     data = ModelCard((report / "model_card.md").read_text(encoding="utf-8")).data
     assert {(r.dataset_name, r.dataset_config, r.metric_type): r.metric_value for r in data.eval_results} == expected and len(expected) > 10
-    assert {r.dataset_revision for r in data.eval_results} == {f"data/{open_stage('data', FILE).key}"}
+    assert {r.dataset_revision for r in data.eval_results} == {f"heldout/{open_stage('heldout', FILE).key}"}
     assert (data.license, data.library_name, data.model_name) == ("apache-2.0", "sentence-transformers", "conan-open-tiny")
     assert data.language == ["en", "de", "es", "fr", "ru", "zh", "ja", "ko", "ar"] and "conan-embedding-v2" in data.tags
 
@@ -126,7 +126,7 @@ def set_licence(sources):
         ("pretrain", "manifest.json", set_seconds, ["4,321.5", "seconds of computing in all"]),
         ("weak", "manifest.json", set_machine, ["Linux riscv64, 64 cores"]),
         ("supervised", "manifest.json", set_steps, ["clr 7,654 examples, 321 steps."]),
-        ("data", "sources.json", set_licence, ["CC BY-NC 4.0", "8,642"]),
+        ("corpus", "sources.json", set_licence, ["CC BY-NC 4.0", "8,642"]),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
 )
@@ -138,8 +138,8 @@ def test_a_changed_artefact_changes_the_card(copied, stage, name, edit, words):
 
 
 def test_the_text_that_was_read_is_counted(fake_run):
-    fake_run("data")
-    file = open_stage("data", FILE).path / "documents.parquet"
+    fake_run("corpus")
+    file = open_stage("corpus", FILE).path / "documents.parquet"
     rows = pd.DataFrame(
         [("wiki", "en", "x" * 300, "train"), ("bible", "en", "x" * 50, "train"), ("bible, parallel", "en", "x" * 50, "train"),
          ("bible", "ko", "é" * 100, "train"), ("news", "ko", "x" * 9999, "test")],
@@ -153,7 +153,7 @@ def test_the_text_that_was_read_is_counted(fake_run):
 
 
 def test_sizes_and_limits_follow_the_parameters(fake_run):
-    file = Path(fake_run("data"))
+    file = Path(fake_run("corpus"))
     assert "Texts beyond 48 tokens" in card() and "truncate_dim=16" in card()
     text = file.read_text()
     file.write_text(text.replace("matryoshka_dims: [16, 32, 64, 128]", "matryoshka_dims: [24, 128]").replace("layers: 2", "layers: 5"))
@@ -184,7 +184,7 @@ def test_probes_take_the_place_of_a_guess(copied):
 
 
 def test_what_is_missing_is_named(fake_run):
-    fake_run("data", "tokenizer", "pretrain")
+    fake_run("corpus", "sets", "heldout", "tokenizer", "pretrain")
     text = card()
     assert "has no finished model: stage supervised is new" in text and "Not measured: stage supervised" in text
     assert ModelCard(text).data.eval_results is None

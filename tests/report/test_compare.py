@@ -52,7 +52,7 @@ def test_a_difference_is_the_mean_over_the_same_queries(two, tmp_path):
 
 
 def test_other_sets_are_not_paired(two, tmp_path):
-    (tmp_path / OTHER).write_text("base: tiny.yaml\ntier: other\ndata: {eval_texts: 100}\n")
+    (tmp_path / OTHER).write_text("base: tiny.yaml\ntier: other\nheldout: {texts: 100}\n")
     finish(*(name for name in RUN if not open_stage(name, OTHER).finished), file=OTHER)
     found = {row["paired over"] for row in rows(compare(*two)) if row["task"] == "wiki-titles"}
     assert found == {"not paired: the runs' sets differ"}
@@ -76,15 +76,15 @@ def test_same_artefacts_same_bytes(two):
 
 def test_an_unfinished_run_says_so(fake_run, tmp_path):
     (tmp_path / OTHER).write_text("base: tiny.yaml\ntier: other\npretrain: {seed: 5}\n")
-    fake_run("data", "tokenizer", "pretrain")
+    fake_run("corpus", "sets", "heldout", "tokenizer", "pretrain")
     text = (compare("params/tiny.yaml", OTHER) / "report.md").read_text()
     assert "other: pretrain, sft" in text and "Scores of both runs" in text
 
 
 def test_a_run_without_results_or_compared_with_itself_is_one_line(fake_run, tmp_path):
-    (tmp_path / OTHER).write_text("base: tiny.yaml\ntier: other\ndata: {eval_texts: 100}\n")
+    (tmp_path / OTHER).write_text("base: tiny.yaml\ntier: other\ndata: {seed: 1}\n")
     (tmp_path / "params/twin.yaml").write_text("base: tiny.yaml\ntier: twin\n")
-    fake_run("data")
+    fake_run("corpus")
     for other, why in ((OTHER, "no stage of other has finished"), ("params/tiny.yaml", "twice"), ("params/twin.yaml", "are the same run")):
         with pytest.raises(UserError, match=why):
             compare("params/tiny.yaml", other)

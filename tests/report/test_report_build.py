@@ -160,7 +160,7 @@ def test_same_artefacts_same_bytes_and_stale_files_go(report):
 
 
 def test_a_partial_run_says_what_is_missing(fake_run):
-    done = ("data", "tokenizer", "pretrain")
+    done = ("corpus", "tokenizer", "pretrain")
     folder = build_report(fake_run(*done))
     for name in ("report.md", "index.html"):
         text = (folder / name).read_text()
@@ -172,11 +172,11 @@ def test_a_partial_run_says_what_is_missing(fake_run):
 
 
 def test_an_empty_run_builds(fake_run):
-    fake_run("data")
-    manifest = open_stage("data", "params/tiny.yaml").path / "manifest.json"
+    fake_run("corpus")
+    manifest = open_stage("corpus", "params/tiny.yaml").path / "manifest.json"
     manifest.unlink()
     text = (build_report("params/tiny.yaml") / "report.md").read_text()
-    assert "stage data is partial" in text and "no stage has finished" in text
+    assert "stage corpus is partial" in text and "no stage has finished" in text
 
 
 def test_report_carries_no_path_of_this_machine(report, finished):
@@ -184,7 +184,7 @@ def test_report_carries_no_path_of_this_machine(report, finished):
 
 
 def test_a_mistake_in_the_parameters_is_one_line(fake_run):
-    fake_run("data")
+    fake_run("corpus")
     with pytest.raises(UserError, match="no such parameter file"):
         build_report("params/none.yaml")
 

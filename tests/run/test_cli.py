@@ -30,7 +30,7 @@ BAD_FILES = {
 
 BAD_CALLS = {
     "minutes that are none": ("job", "params/jobs/none.yaml", "--minutes", "nan"),
-    "no minutes": ("train", "data", "params/small.yaml", "--minutes", "0"),
+    "no minutes": ("train", "corpus", "params/small.yaml", "--minutes", "0"),
     "missing file": ("run", "params/nothing.yaml"),
     "unknown notebook": ("run", FILE, "--only", "9"),
     "a stage's input is missing": ("run", FILE, "--from", "weak"),
@@ -84,7 +84,7 @@ def test_a_bad_call_is_one_line(project, kernels, conan, arguments):
     assert kernels == [] and files(project) == before
 
 
-COMMANDS = {"run": ("run",), "plan": ("plan",), "train": ("train", "data")}
+COMMANDS = {"run": ("run",), "plan": ("plan",), "train": ("train", "corpus")}
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
@@ -130,18 +130,18 @@ def test_what_the_data_needs_is_found_before_anything_runs(project, kernels, con
 
 
 def test_a_file_where_a_folder_must_go_is_one_line(project, conan):
-    with open_stage("data", FILE).work() as work:
+    with open_stage("corpus", FILE).work() as work:
         work.commit({})
-    assert conan("pack", FILE, "parcel", "--stages", "data")[0] == 0
+    assert conan("pack", FILE, "parcel", "--stages", "corpus")[0] == 0
     (project / "params/misled.yaml").write_text("tier: misled\nruntime: {artefacts: pyproject.toml}\n")
     (project / "pairs.jsonl").write_text('{"id": 1, "query": "what", "passage": "this", "lang": "en"}\n')
     (project / "human.jsonl").write_text('{"id": 1, "lang": "de", "text": "was"}\n')
     (project / "clr.yaml").write_text("tier: clr\ntranslate: {shares: {en: 1, de: 1}}\n")
     before = files(project)
     for call in (
-        ("pack", FILE, "pyproject.toml", "--stages", "data"),
+        ("pack", FILE, "pyproject.toml", "--stages", "corpus"),
         ("unpack", "parcel", "--artefacts", "pyproject.toml"),
-        ("train", "data", "params/misled.yaml"),
+        ("train", "corpus", "params/misled.yaml"),
         ("translate", "pairs.jsonl", "pyproject.toml/x", "--params", "clr.yaml", "--translations", "human.jsonl"),
     ):
         code, _, err = conan(*call)
@@ -152,18 +152,18 @@ def test_a_file_where_a_folder_must_go_is_one_line(project, conan):
 
 def test_pack_knows_a_job_by_its_steps_and_packs_all_that_it_has_finished(project, conan):
     """Wherever the file lies; a parameter file below jobs/ is one still."""
-    with open_stage("data", FILE).work() as work:
+    with open_stage("corpus", FILE).work() as work:
         work.commit({})
     (project / "params/ours.yaml").write_text("name: ours\ngiven: []\nsteps: [{run: small.yaml, stages: [tokenizer]}]\n")
     (project / "params/jobs").mkdir()
     (project / "params/jobs/small.yaml").write_text("base: ../small.yaml\n")
     code, out, err = conan("pack", "params/ours.yaml", "parcel")
     assert (code, err) == (0, "") and out.startswith("parcel: 1 artefacts")
-    assert conan("pack", "params/jobs/small.yaml", "other", "--stages", "data")[0] == 0
+    assert conan("pack", "params/jobs/small.yaml", "other", "--stages", "corpus")[0] == 0
     before = files(project)
-    code, _, err = conan("pack", "params/ours.yaml", "third", "--stages", "data")
+    code, _, err = conan("pack", "params/ours.yaml", "third", "--stages", "corpus")
     assert_one_line(code, err)
-    assert "--stages data: params/ours.yaml is a job, of which all that has finished is packed" in err
+    assert "--stages corpus: params/ours.yaml is a job, of which all that has finished is packed" in err
     assert_one_line(*conan("pack", "params/none.yaml", "third")[::2])
     assert files(project) == before
 
@@ -204,7 +204,7 @@ def test_a_full_disk_is_one_line_and_a_slip_of_ours_is_not(project, conan, monke
 
 
 def test_a_report_says_where_it_is(project, conan, monkeypatch):
-    with open_stage("data", FILE).work() as work:
+    with open_stage("corpus", FILE).work() as work:
         work.commit({})
     module = types.SimpleNamespace(build_report=lambda file: project / "reports/small")
     monkeypatch.setitem(sys.modules, "conan_lib.report.build", module)
@@ -240,15 +240,15 @@ def test_status_shows_every_stage_and_writes_nothing(project, conan):
     assert code == 0 and files(project) == before
     for name in SCRATCH:
         assert open_stage(name, FILE).key in out
-    with open_stage("data", FILE).work() as work:
+    with open_stage("corpus", FILE).work() as work:
         assert "partial" in conan("status", FILE)[1]
         work.commit({})
     assert conan("status", FILE)[1].count("finished") == 1
 
 
-@pytest.mark.parametrize("call", [("status", FILE), ("plan", FILE), ("report", FILE), ("run", FILE), ("train", "data", FILE)])
+@pytest.mark.parametrize("call", [("status", FILE), ("plan", FILE), ("report", FILE), ("run", FILE), ("train", "corpus", FILE)])
 def test_a_damaged_manifest_is_one_line(project, kernels, conan, call):
-    stage = open_stage("data", FILE)
+    stage = open_stage("corpus", FILE)
     with stage.work() as work:
         work.commit({})
     (stage.path / "manifest.json").write_text("{")
@@ -258,7 +258,7 @@ def test_a_damaged_manifest_is_one_line(project, kernels, conan, call):
 
 
 def test_plan_shows_sizes_and_what_would_run(project, conan):
-    with open_stage("data", FILE).work() as work:
+    with open_stage("corpus", FILE).work() as work:
         work.commit({})
     before = files(project)
     code, out, err = conan("plan", FILE)
@@ -266,7 +266,7 @@ def test_plan_shows_sizes_and_what_would_run(project, conan):
     assert "1,499,205,120" in out
     rows = {line.split()[1]: line for line in out.splitlines() if line[:2].isdigit() and line[2] == "_"}
     assert list(rows) == [stage for stages in notebooks.NOTEBOOKS.values() for stage in stages if stage in SCRATCH]
-    assert " skip" in rows["data"] and " run" in rows["weak"] and "1,000 steps" in rows["pretrain"]
+    assert " skip" in rows["corpus"] and " run" in rows["weak"] and "1,000 steps" in rows["pretrain"]
 
 
 def test_plan_shows_sizes_even_where_a_run_would_be_refused(project, conan):

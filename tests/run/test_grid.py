@@ -18,7 +18,7 @@ from conan_lib.stages import compute, open_stage, project_root
 from conan_lib.training.recorder import Recorder
 from tests.small_grid import FILE, GRID, commit, write_grid
 from tests.small_pairs import finish_inputs, pair_params
-from tests.small_stages import write_data
+from tests.small_stages import write_corpus, write_heldout
 
 pytestmark = pytest.mark.usefixtures("one_environment")
 QUIET = Console(quiet=True)
@@ -50,7 +50,11 @@ def trainable(project):
     )
     (project / "params/small.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json") | {"tier": "small"}))
     finish_inputs(params)
-    write_data(open_stage("data", params).path)
+    write_corpus(open_stage("corpus", params).path)
+    heldout = open_stage("heldout", params)
+    with heldout.work() as work:
+        write_heldout(heldout.path)
+        work.commit({})
     write_grid(project, GRID.replace("seeds: [0, 1]", "seeds: [0]"))
     return project
 
@@ -86,7 +90,7 @@ def test_a_grid_ends_as_if_it_had_not_been_killed(trainable, monkeypatch):
 
     again = trainable / "again"
     again.mkdir()
-    for name in ("data", "tokenizer", "pretrain", "sft", "teacher"):
+    for name in ("corpus", "sets", "heldout", "tokenizer", "pretrain", "sft", "teacher"):
         (again / name).symlink_to(trainable / "artefacts" / name)
     for cell in (grid.cells[0], grid.cells[-1]):  # the one that was killed, and the last to be trained in this process
         alone = cell.params.model_copy(update={"runtime": cell.params.runtime.model_copy(update={"artefacts": str(again)})})
@@ -134,7 +138,9 @@ def test_a_shared_stage_that_fails_fails_every_cell(small):
 
     with pytest.raises(RunError, match="4 of 4 cells failed"):
         run_grid(FILE, console=QUIET, execute=execute)
-    assert [stage.name for stage in small.called] == ["data", "teacher"], "nothing that is made from a failed stage is tried"
+    assert [stage.name for stage in small.called] == ["corpus", "heldout", "sets", "teacher"], (
+        "nothing that is made from a failed stage is tried"
+    )
 
 
 def test_data_is_checked_before_anything_runs(small, project):
@@ -145,7 +151,7 @@ def test_data_is_checked_before_anything_runs(small, project):
 
 
 def test_the_data_of_every_cell_is_checked_before_anything_runs(small, project):
-    text = GRID.replace("stages: [weak", "stages: [data, tokenizer, pretrain, sft, teacher, weak")
+    text = GRID.replace("stages: [weak", "stages: [corpus, sets, heldout, tokenizer, pretrain, sft, teacher, weak")
     write_grid(project, text.replace("{weak: {soft_mask: {attention: causal}}}", "{data: {languages: [en, xx]}}"))
     with pytest.raises(UserError, match=r"data\.languages: no embedded text in 'xx'"):
         run_grid(FILE, console=QUIET, execute=small)

@@ -35,6 +35,7 @@ from tests.small_pairs import finish_inputs, pair_params
 pytestmark = pytest.mark.usefixtures("one_environment")
 ROOT = Path(__file__).parents[2]
 FILE = "params/jobs/small.yaml"
+GIVEN = ("corpus", "sets", "heldout", "tokenizer", "teacher")
 JOB = """
 name: small
 workers: 2
@@ -84,11 +85,11 @@ class ByHand:
 
 @pytest.fixture
 def small(project, monkeypatch):
-    """A job over a run and a grid of two cells; data, tokenizer and teacher are here."""
+    """A job over a run and a grid of two cells; text, tokenizer and teacher are here."""
     write_grid(project, GRID.replace("name: small", "name: cells"))
     (project / "params/jobs").mkdir()
     (project / FILE).write_text(JOB)
-    for name in ("data", "tokenizer", "teacher"):
+    for name in GIVEN:
         commit(open_stage(name, "params/small.yaml"))
     monkeypatch.setattr(runner, "Worker", ByHand)
     for name in ("sent", "made"):
@@ -126,12 +127,12 @@ def said(*arguments, **options) -> str:
 
 def test_each_stage_once_in_the_order_of_worth_and_after_its_inputs(small):
     before = [task.stages[0].name for task in open_job(FILE).tasks]
-    assert before[:6] == ["pretrain", "sft", "weak", "mine", "supervised", "supervised_no_clr"] and "data" not in before
+    assert before[:6] == ["pretrain", "sft", "weak", "mine", "supervised", "supervised_no_clr"] and "corpus" not in before
     text = said()
     keys = [stage.path for stage in ByHand.sent]
     assert len(keys) == len(set(keys)) == len(before) == 6 + 1 + 4  # the grid's first cell is the run itself, scored
     for number, stage in enumerate(ByHand.sent):
-        assert all(other.path in keys[:number] or other.name in ("data", "tokenizer", "teacher") for other in stage.inputs.values())
+        assert all(other.path in keys[:number] or other.name in GIVEN for other in stage.inputs.values())
     assert [stage.name for stage in ByHand.sent][:4] == ["pretrain", "sft", "weak", "weak"]  # the second worker took the grid's
     assert "11 of 11" not in text and "6 of 6" in text and "5 of 5" in text
     assert not open_job(FILE).todo
@@ -236,7 +237,7 @@ def test_what_a_run_checks_is_checked_before_anything_runs(small):
         run_job(FILE, console=Console(quiet=True))
     (small / FILE).write_text("given: []\n" + JOB)
     (small / "requirements-data.txt").write_text("sonofman-not-there==1.0\n")
-    (open_stage("data", "params/small.yaml").path / "manifest.json").unlink()
+    (open_stage("corpus", "params/small.yaml").path / "manifest.json").unlink()
     with pytest.raises(UserError, match="missing sonofman-not-there"):
         run_job(FILE, console=Console(quiet=True))
     assert ByHand.made == []
@@ -277,7 +278,7 @@ def test_stopped_and_resumed_training_ends_with_the_same_weights(tmp_path):
 
     for name in ("whole", "stopped"):
         finish_inputs(params(name))
-        records.write_table(open_stage("data", params(name)).path / "sft.parquet", pa.Table.from_pylist(sft_records()))
+        records.write_table(open_stage("sets", params(name)).path / "sft.parquet", pa.Table.from_pylist(sft_records()))
         for stage in ("pretrain", "sft"):
             shutil.rmtree(tmp_path / name / stage)
     for stage in ("pretrain", "sft", "weak", "mine", "supervised"):
@@ -295,7 +296,7 @@ def test_our_jobs_open_and_share_what_is_prepared_and_pretrained(monkeypatch):
     """One parcel of text and, save for the grid about pretraining, one language model; the machine at home has the same keys."""
     monkeypatch.chdir(ROOT)
     for path in sorted((ROOT / "params/jobs").glob("*.yaml")):
-        job, given = open_job(path), [] if path.stem == "tiny" else ["data", "teacher", "tokenizer"]
+        job, given = open_job(path), [] if path.stem == "tiny" else sorted(GIVEN)
         assert job.params.name == path.stem and sorted(stage.name for stage in job.given) == given
     science = open_job("params/jobs/h100.yaml")
     assert {stage.path for stage in science.given} == {stage.path for stage in open_job("params/jobs/h100-rate.yaml").given}

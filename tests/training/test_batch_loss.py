@@ -22,7 +22,7 @@ from conan_lib.training.batches import Task, TaskCollator
 from conan_lib.training.lora import add_lora
 from tests.small_pairs import finish_weak, pair_params, tables
 
-PASSAGES = [row["text"] for row in tables()["corpus"]]
+PASSAGES = [row["text"] for row in tables()["passages"]]
 
 
 @pytest.fixture(scope="module")
@@ -147,13 +147,13 @@ def test_balance_is_info_nce_and_weighted_cosent_of_sentence_transformers(model)
     pairs, sts = tables()["retrieval"][:5], tables()["sts"][:7]
     tasks = [
         Task("retrieval", [{"anchor": r["anchor"], "positive": r["positive"]} for r in pairs], 5),
-        Task("sts", [{"anchor": r["sentence1"], "positive": r["sentence2"], "score": r["score"]} for r in sts], 7, loss="cosent"),
+        Task("sts", sts, 7, loss="cosent"),
     ]
     items = [{"task": 0, "row": i} for i in range(5)] + [{"task": 1, "row": i} for i in range(7)]
     batch = TaskCollator(tasks, model.tokenizer, 32)(items)
     ours = ContrastiveLoss(model, tasks, 0.1, 0.05, balance=0.8)(chunks(batch), batch["label"])
     columns = [model.preprocess([r[side] for r in pairs]) for side in ("anchor", "positive")]
     info_nce = MultipleNegativesRankingLoss(model, scale=10.0)(columns, None)
-    columns = [model.preprocess([r[side] for r in sts]) for side in ("sentence1", "sentence2")]
+    columns = [model.preprocess([r[side] for r in sts]) for side in ("anchor", "positive")]
     cosent = CoSENTLoss(model, scale=20.0)(columns, torch.tensor([r["score"] for r in sts]))
     assert ours.item() == pytest.approx(info_nce.item() + 0.8 * cosent.item(), rel=1e-5)

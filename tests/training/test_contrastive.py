@@ -37,7 +37,7 @@ def columns(model, texts: list[list[str]]) -> list[dict[str, torch.Tensor]]:
 
 def test_pairs_with_hard_negatives_equal_sentence_transformers(weak_model):
     rows = [
-        {"anchor": r["anchor"], "positive": r["positive"], "negatives": [t["text"] for t in tables()["corpus"][-6:][i : i + 2]]}
+        {"anchor": r["anchor"], "positive": r["positive"], "negatives": [t["text"] for t in tables()["passages"][-6:][i : i + 2]]}
         for i, r in enumerate(tables()["retrieval"][:4])
     ]
     task = Task("retrieval", rows, 4)
@@ -155,7 +155,7 @@ def test_saved_vectors_are_those_of_the_trained_model(tmp_path, monkeypatch):
     finish_weak(params)
     mine_negatives(open_stage("mine", params))
     stage = train_supervised(open_stage("supervised", params))
-    texts = [row["text"] for row in tables()["corpus"]]
+    texts = [row["text"] for row in tables()["passages"]]
     plain = SentenceTransformer(str(stage.path / "model"), device="cpu")
     assert type(plain[0].auto_model).__module__.startswith("transformers.")
     np.testing.assert_allclose(plain.encode(texts), trained[0].encode(texts), atol=1e-6)

@@ -23,7 +23,7 @@ from tests.small_pairs import small_encoder, tables
 
 CPU = Runtime(device="cpu", save_steps=3)
 ROWS = {"retrieval": [{"anchor": r["anchor"], "positive": r["positive"]} for r in tables()["retrieval"]],
-        "sts": [{"anchor": r["sentence1"], "positive": r["sentence2"], "score": r["score"]} for r in tables()["sts"]]}  # fmt: skip
+        "sts": tables()["sts"]}  # fmt: skip
 STAGE_4 = {"mix": {"retrieval": 2, "sts": 1}, "task_batch_size": {"retrieval": 4, "sts": 6}, "hard_negatives": 2,
            "matryoshka_dims": (8, 16), "max_steps": 9, "max_length": 24, "learning_rate": 1e-2, "dhnm": {"floor": 0.9}}  # fmt: skip
 WEAK = WeakParams(batch_size=4, max_steps=6, max_length=24, learning_rate=1e-2)

@@ -266,6 +266,8 @@ def test_missing_documents_are_one_clear_line(tmp_path, keep, line):
 
 def test_a_missing_gpu_is_one_clear_line(finished, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    params = small_params(open_stage("data", finished).path.parents[1], runtime={"device": "cuda"}, pretrain={"max_length": 32, "seed": 5})
+    params = small_params(
+        open_stage("corpus", finished).path.parents[1], runtime={"device": "cuda"}, pretrain={"max_length": 32, "seed": 5}
+    )
     with pytest.raises(UserError, match=r"runtime.device: cuda, but torch finds no GPU"):
         pretrain(open_stage("pretrain", params))

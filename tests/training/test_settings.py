@@ -57,7 +57,7 @@ def test_a_setting_of_pretraining_reaches_its_weights(tmp_path):
     for setting in ({}, {"language_balance": 0.0}, *OPTIMISER):
         few = {"learning_rate": 1e-2, "batch_size": 4, "max_length": 32, "max_steps": 3, "validation_blocks": 2}
         params = small_params(tmp_path / "artefacts", pretrain=few | setting)
-        if not open_stage("data", params).finished:
+        if not open_stage("corpus", params).finished:
             finish_data(params)
             train_tokenizer(open_stage("tokenizer", params))
         found.append(load_file(pretrain(open_stage("pretrain", params)).path / "model" / "model.safetensors"))

@@ -3,16 +3,13 @@ goes on training in those that they name; each stage keeps the start's tokenizer
 gives plain sentence-transformers one vector for a text, alone or in a batch."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from small_corpus import sft_records
 from tiny_starts import FAMILIES, save_start
 from transformers import AutoTokenizer
 
 from conan_lib.artefacts import read_json
-from conan_lib.data import records
 from conan_lib.model.backbone import load
 from conan_lib.model.start import prepare_start
 from conan_lib.model.tokenizer import train_tokenizer
@@ -21,7 +18,7 @@ from conan_lib.stages import open_stage
 from conan_lib.training.contrastive import train_supervised, train_weak
 from conan_lib.training.lm import finetune, pretrain
 from conan_lib.training.mine import mine_negatives
-from tests.small_pairs import PASSAGES, pair_params, tables
+from tests.small_pairs import finish_sets, pair_params
 
 TEXTS = ["the river runs", "der alte Bäcker öffnet früh seine Tür", "山高水长"]
 TRAINED = {
@@ -39,15 +36,7 @@ def run_from(folder, root, pooling="mean", **sections) -> Params:
     scratch = pair_params(root, weak={"pooling": pooling, "max_steps": 4}, supervised={"max_steps": 6, "matryoshka_dims": [8, 16]})
     own = scratch.model_dump(exclude={"tokenizer", "backbone", "pretrain", "sft", "model"})
     params = Params.model_validate(own | {"model": {"start": str(folder), "layers": 2}} | sections)
-    data, teacher = open_stage("data", params), open_stage("teacher", params)
-    with data.work() as work:
-        for name, rows in (tables() | {"sft": sft_records()}).items():
-            records.write_table(data.path / f"{name}.parquet", pa.Table.from_pylist(rows))
-        work.commit({})
-    with teacher.work() as work:
-        scores = [{"id": row["id"], "score": i / PASSAGES, "teacher": "wordllama"} for i, row in enumerate(tables()["weak"])]
-        records.write_table(teacher.path / "scores.parquet", pa.Table.from_pylist(scores))
-        work.commit({})
+    finish_sets(params)
     for name, compute in STAGES.items():
         assert compute(open_stage(name, params)).finished
     return params

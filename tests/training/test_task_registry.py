@@ -16,11 +16,11 @@ def test_a_made_up_task_is_an_entry_of_the_registry(tmp_path, monkeypatch):
     monkeypatch.setitem(
         TASKS,
         "verses",
-        TaskSpec("verses", "corpus", "Retrieval", negatives="pool", owns=lambda r: r["lang"] == "en", row=lambda r: {
+        TaskSpec("verses", "passages", "Retrieval", negatives="pool", owns=lambda r: r["lang"] == "en", row=lambda r: {
             "anchor": r["text"][:12], "positive": r["text"], "negatives": [f"not {r['id']}"]}),
     )  # fmt: skip
     model = small_encoder(tmp_path / "start")
-    rows = {"verses": TASKS["verses"].rows(tables()["corpus"])}
+    rows = {"verses": TASKS["verses"].rows(tables()["passages"])}
     options = SupervisedParams(
         mix={"verses": 1}, task_batch_size={"verses": 5}, hard_negatives=2, matryoshka_dims=(8, 16), max_steps=2, max_length=16
     )

@@ -27,10 +27,10 @@ def divided(declared: DeclaredSet, params: DataParams, funnel: Funnel, most: int
         most: training rows to keep; drawn by a hash of their ids, in memory for no more than these.
     """
     share = declared.heldout_share(params.heldout_share)
-    limits = {"train": most, "dev": params.eval_texts, "test": params.eval_texts}
+    limits = {"train": most, "dev": params.heldout_documents, "test": params.heldout_documents}
     drawn = {split: Draw(limit, params.seed) for split, limit in limits.items()}
     # a hub set is too long to be read whole: twice what is kept leaves enough behind duplicates and held-out queries
-    needed = 2 * most + int(2 * params.eval_texts / share if share else 0) if declared.hub else None
+    needed = 2 * most + int(2 * params.heldout_documents / share if share else 0) if declared.hub else None
     for row in read(declared, params.languages, funnel, needed, params.seed):
         draw = chance(params.seed, "split", row["group"])
         drawn["test" if draw < share else "dev" if draw < 2 * share else "train"].add(row)

@@ -1,7 +1,7 @@
 """Cross-lingual retrieval (CLR): the query changes its language, the passage stays.
 
 The paper translates queries of MSMARCO and T2Retrieval into 26 languages with Qwen2.5-7B. Whatever has `provenance` and `translate` serves:
-aligned human translations (below; the data stage uses them offline), instruction models (`models`), or a reader's own. `build` makes a data
+aligned human translations (below; stage `sets` uses them offline), instruction models (`models`), or a reader's own. `build` makes a data
 set from anybody's pairs: `allocation` gives queries their languages, `checks` judges each translation.
 """
 
@@ -17,7 +17,7 @@ class Query(NamedTuple):
     positive: str
     positive_id: str
     lang: str = ""
-    """ISO 639-1 code of the query; the data stage's are all in the pivot language."""
+    """ISO 639-1 code of the query; those of stage `sets` are all in the pivot language."""
     positive_lang: str = ""
 
 

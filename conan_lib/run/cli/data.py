@@ -8,7 +8,7 @@ import typer
 from conan_lib.errors import UserError
 from conan_lib.run.cli.app import app, say
 
-PACKED = "data,tokenizer,teacher"
+PACKED = "corpus,sets,heldout,tokenizer,teacher"
 """What `pack` takes of a parameter file: what a machine without the data packages trains on."""
 
 

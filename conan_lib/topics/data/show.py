@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow.parquet as parquet
 
 from conan_lib.data import records
-from conan_lib.data.corpus import SCRIPTURE, STEPS
+from conan_lib.data.gather import STEPS
+from conan_lib.data.sources.bible import SCRIPTURE
 from conan_lib.data.translate.checks import REASONS
 from conan_lib.data.translate.output import FUNNEL
 from conan_lib.errors import UserError
@@ -25,21 +26,21 @@ def show(run: Run) -> dict:
     paper, ours = published()["data"], f"Data available to each stage of {run.params.tier}, and data used."
     return {
         "paper": Table("paper_data", paper.caption, paper.frame, ("paper",), origin="the paper"),
-        "ours": table(run, "data_ours", ours, ("data",), lambda _: read_table(run), "not recorded", origin="ours"),
-        "funnel": figure(run, "funnel", "Text that each step of cleaning left.", ("data",), funnel),
-        "kept": figure(run, "kept_text", "Training text by source and language.", ("data",), kept_text),
-        "funnel_table": table(run, "funnel", "What each step of cleaning left, all sources together, held-out text included.", ("data",),
+        "ours": table(run, "data_ours", ours, ("sets",), lambda _: read_table(run), "not recorded", origin="ours"),
+        "funnel": figure(run, "funnel", "Text that each step of cleaning left.", ("corpus",), funnel),
+        "kept": figure(run, "kept_text", "Training text by source and language.", ("corpus",), kept_text),
+        "funnel_table": table(run, "funnel", "What each step of cleaning left, all sources together, held-out text included.", ("corpus",),
                               funnel_table, "first step", decimals=1),
-        "kept_table": table(run, "kept_text", "Characters kept by source and language, held-out text included.", ("data",), kept_text_table,
-                            folded=True),
-        "sets": table(run, "sets", "Sets that training and evaluation read.", ("data",), sets_table, folded=True),
-        "sources": table(run, "sources", "Every source with its edition and licence.", ("data",), sources_table, "not stated by the source",
-                         folded=True),
+        "kept_table": table(run, "kept_text", "Characters kept by source and language, held-out text included.", ("corpus",),
+                            kept_text_table, folded=True),
+        "sets": table(run, "sets", "Sets that training and evaluation read.", ("sets", "heldout"), sets_table, folded=True),
+        "sources": table(run, "sources", "Every source with its edition and licence.", ("corpus",), sources_table,
+                         "not stated by the source", folded=True),
     }  # fmt: skip
 
 
 def funnel(stage: Stage) -> Drawing:
-    """Stage `data`: text that each step of cleaning left, in million characters, by language; the number of documents beside each bar."""
+    """Stage `corpus`: text that each step of cleaning left, in million characters, by language; the number of documents beside each bar."""
     rows = series(stage, "funnel.json")
     languages = list(stage.data.languages)
     colours = language_colours(languages)
@@ -65,7 +66,7 @@ def funnel(stage: Stage) -> Drawing:
 
 
 def kept_text(stage: Stage) -> Drawing:
-    """Stage `data`: training text by source and language, in thousand characters. A blank means that the source has no such language."""
+    """Stage `corpus`: training text by source and language, in thousand characters. A blank means that the source has no such language."""
     documents = records.read_table(stage.path / "documents.parquet").select(["text", "lang", "source", "split"]).to_pylist()
     chars = Counter()
     for row in documents:
@@ -90,7 +91,7 @@ def kept_text(stage: Stage) -> Drawing:
 
 
 def sources_table(stage: Stage) -> pd.DataFrame:
-    """Every source of the data stage with its edition, licence and kept documents."""
+    """Every source of the corpus with its edition, licence and kept documents."""
     columns = ("name", "package", "version", "edition", "licence", "languages", "documents", "chars", "note")
     rows = [{name: row.get(name) for name in columns} for row in series(stage, "sources.json")]
     for row in rows:
@@ -124,9 +125,9 @@ def mostly_scripture(stage: Stage, share: float = 0.9) -> list[str]:
     return sorted(found)
 
 
-def sets_table(stage: Stage) -> pd.DataFrame:
-    """Every set that the data stage wrote and its number of records."""
-    files = sorted(stage.path.glob("*.parquet"))
+def sets_table(*stages: Stage) -> pd.DataFrame:
+    """Every set that these stages wrote and its number of records."""
+    files = [path for stage in stages for path in sorted(stage.path.glob("*.parquet"))]
     return pd.DataFrame([(path.stem, parquet.read_metadata(path).num_rows) for path in files], columns=["set", "records"])
 
 

@@ -78,7 +78,7 @@ def distant_languages_weaker(run: Run) -> Finding:
         details.append(
             f"Spearman's rho between a language's share of the training text and its R@10 is {rho:+.2f} over {len(rows)} languages"
         )
-        keys += (run.key("data"),)
+        keys += (run.key("corpus"),)
     gaps = [_gap(one.stages["evaluate"], near, far) for one in runs]
     effect, interval = combine_seeds([gap for gap, _ in gaps], [interval for _, interval in gaps])
     details.append(reading(effect, interval))

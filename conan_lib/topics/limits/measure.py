@@ -48,7 +48,7 @@ def probe(stage: Stage) -> dict:
         UserError: no language of data.languages has sentences, or a peer's package is missing.
     """
     params = stage.probes
-    pairs = make_pairs(stage.inputs["data"].data.languages, params)
+    pairs = make_pairs(stage.inputs["corpus"].data.languages, params)
     texts = sorted({pair[side] for pair in pairs for side in "ab"})
     cosines = {name: _cosines(encode, texts, pairs) for name, encode in _encoders(stage)}
     columns = schema("family language template a b", " ".join(("number_a", "number_b", *cosines)))

@@ -32,7 +32,7 @@ CONTROLS = {"paraphrase": PALETTE[2], "unrelated": PALETTE[1]}
 
 
 def show(run: Run) -> dict:
-    scored, paper = ("data", "evaluate"), "The paper's column is MKQA R@20, another task with other passages"
+    scored, paper = ("corpus", "evaluate"), "The paper's column is MKQA R@20, another task with other passages"
     return {
         "gap": figure(
             run,
@@ -99,7 +99,7 @@ def show(run: Run) -> dict:
             ),
         ],
         "again": len(run.with_seeds("evaluate")),
-        "scripture": mostly_scripture(run.stages["data"]) if run.finished("data") else [],
+        "scripture": mostly_scripture(run.stages["corpus"]) if run.finished("corpus") else [],
     }
 
 
@@ -192,7 +192,7 @@ def _order(found: dict) -> list[tuple[str, dict]]:
 
 def training_share(run: Run) -> dict[str, float]:
     """Language -> share of the characters that training text has; empty where stage data does not say."""
-    characters = run.results("data").get("train_chars") or {}
+    characters = run.results("corpus").get("train_chars") or {}
     return {language: count / sum(characters.values()) for language, count in characters.items()}
 
 

@@ -13,7 +13,7 @@ from conan_lib.attention.register import DEFAULTS
 from conan_lib.attention.softmask import Ratio, Reading, Schedule
 from conan_lib.data.records import read
 from conan_lib.model.backbone import to_sentence_transformer
-from conan_lib.stages import Stage
+from conan_lib.stages import Stage, open_stage
 from conan_lib.topics.mixing.texts import choose
 
 FRACTIONS = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -84,7 +84,7 @@ def shift_over_schedules(stage: Stage) -> list[dict]:
 def _start_of(stage: Stage) -> tuple[PreTrainedModel, dict[str, Tensor]]:
     """The language model in front of the stage's first step, and the verses as a padded batch."""
     section, device = stage.weak, stage.runtime.device
-    verses = choose(read(stage.inputs["data"].path / "mixing.parquet"), "held-out verses", GROUPS, section.seed)
+    verses = choose(read(open_stage("heldout", stage.params).path / "mixing.parquet"), "held-out verses", GROUPS, section.seed)
     folder, device = stage.inputs["sft"].path / "model", None if device == "auto" else device
     encoder = to_sentence_transformer(folder, section.pooling, section.max_length, "soft_mask", device=device)
     tokens = encoder.tokenizer(verses.texts, padding=True, truncation=True, max_length=section.max_length, return_tensors="pt")

@@ -35,7 +35,7 @@ def mix(stage: Stage) -> dict:
         UserError: there are too few texts, or the archive that mixing.texts asks for is missing.
     """
     params = stage.mixing
-    sample = mixing_texts(params, stage.inputs["data"].path)
+    sample = mixing_texts(params, stage.inputs["heldout"].path)
     numbers, parts, points = {}, {}, []
     for name, source in MODELS.items():
         model = load_sentence_transformer(stage.inputs[source].path / "model", params.max_length, stage.device)

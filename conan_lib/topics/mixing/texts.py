@@ -34,12 +34,12 @@ class Sample:
         return sorted(set(self.langs))
 
 
-def mixing_texts(params: MixingParams, data: Path) -> Sample:
+def mixing_texts(params: MixingParams, heldout: Path) -> Sample:
     """Choose `texts_per_language` groups, by seed.
 
     Args:
         params: which texts, how many, where the archive is.
-        data: the data artefact.
+        heldout: the artefact of stage `heldout`.
 
     Raises:
         UserError: multiemo is asked for and its archive is not there, or there are no four groups with a text in every language.
@@ -50,7 +50,7 @@ def mixing_texts(params: MixingParams, data: Path) -> Sample:
     if params.texts == "multiemo" or (params.texts == "auto" and archive.is_file()):
         rows, source = read_multiemo(archive), "MultiEmo reviews"
     else:
-        rows, source = read(data / "mixing.parquet"), "held-out Bible verses"
+        rows, source = read(heldout / "mixing.parquet"), "held-out Bible verses"
     return choose(rows, source, params.texts_per_language, params.seed)
 
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import pyarrow.compute as compute
 
-from conan_lib.data.corpus import split_of
-from conan_lib.data.embedded import SOURCES, Document, Source
+from conan_lib.data.gather import split_of
 from conan_lib.data.records import read_table
+from conan_lib.data.sources.document import Document, Source
+from conan_lib.data.sources.embedded import SOURCES
 from conan_lib.data.translate.inputs import json_lines
 from conan_lib.errors import UserError
 from conan_lib.params.mkqa import MkqaParams
@@ -51,12 +52,12 @@ class Benchmark:
     """Said beside the scores."""
 
 
-def load_benchmark(params: MkqaParams, split: str, data: Stage, root: Path) -> Benchmark:
+def load_benchmark(params: MkqaParams, split: str, corpus: Stage, root: Path) -> Benchmark:
     """The benchmark that the parameters name.
 
     Args:
         split: of the embedded questions: test or dev.
-        data: the run's finished data stage, which splits titles and answers.
+        corpus: the run's finished stage of that name, which splits titles and answers.
         root: what `params.folder` is relative to.
 
     Raises:
@@ -64,20 +65,20 @@ def load_benchmark(params: MkqaParams, split: str, data: Stage, root: Path) -> B
     """
     if params.source == "hub":
         return _hub(params)
-    return _files(root / params.folder) if params.source == "files" else _embedded(params, split, data)
+    return _files(root / params.folder) if params.source == "files" else _embedded(params, split, corpus)
 
 
-def _embedded(params: MkqaParams, split: str, data: Stage) -> Benchmark:
+def _embedded(params: MkqaParams, split: str, corpus: Stage) -> Benchmark:
     """Trivia questions whose answers no training set holds, over Wikipedia leads in the run's languages. They are English: no source has
     real questions in the others, and none is invented."""
     readers = {source.name: source for source in SOURCES}
-    (asked, split_asked), (leads, split_leads) = (_split(readers[name], data) for name in ("trivia", "wiki"))
+    (asked, split_asked), (leads, split_leads) = (_split(readers[name], corpus) for name in ("trivia", "wiki"))
     asked = [d for d, own in zip(asked, split_asked, strict=True) if own == split]
     if not asked:
         raise UserError("mkqa.source: embedded has questions in English alone, which data.languages lacks: use files or hub")
     if params.leads == "heldout":
         leads = [d for d, own in zip(leads, split_leads, strict=True) if own != "train"]
-    documents = read_table(data.path / "documents.parquet").select(["id", "split"])
+    documents = read_table(corpus.path / "documents.parquet").select(["id", "split"])
     trained = set(documents.filter(compute.equal(documents["split"], "train"))["id"].to_pylist())
     facts = {
         "questions_seen_in_training": sum(d.id in trained for d in asked),
@@ -88,10 +89,10 @@ def _embedded(params: MkqaParams, split: str, data: Stage) -> Benchmark:
     return Benchmark("embedded trivia over Wikipedia leads", questions, lambda: map(_passage, leads), len(leads), facts)
 
 
-def _split(source: Source, data: Stage) -> tuple[list[Document], list[str]]:
+def _split(source: Source, corpus: Stage) -> tuple[list[Document], list[str]]:
     """Everything that a source holds in the run's languages, and the split of each document."""
-    found = [d for lang in source.languages if lang in data.data.languages for d in source.reader(lang, data.data.seed)]
-    return found, [split_of(d, source, data.data) for d in found]
+    found = [d for lang in source.languages if lang in corpus.data.languages for d in source.reader(lang, corpus.data.seed)]
+    return found, [split_of(d, source, corpus.data) for d in found]
 
 
 def _passage(document: Document) -> Passage:

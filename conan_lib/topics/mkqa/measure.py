@@ -53,9 +53,8 @@ def evaluate_mkqa(stage: Stage) -> dict | None:
         UserError: no hub, a mistake in the files or files that have changed, or no passage answers any question.
     """
     params = stage.mkqa
-    benchmark = load_benchmark(
-        params, stage.tasks.split, stage.inputs["data"], project_root()
-    )  # a mistake shows before anything is written
+    # a mistake shows before anything is written
+    benchmark = load_benchmark(params, stage.tasks.split, stage.inputs["corpus"], project_root())
     questions = [question for question in benchmark.questions if any(tokens(answer, params.match) for answer in question.answers)]
     if not questions:
         raise UserError(f"mkqa: none of the {len(benchmark.questions)} questions of {benchmark.name} has an answer")

@@ -1,4 +1,4 @@
-"""Samples of SQuADShifts and MultiEmo as held-out sets in the layout of the data artefact, so that tasks.py reads them like any other.
+"""Samples of SQuADShifts and MultiEmo as held-out sets in the layout of stage `heldout`, so that tasks.py reads them like any other.
 
 squad-shifts        a question must find its paragraph among those of five domains (New York Times, Reddit, Amazon, two of Wikipedia)
 multiemo-clr        a review in one of ten languages must find its English translation

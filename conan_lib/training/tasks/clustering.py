@@ -1,7 +1,6 @@
 """Texts with a text of the same cluster, and one of another cluster as the negative."""
 
 from conan_lib.training.tasks.base import TaskSpec
-from conan_lib.training.tasks.classification import labelled
 
 CLUSTERING = TaskSpec(
     "clustering",
@@ -11,6 +10,5 @@ CLUSTERING = TaskSpec(
     batch_size=4,
     negatives="given",
     owns=lambda record: record["task"] == "clustering",
-    row=labelled,
 )
 """Paper: 2.8 million pairs for classification and clustering together; the batch is not published."""

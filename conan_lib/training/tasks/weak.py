@@ -7,5 +7,4 @@ WEAK = TaskSpec(
     table="weak",
     evaluation="Retrieval",
     batch_size=64,
-    row=lambda record: {"anchor": record["title"], "positive": record["content"], "lang": record["lang"]},
 )

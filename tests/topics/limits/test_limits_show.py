@@ -62,7 +62,7 @@ def test_gaps_are_to_the_best_of_the_same_task(run):
     value = {language: 100 * RECALL["supervised"] * (1 + WEAKER[language]) for language in LANGUAGES}
     assert frame["to our best"].to_dict() == pytest.approx({lang: v - max(value.values()) for lang, v in value.items()})
     assert frame.loc["zh", "paper: MKQA R@20"] == 70.4 and frame.loc["ar", "family"] == "Arabic"
-    shares = run.results("data")["train_chars"]
+    shares = run.results("corpus")["train_chars"]
     assert frame.loc["de", "share of training text (%)"] == pytest.approx(100 * shares["de"] / sum(shares.values()))
     families = family_gaps(run).set_index("family")
     assert families["paper: MKQA R@20"].to_dict() == dict(published()["families"].rows)

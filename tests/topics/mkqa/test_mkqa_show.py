@@ -22,7 +22,7 @@ def tables(file: str) -> dict[str, Table]:
 @pytest.fixture
 def hub_run(fake_run):
     """A run with the paper's own data and mteb's MKQARetrieval, each with a number of its own."""
-    file = fake_run("data", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine", "supervised", "evaluate")
+    file = fake_run("corpus", "sets", "heldout", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine", "supervised", "evaluate")
     with open(file, "a", encoding="utf-8") as params:
         params.write("\nmkqa: {source: hub}\n")
     languages = [*LANGUAGES, "mean"]
@@ -76,5 +76,5 @@ def test_the_embedded_benchmark_has_a_table_of_its_own_and_the_papers_cells_say_
 
 
 def test_before_the_stage_has_run_the_block_says_so(fake_run):
-    missing = mkqa.show(Run.open(fake_run("data")))["other"]
+    missing = mkqa.show(Run.open(fake_run("corpus")))["other"]
     assert missing.kind == "missing" and "stage mkqa is new" in missing.why

@@ -140,4 +140,4 @@ def _encoder(stage):
 def _tasks(stage):
     from conan_lib.evaluation.tasks import load_tasks
 
-    return load_tasks(stage.inputs["data"].path, stage.tasks)
+    return load_tasks(stage.inputs["heldout"].path, stage.tasks)

@@ -19,7 +19,7 @@ def test_the_rows_are_those_of_evaluate(stage, ready):
 
 
 def test_only_the_last_checkpoint_is_looked_at(stage):
-    assert set(stage.inputs) == {"data", "supervised"} and stage.results["scores"]["bible-clr"] is not None
+    assert set(stage.inputs) == {"corpus", "heldout", "supervised"} and stage.results["scores"]["bible-clr"] is not None
     assert [path.name for path in (stage.path / "items").iterdir()] == ["supervised"]
 
 

@@ -40,7 +40,7 @@ def test_only_what_trains_gets_another_seed(report):
     assert changed == set(SEEDED["all"]) and with_seed(other, 0) == params
     keys = [{name: stage.key for name, stage in Run.of(tree, "").stages.items()} for tree in (params, other)]
     same = {name for name in keys[0] if keys[0][name] == keys[1][name]}
-    assert same == {"data", "tokenizer", "teacher", "peers"}
+    assert same == {"corpus", "sets", "heldout", "tokenizer", "teacher", "peers"}
 
 
 def test_a_run_finds_its_other_seeds(three):

@@ -66,7 +66,7 @@ def test_shared_directions_of_known_vectors():
 
 
 def test_it_is_fitted_on_single_training_texts(ready, monkeypatch):
-    data = ready("evaluate").inputs["data"].path
+    data = ready("evaluate").inputs["corpus"].path
     texts = training_texts(data, 10, 0)
     assert {language: len(own) for language, own in texts.items()} == {"de": 10, "en": 10, "fr": 10, "zh": 10}
     assert texts == training_texts(data, 10, 0) != training_texts(data, 10, 1)

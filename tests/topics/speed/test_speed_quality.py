@@ -99,7 +99,7 @@ def test_the_whole_vector_in_float32_scores_as_mteb_does(ready, quality):
 
 def test_differences_are_paired_over_passages(stage, quality):
     encoder = checkpoint_encoder(stage, "supervised", 32)
-    (task,) = [task for task in efficiency.load_tasks(stage.inputs["data"].path, stage.tasks) if task.kind == "crosslingual"]
+    (task,) = [task for task in efficiency.load_tasks(stage.inputs["heldout"].path, stage.tasks) if task.kind == "crosslingual"]
     task.load_data()
     splits = [_Split.of(encoder, task.metadata, subset["test"]) for subset in task.dataset.values()]
     whole, bits = (np.concatenate([split.recall(*cell) for split in splits]) for cell in ((16, "float32"), (4, "binary")))

@@ -104,7 +104,7 @@ def test_the_ablation_file_is_the_arm_that_the_report_looks_for():
     folder = Path(__file__).parents[3] / "params"
     tiny, arm = load_params(folder / "tiny.yaml"), load_params(folder / "ablations" / "no_mrl.yaml")
     assert open_stage("efficiency", arm).key == open_stage("efficiency", without_mrl(tiny)).key
-    for shared in ("data", "weak", "mine"):
+    for shared in ("corpus", "sets", "heldout", "weak", "mine"):
         assert open_stage(shared, arm).key == open_stage(shared, tiny).key
 
 
@@ -126,7 +126,7 @@ def test_no_rows_is_a_clear_error(fake_run):
 
 
 def test_committed_benchmarks_become_tables(fake_run, tmp_path):
-    run = Run.open(fake_run("data"))
+    run = Run.open(fake_run("corpus"))
     (block,) = practical.benchmarks()
     assert isinstance(block, Missing) and "benchmarks.efficiency" in block.why
     folder = tmp_path / "benchmarks" / "results" / "cpu"
@@ -139,4 +139,4 @@ def test_committed_benchmarks_become_tables(fake_run, tmp_path):
     (block,) = practical.benchmarks()
     assert isinstance(block, Table) and block.frame["without embeddings"][0] == 961_605_120
     assert block.sources == ("benchmarks/results/cpu/efficiency.json",)
-    assert run.key("data")
+    assert run.key("corpus")

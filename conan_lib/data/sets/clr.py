@@ -1,0 +1,28 @@
+"""Cross-lingual retrieval (CLR) of stage 4: a query in another language -> a passage of the pivot's."""
+
+from conan_lib.data import records
+from conan_lib.data.corpus import EXCERPT, Corpus
+from conan_lib.data.sampling import sample
+from conan_lib.data.sets.base import TrainingSet
+from conan_lib.data.sources.bible import verse_id
+from conan_lib.data.translate import AlignedTranslations, Query, clr_records
+from conan_lib.params.data import SetsParams
+
+
+def build(corpus: Corpus, params: SetsParams) -> list[dict]:
+    """`clr_verses` verses, and all leads of articles with one title, in every other language -> the pivot's."""
+    pivot, *others = corpus.params.languages
+    scripture = corpus.scripture
+    verses = sample(scripture.verses("train"), params.clr_verses, corpus.params.seed)
+    texts = {lang: {verse_id(verse, pivot): scripture.text(verse, lang) for verse in verses} for lang in scripture.languages[1:]}
+    queries = [Query(verse_id(v, pivot), scripture.text(v, pivot), scripture.text(v, pivot), verse_id(v, pivot)) for v in verses]
+    rows = list(clr_records(queries, AlignedTranslations(texts), scripture.languages[1:], "bible, human translation"))
+
+    articles = corpus.of("train", "encyclopedia")
+    pivots = {d.group: d for d in articles if d.lang == pivot}
+    leads = {lang: {pivots[d.group].id: d.text[:EXCERPT] for d in articles if d.lang == lang and d.group in pivots} for lang in others}
+    queries = [Query(d.id, d.text[:EXCERPT], d.text[:EXCERPT], d.id) for d in pivots.values()]
+    return rows + list(clr_records(queries, AlignedTranslations(leads), others, "wiki, articles with one title"))
+
+
+SET = TrainingSet("clr", records.schema("id anchor positive positive_id source_anchor_id lang source"), build)

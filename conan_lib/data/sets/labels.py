@@ -1,0 +1,27 @@
+"""Labelled texts of stage 4: a text, its label as the positive, and another label of the same set as the negative."""
+
+from conan_lib.data import records
+from conan_lib.data.corpus import EXCERPT, LABEL_TASKS, Corpus
+from conan_lib.data.sampling import by_lang_then_source, chance
+from conan_lib.data.sets.base import TrainingSet
+from conan_lib.params.data import SetsParams
+
+
+def build(corpus: Corpus, params: SetsParams) -> list[dict]:
+    """At most `label_texts`, evenly over languages and their sources."""
+    rows, seed = [], corpus.params.seed
+    for name, documents in corpus.labelled("train").items():
+        labels = sorted({d.label for d in documents})
+        if len(labels) < 2:
+            continue
+        for d in documents:
+            step = 1 + int(chance(seed, d.id) * (len(labels) - 1))
+            negative = labels[(labels.index(d.label) + step) % len(labels)]
+            rows.append(
+                {"id": d.id, "anchor": d.text[:EXCERPT], "positive": d.label, "negatives": [negative], "label": d.label, "set": name,
+                 "task": LABEL_TASKS[d.source], "lang": d.lang, "source": d.source}
+            )  # fmt: skip
+    return by_lang_then_source(rows, params.label_texts, seed)
+
+
+SET = TrainingSet("labels", records.schema("id anchor positive label set task lang source", lists="negatives"), build)
