@@ -84,7 +84,8 @@ def pipeline() -> Drawing:
         for name, place in places.items():
             for other in before[name].intersection(TABLE[name].inputs):
                 if not any(other in before[closer] for closer in TABLE[name].inputs if closer in before):
-                    axis.annotate("", place, places[other], arrowprops=arrow, zorder=1)
+                    bend = 0.15 if place[0] - places[other][0] > 1 else 0  # around the boxes between
+                    axis.annotate("", place, places[other], arrowprops=arrow | {"connectionstyle": f"arc3,rad={bend}"}, zorder=1)
         for name, (x, y) in places.items():
             colour = PALETTE[0] if name in CHECKPOINTS else PALETTE[2] if TABLE[name].notebook < "07" else PALETTE[1]
             label = f"{name.replace('_no_', chr(10) + 'no ')}\n{TABLE[name].notebook[:2]}"
