@@ -9,7 +9,7 @@ from functools import cached_property, wraps
 from importlib import import_module
 from pathlib import Path
 
-from conan_lib.artefacts import Artefact, again, first_damaged
+from conan_lib.artefacts import Artefact, again, fingerprint, first_damaged
 from conan_lib.errors import Stopped, UserError
 from conan_lib.params import Params, Runtime, load_params, without_clr
 from conan_lib.table import START, TABLE
@@ -91,6 +91,11 @@ def project_root() -> Path:
     return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
 
 
+def located(name: str) -> Path:
+    """A file or folder that a parameter file names: relative names start at the project root."""
+    return project_root() / Path(name).expanduser()
+
+
 def below_root(path: Path) -> str:
     """A path as files and messages show it: relative to the project root where it lies below, without this machine's folders."""
     root = project_root()
@@ -131,14 +136,17 @@ def _open(name: str, params: Params) -> Stage:
     spec = TABLE[name]
     inputs = {other: _open(other, params) for other in spec.inputs if takes_part(other, params)}
     own = without_clr(params) if name == "supervised_no_clr" else params
+    parameters = {
+        section: found.model_dump(mode="json", exclude_none=True)
+        for section in spec.sections
+        if (found := getattr(own, section)) is not None
+    }
+    if "data" in spec.sections and (files := params.data.files):
+        parameters["files"] = {file: fingerprint(located(file)) for file in files}
     artefact = Artefact(
         stage=spec.like or name,
         version=spec.version,
-        parameters={
-            section: found.model_dump(mode="json", exclude_none=True)
-            for section in spec.sections
-            if (found := getattr(own, section)) is not None
-        },
+        parameters=parameters,
         inputs={other: stage.artefact for other, stage in inputs.items()},
         root=project_root() / params.runtime.artefacts,
     )

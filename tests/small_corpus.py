@@ -56,7 +56,7 @@ def finish_data(params: Params, rows: list[dict] | None = None) -> None:
 def write_sets(stage: Stage, tables: dict[str, list[dict]]) -> None:
     """Write some tables of stage `sets` as that stage does."""
     for name, rows in tables.items():
-        records.write(stage.path / f"{name}.parquet", rows, SETS[name].schema)
+        SETS[name].write(stage.path / f"{name}.parquet", rows)
 
 
 def small_params(root, **sections) -> Params:

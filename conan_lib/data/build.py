@@ -4,9 +4,9 @@ Nothing of an evaluation set is in a training file: books, titles, answers and t
 text by an n-gram is removed. So what decides which text is held out belongs to the corpus; how much of it an evaluation set shows, to
 `heldout`. No result depends on the number of processes.
 
-Rows that a user declares, from files or the hub, come in at two places. Declared documents are one more Source of `open_sources`, and are
-cleaned, split and decontaminated like the others. Declared rows of a training set join the builder's own in `build_sets`, through
-`corpus.decontaminated`. With `data.scripture: false` no stage needs a verse: what is made of verses stays empty.
+Sets that a user declares (`data.sets`) are read by `corpus`: language-model text becomes documents and is cleaned like the others; other
+rows are split, decontaminated and kept for `sets` and `heldout`. Without an embedded row no package is read and no verse needed: what is
+made of them stays empty.
 """
 
 from collections import Counter
@@ -14,7 +14,11 @@ from collections import Counter
 from conan_lib.artefacts import write_json
 from conan_lib.data import heldout, language_text, records
 from conan_lib.data.catalogue import open_sources
+from conan_lib.data.clean import Funnel
 from conan_lib.data.corpus import HELDOUT, read_corpus, write_corpus
+from conan_lib.data.declared import size
+from conan_lib.data.declared.gather import gather_declared
+from conan_lib.data.declared.mix import mixed
 from conan_lib.data.gather import gather
 from conan_lib.data.sets import SETS
 from conan_lib.data.sources.bible import Scripture, check_languages
@@ -41,18 +45,23 @@ def build_corpus(stage: Stage) -> dict:
     sources = open_sources(params)
     check_languages(params)  # an unknown one shows before anything is written
     workers = stage.runtime.threads
-    external = [(text, "en") for pair in lee50() for text in pair[:2]]
-    corpus, funnel, origins = gather(params, Scripture(params, workers), sources, dict.fromkeys(external), workers)
+    external = [(text, "en") for pair in (lee50() if params.embedded else ()) for text in pair[:2]]
+    counts = Funnel()
+    declared = gather_declared(params, counts)
+    corpus, funnel, origins = gather(params, Scripture(params, workers), sources, dict.fromkeys(external), workers, declared)
+    for row in corpus.rows:
+        counts.add(row["source"], row["lang"], f"decontaminated, {row['split']}", 1, size(row))
     rows = records.write(stage.path / "documents.parquet", language_text.language_text(corpus), language_text.SCHEMA)
     write_corpus(corpus, stage.path)
     write_json(stage.path / "funnel.json", funnel.rows())
+    write_json(stage.path / "declared.json", counts.rows())
     write_json(stage.path / "sources.json", origins)
     documents = corpus.documents["train"]
     chars = Counter()
     for document in documents:
         chars[document.lang] += len(document.text)
     return {
-        "rows": {"documents": rows},
+        "rows": {"documents": rows, "declared": len(corpus.rows)},
         "train_documents": len(documents),
         "train_chars": dict(chars),
         "languages": list(chars),
@@ -75,8 +84,9 @@ def build_sets(stage: Stage) -> dict:
     """
     corpus, tables = read_corpus(stage, "train"), {}
     for name, found in SETS.items():
-        tables[name] = found.build(corpus, stage.sets, *(tables[other] for other in found.needs))
-    return {"rows": {name: records.write(stage.path / f"{name}.parquet", rows, SETS[name].schema) for name, rows in tables.items()}}
+        rows = found.build(corpus, stage.sets, *(tables[other] for other in found.needs))
+        tables[name] = mixed(found, rows, corpus, stage.sets)
+    return {"rows": {name: SETS[name].write(stage.path / f"{name}.parquet", rows) for name, rows in tables.items()}}
 
 
 @computes

@@ -2,49 +2,80 @@
 
 from collections.abc import Sequence
 
-from conan_lib.data.sources.bible import PACKAGE, SCRIPTURE, editions, has_scripture
+from conan_lib.data.declared import check, hub
+from conan_lib.data.sources.bible import LANGUAGES, PACKAGE, SCRIPTURE, editions, has_scripture
 from conan_lib.data.sources.document import Source
 from conan_lib.data.sources.embedded import SOURCES
 from conan_lib.errors import UserError
 from conan_lib.params.data import DataParams
+from conan_lib.params.sets import EMBEDDED
 
 
 def open_sources(params: DataParams) -> Sequence[Source]:
-    """The readers of data.source.
+    """The packaged sources that the run reads.
 
     Raises:
-        UserError: data.source_documents names no source, or the hub is out of reach.
+        UserError: data.source_documents or an embedded row names no source.
     """
-    if params.source == "hub":
-        from conan_lib.data.hub import hub_sources
-
-        sources = hub_sources(params)
-    else:
-        sources = SOURCES
-    names = {*(source.name for source in sources), *SCRIPTURE}
+    known = {*(source.name for source in SOURCES), SCRIPTURE[0]}
+    if unknown := sorted(params.embedded - known - {EMBEDDED}):
+        raise UserError(f"data.sets: from: {EMBEDDED}/{unknown[0]}: no such source: choose from {', '.join(sorted(known))}")
+    names = {*known, *SCRIPTURE, *(row.source for row in params.declared)}
     if unknown := sorted(set(params.source_documents or ()) - names):
         raise UserError(f"data.source_documents: no source {', '.join(unknown)}: choose from {', '.join(sorted(names))}")
-    return sources
+    return [source for source in SOURCES if params.embedded & {EMBEDDED, source.name}]
+
+
+def fed(params: DataParams) -> dict[str, list[str]]:
+    """Language of the run -> the tasks that some declared set feeds in it, as far as rows name their languages; `embedded` where packaged
+    text is read in it.
+
+    Raises:
+        UserError: no set feeds a language.
+    """
+    told = all(row.languages for row in params.declared)
+    found = {
+        lang: sorted({row.task for row in params.declared if lang in row.languages}) + [EMBEDDED] * (lang in _embedded_languages(params))
+        for lang in params.languages
+    }
+    if (bare := [lang for lang, tasks in found.items() if not tasks]) and told:
+        raise UserError(f"data.languages: no set feeds {', '.join(bare)}: add a row with its lang to data.sets, or take it out")
+    return found
+
+
+def _embedded_languages(params: DataParams) -> set[str]:
+    if params.scripture:
+        return set(LANGUAGES)
+    return {lang for source in open_sources(params) for lang in source.languages}
+
+
+def check_sets(params: DataParams) -> None:
+    """Look into every declared set, so that a mistake shows before any work (`declared.check`).
+
+    Raises:
+        UserError: a set cannot be read, or the hub is out of reach.
+    """
+    if first := next((row for row in params.declared if row.hub), None):
+        hub.reach(f"data.sets: {first.from_}", "save it as files and name those")
+    for row in params.declared:
+        check(row, params.languages)
 
 
 def catalogue(params: DataParams) -> list[dict[str, str]]:
-    """A row for each source and each edition of scripture, in the run's languages.
+    """A row for each source, each edition of scripture and each declared set, in the run's languages.
 
     The licence is that of the text itself; sources.json has the package's beside it. The second edition of a language is listed also where
     only similarity pairs quote it (`data.editions` is 1).
     """
-    if params.source == "hub":
-        from conan_lib.data.hub import declared
-
-        sources = declared(params)
-    else:
-        sources = SOURCES
     rows = [
         (source.name, source.package, source.edition, " ".join(own), source.content_licence)
-        for source in sources
+        for source in open_sources(params)
         if (own := [lang for lang in params.languages if lang in source.languages])
     ]
     for lang in filter(has_scripture, params.languages if params.scripture else ()):
         for number, edition in enumerate(editions(lang)[: max(2, params.editions)]):
             rows.append((SCRIPTURE[min(number, 1)], PACKAGE, edition.name, lang, edition.licence))
+    for row in params.declared:
+        languages = " ".join(lang for lang in row.languages if lang in params.languages) or "as its records say"
+        rows.append((row.source, row.from_, f"task {row.task}", languages, row.licence))
     return [dict(zip(("source", "package", "edition", "languages", "licence of the text"), row, strict=True)) for row in rows]

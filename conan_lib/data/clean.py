@@ -104,7 +104,10 @@ def speaks(text: str, lang: str, candidates: tuple[str, ...]) -> bool:
     """Whether a text is in its stated language: dropped only where another candidate wins with a probability of 0.9 or more."""
     if len(text) < LANGUAGE_CHARS:
         return True
-    found, probability = _identifier(candidates).classify(text[:240])
+    identifier = _identifier(candidates)
+    if lang not in identifier.nb_classes:  # it does not know the language, so it would take its texts for another's
+        return True
+    found, probability = identifier.classify(text[:240])
     return found == lang or probability < 0.9
 
 
@@ -150,7 +153,7 @@ def check(rows: Sequence[tuple[str, str]], prose: bool, candidates: Iterable[str
         candidates: languages that the identifier chooses from.
         workers: processes; the result does not depend on it.
     """
-    candidates = tuple(candidates)
+    candidates = tuple(sorted(candidates))
     chunks = [(rows[i : i + 1024], prose, candidates, params) for i in range(0, len(rows), 1024)]
     return list(chain.from_iterable(parallel(_check, chunks, workers)))
 

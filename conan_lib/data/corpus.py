@@ -1,12 +1,13 @@
 """What training sets and evaluation are made from: clean documents by split, scripture, and an index of what evaluation shows.
 
-Stage `corpus` writes it and the stages `sets` and `heldout` read it: clean.parquet holds the documents with all their fields, tainted.json
-the verses that no training text may quote, evaluation_index.npz the hashes of evaluation texts. The verses are read from their package.
+Stage `corpus` writes it and the stages `sets` and `heldout` read it: clean.parquet holds the documents with all their fields, rows.parquet
+the rows of declared sets that are no documents, tainted.json the verses that no training text may quote, evaluation_index.npz the hashes of
+evaluation texts. The verses are read from their package.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from conan_lib.artefacts import read_json, write_json
@@ -32,17 +33,24 @@ LABEL_TASKS = {
 """Sources whose labels are trained on and evaluated, and as what."""
 FIELDS = ("id", "text", "lang", "source", "kind", "title", "group", "summary", "label")
 CLEAN = records.schema(" ".join((*FIELDS, "split")))
+ROWS = records.schema(
+    "task split id group lang source prompt anchor positive positive_id positive_lang source_anchor_id instruction input output text label",
+    "score", "negatives",
+)  # fmt: skip
 TAINTED, INDEX = "tainted.json", "evaluation_index.npz"
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Clean documents by split, the scripture (without a verse where the run reads none), and the evaluation's n-grams."""
+    """Clean documents by split, the scripture (without a verse where the run reads none), the evaluation's n-grams, and the declared
+    rows."""
 
     params: DataParams
     documents: Splits
     scripture: Scripture
     index: EvaluationIndex
+    rows: list[dict] = field(default_factory=list)
+    """Of declared sets (data/declared/fields.py), with task and split; fields that a task has not are None."""
 
     def of(self, split: str, *kinds: str) -> list[Document]:
         """Documents of a split and of these kinds; later pieces of a long document are left out."""
@@ -66,6 +74,7 @@ def write_corpus(corpus: Corpus, folder: Path) -> int:
     """Write what `read_corpus` reads; returns the number of documents."""
     write_json(folder / TAINTED, sorted(corpus.scripture.tainted))
     corpus.index.save(folder / INDEX)
+    records.write(folder / "rows.parquet", ({**dict.fromkeys(ROWS.names), **row} for row in corpus.rows), ROWS)
     rows = [{**d._asdict(), "split": split} for split, documents in corpus.documents.items() for d in documents]
     return records.write(folder / "clean.parquet", rows, CLEAN)
 
@@ -84,5 +93,5 @@ def read_corpus(stage: Stage, *scripture: str) -> Corpus:
     documents: Splits = {split: [] for split in (*HELDOUT, "train")}
     for row in records.read(folder / "clean.parquet"):
         documents[row.pop("split")].append(Document(**row))
-    tainted = map(tuple, read_json(folder / TAINTED))
-    return Corpus(params, documents, Scripture(params, stage.runtime.threads, scripture, tainted), EvaluationIndex.load(folder / INDEX))
+    verses = Scripture(params, stage.runtime.threads, scripture, map(tuple, read_json(folder / TAINTED)))
+    return Corpus(params, documents, verses, EvaluationIndex.load(folder / INDEX), records.read(folder / "rows.parquet"))

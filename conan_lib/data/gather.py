@@ -6,6 +6,7 @@ from itertools import chain
 
 from conan_lib.data.clean import Funnel, check, exact_duplicates, near_duplicates, repair
 from conan_lib.data.corpus import HELDOUT, Corpus, Splits
+from conan_lib.data.declared.gather import Declared, asked, decontaminated
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.sampling import chance, sample
 from conan_lib.data.sources.bible import LANGUAGES, PACKAGE, SCRIPTURE, Scripture
@@ -42,7 +43,12 @@ def split_of(document: Document, source: Source, params: DataParams) -> str:
 
 
 def gather(
-    params: DataParams, scripture: Scripture, sources: Iterable[Source], evaluation_texts: Iterable[tuple[str, str]], workers: int
+    params: DataParams,
+    scripture: Scripture,
+    sources: Iterable[Source],
+    evaluation_texts: Iterable[tuple[str, str]],
+    workers: int,
+    declared: Declared | None = None,
 ) -> tuple[Corpus, Funnel, list[dict]]:
     """Read and clean every source -> the corpus, what each step left, and a record of each source.
 
@@ -52,11 +58,12 @@ def gather(
         sources: the other readers.
         evaluation_texts: (text, language) of evaluation sets that come from no source here.
         workers: processes; the result does not depend on it.
+        declared: what files and the hub gave.
 
     Raises:
-        UserError: a package is missing, or nothing is left.
+        UserError: a package is missing, or there was text and nothing of it is left.
     """
-    funnel = Funnel()
+    funnel, declared = Funnel(), declared or Declared()
     splits: Splits = {"test": [], "dev": [], "train": []}
     prose, records = {}, []
     tasks = [(source, lang) for source in sources for lang in source.languages if lang in params.languages]
@@ -67,12 +74,20 @@ def gather(
             splits[split] += documents
         funnel.add(source.name, lang, "read", record["documents"], record["chars"])
         funnel.count("sampled", (document for documents in found.values() for document in documents))
+    for (name, _), by_split in _by_source(declared.documents).items():
+        funnel.count("read", (document for documents in by_split.values() for document in documents))
+        for split, documents in by_split.items():
+            kept = _cut(name, documents, split, params)
+            funnel.count("sampled", kept)
+            splits[split] += kept
+    records += declared.records
 
     index = EvaluationIndex(params.decontamination_ngram)
     index.add(evaluation_texts)
     for split in HELDOUT:
         index.add((text, lang) for lang, verses in scripture.every_edition(split) for text in verses.values())
         index.add((repair(text, d.lang), d.lang) for d in splits[split] for text in evaluated(d))
+        index.add(pair for row in declared.rows if row["split"] == split for pair in asked(row))
     _taint(scripture, index, workers)
     records += _read_scripture(scripture, params, splits, funnel)
 
@@ -80,9 +95,9 @@ def gather(
     documents["train"] = _decontaminate(documents["train"], index, workers)
     for split in documents:
         funnel.count("decontaminated", documents[split])
-    if not any(prose.get(d.source, True) for d in documents["train"]):
+    if any(splits.values()) and not any(prose.get(d.source, True) for d in documents["train"]):
         raise UserError("data: no training text is left after cleaning: lower data.min_chars or raise data.max_documents")
-    return Corpus(params, documents, scripture, index), funnel, records
+    return Corpus(params, documents, scripture, index, decontaminated(declared.rows, index)), funnel, records
 
 
 def evaluated(document: Document) -> list[str]:
@@ -98,13 +113,29 @@ def _read(source: Source, lang: str, params: DataParams) -> tuple[Splits, dict]:
     for document in whole:
         by_split[split_of(document, source, params)].append(document)
     for split, found in by_split.items():
-        size = params.most_documents(source.name) if split == "train" else params.heldout_documents
-        if source.role == "prose":
-            found = [piece for document in found for piece in _pieces(document, params.max_chars)]
-        kept = sample(found, size, params.seed, (lambda d: d.group) if source.aligned else None)
-        by_split[split] = [document._replace(text=document.text[: params.max_chars]) for document in kept]
+        by_split[split] = _cut(source.name, found, split, params, source.role == "prose", source.aligned)
     counts = {"documents": len(whole), "chars": sum(len(document.text) for document in whole)}
     return dict(by_split), {**_source_record(source, lang), **counts}
+
+
+def _by_source(documents: Splits) -> dict[tuple[str, str], Splits]:
+    """Documents by (source, language), and in each by split."""
+    found = defaultdict(lambda: defaultdict(list))
+    for split, own in documents.items():
+        for document in own:
+            found[document.source, document.lang][split].append(document)
+    return found
+
+
+def _cut(
+    source: str, documents: list[Document], split: str, params: DataParams, prose: bool = True, aligned: bool = False
+) -> list[Document]:
+    """Documents of one source, language and split: prose in pieces, no more than are asked for, none longer than max_chars."""
+    size = params.most_documents(source) if split == "train" else params.heldout_documents
+    if prose:
+        documents = [piece for document in documents for piece in _pieces(document, params.max_chars)]
+    kept = sample(documents, size, params.seed, (lambda d: d.group) if aligned else None)
+    return [document._replace(text=document.text[: params.max_chars]) for document in kept]
 
 
 def _pieces(document: Document, longest: int) -> Iterator[Document]:
@@ -176,7 +207,7 @@ def _clean(documents: Splits, prose: dict[str, bool], params: DataParams, funnel
     for is_prose in (True, False):
         numbers = [i for i, (_, d) in enumerate(flat) if prose.get(d.source, True) == is_prose]
         rows = [(flat[i][1].text, flat[i][1].lang) for i in numbers]
-        for i, found in zip(numbers, check(rows, is_prose, LANGUAGES, params, workers), strict=True):
+        for i, found in zip(numbers, check(rows, is_prose, {*LANGUAGES, *params.languages}, params, workers), strict=True):
             checked[i] = found
 
     flat = [

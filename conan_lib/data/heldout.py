@@ -1,12 +1,13 @@
 """Held-out evaluation sets, for test (reported) and dev (tuning): files that evaluation/tasks.py turns into mteb tasks."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from conan_lib.artefacts import write_json
 from conan_lib.data import records
 from conan_lib.data.corpus import EXCERPT, LABEL_TASKS, Corpus
+from conan_lib.data.declared.fields import text_id
 from conan_lib.data.ngrams import normalise
 from conan_lib.data.sampling import sample
 from conan_lib.data.sources.bible import PACKAGE as BIBLE
@@ -20,6 +21,8 @@ QUERIES, CORPUS = records.schema("id text lang"), records.schema("id text")
 QRELS, RANKED = records.schema("query_id corpus_id", "score"), records.schema("query_id", lists="corpus_ids")
 LABELS, PAIRS = records.schema("text label lang"), records.schema("sentence1 sentence2", "score")
 MIXING = records.schema("text lang group")
+KINDS = {"weak": "retrieval", "clr": "crosslingual"}
+"""Declared task -> kind of its evaluation set, where it has another name."""
 NEGATIVES = 29
 """Random verses beside the positives of a reranking query."""
 FEWEST = 10
@@ -57,7 +60,8 @@ def write_sets(corpus: Corpus, params: HeldoutParams, split: str, folder: Path) 
     if corpus.scripture.languages:
         _reranking(writer, corpus, params, split)
     _labels(writer, corpus, params, split)
-    if split == "test" and corpus.params.languages[0] == "en":
+    _declared(writer, corpus, params, split)
+    if split == "test" and corpus.params.embedded and corpus.params.languages[0] == "en":
         rows = [{"sentence1": a, "sentence2": b, "score": score} for a, b, score in lee50()]
         writer.add("lee50", "sts", "en", "gensim", licence("gensim"), "human similarities of 50 news texts", test=(rows, PAIRS))
     write_json(folder / "tasks.json", writer.tasks)
@@ -180,6 +184,58 @@ def _labels(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str) -
         tables = {"test": (texts, LABELS)} | ({"train": (shots, LABELS)} if kind == "classification" else {})
         lang = languages.pop() if len(languages) == 1 else "mul"
         writer.add(name, kind, lang, documents[0].source, "CC BY-SA 4.0" if documents[0].source == "wiki" else "not stated", **tables)
+
+
+def _declared(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str) -> None:
+    """A set of each language of every declared set that is evaluated; of CLR, one set of all query languages."""
+    seed = corpus.params.seed
+    for declared in corpus.params.declared:
+        own = [row for row in corpus.rows if row["source"] == declared.source]
+        by_lang = defaultdict(lambda: {"train": [], "dev": [], "test": []})
+        for row in own:
+            by_lang["" if declared.task == "clr" else row["lang"]][row["split"]].append(row)
+        for lang, rows in sorted(by_lang.items()):
+            name, kind = f"{declared.source}-{lang}" if lang else declared.source, KINDS.get(declared.task, declared.task)
+            about = name, kind, lang or corpus.params.languages[0], declared.from_, declared.licence, declared.note
+            held = rows[split]
+            if kind in ("retrieval", "crosslingual"):
+                tables = _searched(held, rows["train"], params, seed, kind == "crosslingual")
+            elif kind == "sts":
+                pairs = sample(held, params.texts, seed)
+                tables = {"test": ([{"sentence1": r["anchor"], "sentence2": r["positive"], "score": r["score"]} for r in pairs], PAIRS)}
+            elif kind in ("classification", "clustering"):
+                known = {row["label"] for row in rows["train"]}
+                texts = sample((row for row in held if row["label"] in known), params.texts, seed)
+                tables = {"test": (texts, LABELS)} if len({row["label"] for row in texts}) > 1 else {}
+                if kind == "classification":
+                    tables |= {"train": (sample(rows["train"], 8 * params.texts, seed), LABELS)}
+            else:
+                continue
+            if len(next(iter(tables.values()), ([],))[0]) >= FEWEST:
+                writer.add(*about, **tables)
+
+
+def _searched(held: list[dict], train: list[dict], params: HeldoutParams, seed: int, by_language: bool) -> dict[str, tuple]:
+    """Queries, their passages among those of training rows and given negatives, and which belong together.
+
+    A query that stands in several records has all their passages. At most heldout.texts queries (of each language where there are several)
+    and, beside their own passages, heldout.candidates others.
+    """
+    queries = {(row["lang"], row["anchor"]): f"q/{row['id']}" for row in held}
+    languages = sorted({lang for lang, _ in queries}) if by_language else [None]
+    chosen = {key for own in languages for key in sample((k for k in queries if own in (None, k[0])), params.texts, seed)}
+    held = [row for row in held if (row["lang"], row["anchor"]) in chosen]
+    passages = {row["positive_id"]: row["positive"] for row in held}
+    shown = set(passages.values())
+    others = {text_id(text): text for row in held for text in row["negatives"]} | {row["positive_id"]: row["positive"] for row in train}
+    others = [(key, text) for key, text in others.items() if text not in shown and key not in passages]
+    corpus = [*passages.items(), *sample(others, params.candidates, seed)]
+    relevant = dict.fromkeys((queries[row["lang"], row["anchor"]], row["positive_id"]) for row in held)
+    return {
+        "queries": ([{"id": queries[key], "text": key[1], "lang": key[0]} for key in queries if key in chosen], QUERIES),
+        "corpus": ([{"id": key, "text": text} for key, text in corpus], CORPUS),
+        "qrels": ([{"query_id": query, "corpus_id": passage, "score": 1.0} for query, passage in relevant], QRELS),
+    }
 
 
 def _label_rows(documents: Iterable, size: int, seed: int) -> list[dict]:

@@ -29,9 +29,8 @@ def checkpoint_encoder(stage: Stage, name: str, batch_size: int) -> Encoder:
     source, folder = checkpoints(stage)[name]
     artefact = stage.inputs[source]
     sources = read_json(stage.inputs["corpus"].path / "sources.json")
-    start = None if stage.params.model is None else open_stage(START, stage.params).results
+    licence = None if stage.params.model is None else open_stage(START, stage.params).results["licence"]
     return own_encoder(
         name, artefact.path / folder, artefact.key, stage.tasks.max_length, batch_size, stage.device, sources,
-        pooling=stage.params.weak.pooling, start=start, prompts=stage.tasks.prompts,
-        released=artefact.artefact.manifest["finished_at"][:10],
+        licence=licence, prompts=stage.tasks.prompts, released=artefact.artefact.manifest["finished_at"][:10],
     )  # fmt: skip

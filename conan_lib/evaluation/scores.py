@@ -12,7 +12,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from tqdm.auto import tqdm
 
 from conan_lib.artefacts import read_json, write_json
-from conan_lib.data.hub import HUB_ERRORS
+from conan_lib.data.declared.hub import HUB_ERRORS
 from conan_lib.errors import UserError
 from conan_lib.evaluation.metrics import MEAN, METRICS
 from conan_lib.evaluation.statistics import bootstrap_interval, paired_difference, spearman_interval

@@ -4,7 +4,7 @@ import mteb
 from huggingface_hub import snapshot_download
 from mteb.types import PromptType
 
-from conan_lib.data.hub import HUB_ERRORS, SWITCHES
+from conan_lib.data.declared.hub import HUB_ERRORS, SWITCHES
 from conan_lib.errors import UserError
 
 

@@ -6,15 +6,14 @@ from typing import Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from conan_lib.params.base import Section
+from conan_lib.params.sets import EMBEDDED, SCRIPTURE, DeclaredSet
 
 
 class DataParams(Section):
     """Where text comes from, how it is cleaned and split: what the corpus is, and so the tokenizer and the language model."""
 
-    source: Literal["embedded", "hub"] = "embedded"
-    """embedded: text that ships in packages, offline; hub: the data sets that the paper names, streamed."""
-    scripture: bool = True
-    """Whether verses are read: as documents, as aligned texts of training, and as held-out sets. Without them each of these is the less."""
+    sets: tuple[DeclaredSet, ...] | None = None
+    """Own and public data sets, a row each (params/sets.py). None: the text that ships in packages, as the row {from: embedded} says."""
     languages: tuple[str, ...] = ("en", "de", "es", "fr", "ru", "zh", "ja", "ko", "ar")
     """ISO 639-1 codes; the first is the pivot that cross-lingual queries point to."""
     seed: int = Field(0, ge=0)
@@ -23,6 +22,8 @@ class DataParams(Section):
     """Training documents of one source and language; the cut is a seeded sample."""
     source_documents: dict[str, PositiveInt] | None = None
     """Another max_documents for some sources, by name: {wiki: 4000}. None: max_documents for all."""
+    hub_records: int = Field(100_000, ge=1)
+    """Records that are read of a hub set, in each of its languages, where its row does not say."""
     heldout_documents: int = Field(400, ge=20)
     """Documents of one source and language that are held out, for test and for dev each: all that evaluation sets can draw from."""
     editions: int = Field(1, ge=1)
@@ -46,6 +47,29 @@ class DataParams(Section):
     parallel_passages: int = Field(2_000, ge=0)
     """Language-model documents of kind `parallel`: a passage followed by its translation, spread over the languages."""
 
+    @property
+    def declared(self) -> tuple[DeclaredSet, ...]:
+        """The sets that come from files and the hub."""
+        return tuple(row for row in self.sets or () if not row.embedded)
+
+    @property
+    def embedded(self) -> frozenset[str]:
+        """The sources of packaged text that are read, by name; `embedded` among them: all. None of them: no package is needed."""
+        return frozenset({EMBEDDED} if self.sets is None else {row.embedded for row in self.sets} - {""})
+
+    @property
+    def scripture(self) -> bool:
+        """Whether verses are read: as documents, as aligned texts of training, and as held-out sets."""
+        return bool(self.embedded & {EMBEDDED, SCRIPTURE.rpartition("/")[2]})
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files and folders that declared sets name."""
+        named = (
+            name for row in self.declared for name in (None if row.hub else row.from_, row.corpus, row.heldout) if isinstance(name, str)
+        )
+        return tuple(sorted(set(named)))
+
     def most_documents(self, source: str) -> int:
         """Training documents of a source, in each of its languages."""
         return (self.source_documents or {}).get(source, self.max_documents)
@@ -56,8 +80,12 @@ class DataParams(Section):
             both = set(getattr(self, one)) & set(getattr(self, other))
             if both:
                 raise ValueError(f"{one} and {other} share {sorted(both)}: a book serves one purpose")
-        if len(set(self.languages)) != len(self.languages) or len(self.languages) < 2:
-            raise ValueError("languages: give at least two different codes, the pivot first")
+        fewest = 2 if self.scripture else 1
+        if len(set(self.languages)) != len(self.languages) or len(self.languages) < fewest:
+            raise ValueError(f"languages: give at least {'two different codes' if fewest == 2 else 'one code'}, each once, the pivot first")
+        names = [row.source for row in self.sets or ()]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"sets: two rows are called {twice[0]}: give one of them another name")
         if self.min_chars >= self.max_chars:
             raise ValueError(f"min_chars {self.min_chars} must be below max_chars {self.max_chars}")
         return self
@@ -72,6 +100,8 @@ class SetsParams(Section):
     """Most openings of scripture (first verse, what follows) among the weak pairs of a language: they stand in for titles, and say less
     than one. None: as many as the other sources of that language."""
     retrieval_pairs: int = Field(10_000, ge=1)
+    clr_pairs: int | None = Field(None, ge=1)
+    """Cross-lingual pairs where sets are declared: all of theirs and of the verses' where this is not given."""
     clr_verses: int = Field(20_000, ge=1)
     """Verses of training books that become cross-lingual queries in every language but the pivot."""
     sts_pairs: int = Field(5_000, ge=1)

@@ -22,6 +22,7 @@ FIELDS: dict[Task, tuple[str, ...]] = {
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".txt")
 """Files that are read; all but parquet also with .gz behind."""
 EMBEDDED = "embedded"
+SCRIPTURE = f"{EMBEDDED}/bible"
 _HUB = re.compile(r"(?P<path>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<config>[\w.{}-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -33,7 +34,8 @@ class DeclaredSet(Section):
 
     from_: str = Field(alias="from", min_length=1)
     """A file (.jsonl, .json, .parquet, .csv, .tsv, .txt; also .gz), a folder of shards, a data set of the hub as owner/name@REVISION#config
-    ({lang} in the config stands for each of `lang`), or `embedded`: the text that ships in packages, which takes nothing but a name."""
+    ({lang} in the config stands for each of `lang`), or the text that ships in packages: all of it, `embedded`, or one source of it,
+    `embedded/bible`, `embedded/wiki`. Of an embedded row only share and note may be given besides."""
     task: Task | None = None
     """What it trains. weak and retrieval: anchor -> positive; clr: the anchor is in another language; sts: two sentences and a score;
     classification and clustering: text and label; sft: instruction, input, output; text: language-model text."""
@@ -50,7 +52,7 @@ class DeclaredSet(Section):
     share: float = Field(1.0, gt=0)
     """Weight among the sets of its task where there are more rows than the task takes."""
     rows: int | None = Field(None, ge=1)
-    """Most records that are read. None: a file is read whole, and a hub set as far as its share of the task asks for."""
+    """Most records that are read, in each language of a hub set. None: a file is read whole, of a hub set data.hub_records."""
     heldout: Annotated[float, Field(ge=0, lt=0.5)] | str | None = None
     """Share of the queries that only tests, and as much again only tunes, drawn by a hash of the anchor; or a file of held-out records.
     None: data.heldout_share where the task is evaluated, none for weak and sft."""
@@ -75,6 +77,11 @@ class DeclaredSet(Section):
     """What the report says beside it: that it stands in for a set that is not public, for example."""
 
     @property
+    def embedded(self) -> str:
+        """The source of packaged text that it names, `embedded` for all of them; empty for a set of another kind."""
+        return self.from_.rpartition("/")[2] if self.from_ == EMBEDDED or self.from_.startswith(f"{EMBEDDED}/") else ""
+
+    @property
     def source(self) -> str:
         """Its name in rows, funnel and report."""
         if self.name:
@@ -90,7 +97,7 @@ class DeclaredSet(Section):
         ./owner/name for a folder.
         """
         ending = self.from_.removesuffix(".gz").endswith(SUFFIXES)
-        found = None if ending or self.from_ == EMBEDDED else _HUB.fullmatch(self.from_)
+        found = None if ending or self.embedded else _HUB.fullmatch(self.from_)
         return {key: value or "" for key, value in found.groupdict().items()} if found and not self.from_.startswith(".") else None
 
     @property
@@ -112,9 +119,9 @@ class DeclaredSet(Section):
     @model_validator(mode="after")
     def _row_makes_sense(self):
         given = {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
-        if self.from_ == EMBEDDED:
-            if given := given - {"from_", "name", "note"}:
-                raise ValueError(f"{', '.join(sorted(given))}: from: {EMBEDDED} takes no such key: its sources know it themselves")
+        if self.embedded:
+            if given := given - {"from_", "share", "note"}:
+                raise ValueError(f"{', '.join(sorted(given))}: from: {self.from_} takes no such key: its sources know it themselves")
             return self
         if self.task is None:
             raise ValueError(f"task: say what {self.from_} trains: {', '.join(FIELDS)}")

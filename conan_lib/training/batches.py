@@ -24,7 +24,7 @@ GPU each chunk costs the launch of every kernel of the model anew, which 32 shor
 @dataclass(frozen=True)
 class Task:
     """Rows of one task, ready to train: anchor and positive; negatives (texts) or pool (a number of the negatives' pool) where there are
-    any; score where the loss is CoSENT."""
+    any; score where the loss is CoSENT; prompt where the anchor's is another than the task's."""
 
     name: str
     rows: list[dict[str, Any]]
@@ -144,6 +144,7 @@ class TaskCollator:
     ):
         self.tasks, self.tokenizer, self.max_length, self.negatives, self.chunk = tasks, tokenizer, max_length, negatives, chunk
         prompts = {prompt for task in tasks for prompt in task.prompts}
+        prompts |= {row["prompt"] for task in tasks for row in task.rows if row.get("prompt")}
         self.has_prompts = prompts != {""}
         self.left_out = None if pool_prompts else {prompt: _prompt_length(tokenizer, prompt) for prompt in prompts}
 
@@ -165,10 +166,13 @@ class TaskCollator:
         def places(prompt: str, values: list[str]) -> torch.Tensor:
             return torch.tensor([texts.setdefault((prompt, value), len(texts)) for value in values])
 
+        def anchors(prompt: str, own: list[dict[str, Any]]) -> torch.Tensor:
+            return torch.cat([places(row.get("prompt") or prompt, [row["anchor"]]) for row in own])
+
         query, document = task.prompts
         label = {
             "task": torch.tensor(number),
-            "anchor": places(query, [row["anchor"] for row in rows]),
+            "anchor": anchors(query, rows),
             "positive": places(document, [row["positive"] for row in rows]),
         }
         if task.loss == "cosent":
@@ -181,7 +185,7 @@ class TaskCollator:
             label["negatives"] = torch.stack([places(document, some) for some in negatives])
         for other in companions:
             own = [other.rows[item["row"]] for item in items if item["task"] != number]
-            label["sts_anchor"] = places(other.prompts[0], [row["anchor"] for row in own])
+            label["sts_anchor"] = anchors(other.prompts[0], own)
             label["sts_positive"] = places(other.prompts[1], [row["positive"] for row in own])
             label["sts_score"] = torch.tensor([row["score"] for row in own], dtype=torch.float32)
         if self.has_prompts:

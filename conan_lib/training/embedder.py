@@ -144,7 +144,7 @@ def _same_run(checkpoints: Path, options: ContrastiveParams) -> None:
 
 def _ready(name: str, row: Row, pools: Pools | None) -> Row:
     """What a batch needs of a row."""
-    spec, ready = TASKS[name], {"anchor": row["anchor"], "positive": row["positive"]}
+    spec, ready = TASKS[name], {name: row[name] for name in ("anchor", "positive", "prompt") if row.get(name)}
     if spec.loss == "cosent":
         return ready | {"score": row["score"]}
     if spec.negatives == "given":

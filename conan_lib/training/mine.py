@@ -34,8 +34,7 @@ def mine_negatives(stage: Stage) -> dict:
     """
     search = _search_of(stage)
     if not search.queries:
-        tables = ", ".join(f"{TASKS[name].table}.parquet" for name in _with_pools(TASKS))
-        raise UserError(f"{tables}: no anchors to mine negatives for: check stage sets")
+        raise UserError("retrieval.parquet, clr.parquet: no anchors to mine negatives for: check stage sets")
     model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"), device=training_device(stage.runtime))
     pools = search.rank(model)
     pools.save(stage.path / "pools.npz")
@@ -121,9 +120,12 @@ class Search:
         ids, candidates, scores = [], [], []
         for language in sorted({query["lang"] for query in self.queries}):
             own = [query for query in self.queries if query["lang"] == language]
-            rows = [row for row, passage in enumerate(self.passages) if passage["lang"] == language]
-            few = [row for row in rows if row < self._mined][: self.options.max_corpus]
-            rows = np.array(few + [row for row in rows if row >= self._mined], dtype=np.int64)
+            few = [row for row, passage in enumerate(self.passages[: self._mined]) if passage["lang"] == language]
+            few = few[: self.options.max_corpus]
+            # given negatives are searched whatever the limit, also those that the corpus holds beyond it or in another language
+            found, given = {self.texts[row] for row in few}, {text for query in own for text in query["given"]}
+            brought = {text: row for row, text in enumerate(self.texts) if text in given and text not in found}
+            rows = np.array([*few, *brought.values()], dtype=np.int64)
             found, similarity = _search(
                 model, own, [self.texts[row] for row in rows], self.options.candidates, self.options.skip_ranks, progress
             )

@@ -17,8 +17,9 @@ from conan_lib.data.ngrams import normalise
 from conan_lib.data.sets import SETS
 from conan_lib.data.sources import bible
 from conan_lib.data.sources.bible import SCRIPTURE, Scripture
+from conan_lib.data.sources.embedded import SOURCES
 from conan_lib.errors import UserError
-from conan_lib.params.data import HeldoutParams
+from conan_lib.params.data import DataParams, HeldoutParams
 from conan_lib.run.checks import check_sources
 from conan_lib.stages import open_stage
 from conan_lib.table import TABLE
@@ -289,7 +290,9 @@ def test_too_few_held_out_verses_is_one_line(smoke, corpus):
 def test_a_run_without_scripture_makes_what_its_documents_allow(tmp_path, monkeypatch):
     """No verse is read, and a language needs none: what is made of verses is empty, the rest is there."""
     monkeypatch.setattr(bible, "_database", lambda: pytest.fail("the verses were asked for"))
-    params = smoke_params(tmp_path, scripture=False, languages=["en", "fr", "sv"])
+    params = smoke_params(tmp_path, languages=["en", "fr", "sv"])
+    sets = [{"from": f"embedded/{source.name}"} for source in SOURCES]
+    params = params.model_copy(update={"data": DataParams.model_validate({**params.data.model_dump(), "sets": sets})})
     corpus, sets, heldout = build_corpus(open_stage("corpus", params)), *(open_stage(name, params) for name in ("sets", "heldout"))
     rows = build_sets(sets).results["rows"]
     assert corpus.results["verses_removed"] == rows["sts"] == 0 and min(rows[name] for name in rows.keys() - {"sts"}) > 0

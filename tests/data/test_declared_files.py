@@ -105,7 +105,7 @@ MISTAKES = {
     "score_range: .* does not rise": {"task": "sts", "score_range": [5, 0]},
     "lang: several languages need": {"lang": ["en", "de"]},
     "lang: the config has {lang}: name the languages": {"from": "a/b#x.{lang}", "lang": None},
-    "share, task: from: embedded takes no such key": {"from": "embedded", "lang": None, "share": 2.0},
+    "task: from: embedded takes no such key": {"from": "embedded", "lang": None, "share": 2.0},
 }
 
 

@@ -1,11 +1,16 @@
 """Sets of the hub: streamed at one commit, in a seeded order, no further than asked; what the hub's clients raise is one line."""
 
+import os
+
 import datasets
 import pytest
+from huggingface_hub import close_session, constants
 
+from conan_lib.data.catalogue import catalogue, check_sets
 from conan_lib.data.clean import Funnel
 from conan_lib.data.declared import hub, read
 from conan_lib.errors import UserError
+from conan_lib.params.data import DataParams
 from conan_lib.params.sets import DeclaredSet
 
 COMMIT = "0a" * 20
@@ -87,3 +92,32 @@ def test_whatever_the_clients_raise_is_one_line_with_the_mend(monkeypatch, error
 def test_a_record_without_the_fields_names_the_set(loaded):
     with pytest.raises(UserError, match=rf"owner/name@{COMMIT[:12]}#triplet, record 1: no field Frage, which columns.anchor names"):
         next(read(declared(columns={"anchor": "Frage"}), ("en",), Funnel()))
+
+
+PARAMS = DataParams(languages=("en",), sets=(declared(),))
+
+
+def test_a_switched_off_hub_is_one_line(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(
+        UserError, match=r"^data.sets: owner/name@\S+, but HF_HUB_OFFLINE is set: unset it, or save it as files and name those$"
+    ):
+        check_sets(PARAMS)
+
+
+def test_an_unreachable_hub_is_one_line_at_once(monkeypatch):
+    """The hub's own client, and nobody behind the door."""
+    for switch in hub.SWITCHES:
+        monkeypatch.delenv(switch, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    close_session()  # one that an earlier test opened has the proxies that there were then
+    with pytest.raises(UserError, match=r"http://127.0.0.1:9 cannot be reached \(Connect\w*Error\): connect, or save it as files"):
+        check_sets(PARAMS)
+
+
+def test_the_list_of_sources_asks_nobody(monkeypatch):
+    monkeypatch.setattr(hub, "get_session", lambda: pytest.fail("the hub was asked"))
+    assert [row["source"] for row in catalogue(PARAMS)] == ["name"]

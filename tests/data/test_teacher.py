@@ -89,7 +89,7 @@ def finish_weak_pairs(params, pairs):
         work.commit({})
     sets = open_stage("sets", params)
     with sets.work() as work:
-        records.write(sets.path / "weak.parquet", pairs, SETS["weak"].schema)
+        SETS["weak"].write(sets.path / "weak.parquet", pairs)
         work.commit({})
 
 

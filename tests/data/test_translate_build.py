@@ -18,11 +18,13 @@ from small_chat import chat_model
 from small_phrases import ENGLISH, FRENCH, GERMAN, PARAMS, Phrases, write_lines, write_pairs
 
 from conan_lib.data import records
-from conan_lib.data.sets import SETS
+from conan_lib.data.clean import Funnel
+from conan_lib.data.declared import read
 from conan_lib.data.translate import build, output
 from conan_lib.data.translate.build import build_clr
 from conan_lib.data.translate.inputs import read_pairs
 from conan_lib.errors import UserError
+from conan_lib.params.sets import DeclaredSet
 from conan_lib.topics.data.show import translation_checks
 
 ROOT = Path(__file__).parents[2]
@@ -287,4 +289,5 @@ def test_the_guide_runs(tmp_path, monkeypatch, capsys):
     scope = {}
     exec(python, scope)
     assert "wie hoch ist der Eiffelturm -> The Eiffel Tower in Paris is 330 metres tall." in capsys.readouterr().out
-    assert {field.name for field in SETS["clr"].schema} <= set(scope["dataset"].column_names)
+    row = DeclaredSet.model_validate({"from": str(tmp_path / "clr"), "task": "clr"})
+    assert [found["lang"] for found in read(row, ("en", "de", "ja"), Funnel())] == ["de", "de", "ja"]

@@ -101,10 +101,15 @@ def test_missing_data_or_hub_is_one_line(project, kernels, conan, monkeypatch, c
         raise OSError("no route to host")
 
     monkeypatch.setattr(huggingface_hub, "get_session", refuse)
-    (project / FILE).write_text("tier: small\ndata: {source: hub}\n")
+    (project / FILE).write_text("tier: small\ndata: {languages: [en], sets: [{from: owner/name, task: weak, lang: en}]}\n")
     code, _, err = conan(*command, FILE)
     assert_one_line(code, err)
-    assert "data.source: hub" in err and "use data.source: embedded" in err and kernels == [] and not (project / "artefacts").exists()
+    assert (
+        "data.sets: owner/name, but" in err
+        and "save it as files and name those" in err
+        and kernels == []
+        and not (project / "artefacts").exists()
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())

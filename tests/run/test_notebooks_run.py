@@ -19,6 +19,7 @@ from rich.console import Console
 
 from conan_lib.errors import RunError, UserError
 from conan_lib.params import load_params
+from conan_lib.params.sets import DeclaredSet
 from conan_lib.run.notebooks import NOTEBOOKS, LiveLine, run_notebooks, select, train
 from conan_lib.run.worker import environment_of
 from conan_lib.stages import open_stage, project_root
@@ -127,9 +128,11 @@ def test_the_data_is_checked_before_anything_starts(project, kernels, monkeypatc
     assert kernels == [] and not (project / "artefacts").exists()
 
 
-@pytest.mark.parametrize("text", ["data: {source: hub}", "tasks: {suite: MKQARetrieval}"])
+@pytest.mark.parametrize(
+    "text", ["data: {languages: [en], sets: [{from: owner/name, task: weak, lang: en}]}", "tasks: {suite: MKQARetrieval}"]
+)
 def test_a_hub_without_a_network_is_found_before_anything_starts(project, kernels, monkeypatch, text):
-    from conan_lib.data import hub
+    from conan_lib.data.declared import hub
 
     def refuse():
         raise OSError("no route\nto host")
@@ -139,7 +142,7 @@ def test_a_hub_without_a_network_is_found_before_anything_starts(project, kernel
     monkeypatch.setattr(hub, "get_session", refuse)
     (project / FILE).write_text(f"tier: small\n{text}\n")
     with pytest.raises(
-        UserError, match=r"(data.source: hub|tasks.suite: MKQARetrieval), but http.* cannot be reached \(OSError\): connect, or use"
+        UserError, match=r"(data.sets: owner/name|tasks.suite: MKQARetrieval), but http.* cannot be reached \(OSError\): connect, or"
     ):
         run_notebooks(FILE)
     assert kernels == [] and not (project / "artefacts").exists()
@@ -219,7 +222,8 @@ def test_with_a_kernel_that_ends_with_its_pipeline(project, how, code):
 def test_kernels_are_offline_only_where_nothing_is_read_from_the_hub(project):
     params = load_params(FILE)
     assert environment_of(params)["HF_HUB_OFFLINE"] == "1"
-    hub = params.model_copy(update={"data": params.data.model_copy(update={"source": "hub"})})
+    sets = (DeclaredSet.model_validate({"from": "owner/name", "task": "weak", "lang": "en"}),)
+    hub = params.model_copy(update={"data": params.data.model_copy(update={"sets": sets})})
     assert "HF_HUB_OFFLINE" not in environment_of(hub)
 
 

@@ -92,6 +92,15 @@ def test_each_distinct_text_is_encoded_once_and_found_again(world):
     assert [[texts[k] for k in some] for some in label["negatives"]] == [row["negatives"] for row in rows]
 
 
+def test_an_anchors_own_prompt_takes_the_place_of_its_tasks():
+    """What a record or a declared set brings; equal texts stay equal whatever stands before them."""
+    rows = [{"anchor": "a", "positive": "p", "prompt": own} for own in ("find ", "", "ask ")]
+    batch = TaskCollator([Task("t", rows, 3, prompts=("query ", ""))], Letters(), 99)([{"task": 0, "row": i} for i in range(3)])
+    texts = read_back([batch], batch["label"]["restore"])
+    assert [texts[k] for k in batch["label"]["anchor"]] == ["find a", "query a", "ask a"]
+    assert len(set(batch["label"]["plain"][batch["label"]["anchor"]].tolist())) == 1
+
+
 @pytest.mark.parametrize("world", [1, 3])
 def test_every_process_reads_every_batch(world):
     tasks = [pairs("a", 20, 4, 2.0), pairs("b", 20, 5)]

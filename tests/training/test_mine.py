@@ -66,6 +66,15 @@ def test_given_negatives_stand_before_mined_ones_and_are_found_once():
     assert NegativePool(torch.from_numpy(pools.candidates), 3).draw(torch.tensor([0])).tolist() == [[3, 2, 1]]
 
 
+def test_given_negatives_are_searched_beyond_the_limit_of_the_corpus_and_in_other_languages():
+    """A negative may be another record's passage, wherever that stands in the corpus."""
+    corpus = [{"text": text, "lang": lang} for text, lang in (("ada", "en"), ("bob", "en"), ("far", "en"), ("loin", "fr"))]
+    rows = [{"anchor": "who", "positive": "ada", "negatives": ["far", "loin"]}]
+    search = Search({"retrieval": rows}, corpus, MineParams(candidates=3, skip_ranks=0).model_copy(update={"max_corpus": 2}))
+    pools = search.rank(Table(["ada", "bob", "far", "loin", "who"]))
+    assert [search.texts[row] for row in pools.candidates[0] if row >= 0] == ["far", "loin", "bob"]
+
+
 def test_translations_share_what_any_of_them_was_given():
     rows = [{"anchor": language, "positive": "ada", "positive_id": "7", "negatives": [f"not {language}"]} for language in ("de", "fr")]
     search = Search({"clr": rows}, [{"id": "7", "text": "ada", "lang": "en"}], MineParams())

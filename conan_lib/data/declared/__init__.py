@@ -15,7 +15,7 @@ from conan_lib.data.declared.files import records
 from conan_lib.data.ngrams import normalise
 from conan_lib.errors import UserError
 from conan_lib.params.sets import PAIRS, DeclaredSet
-from conan_lib.stages import project_root
+from conan_lib.stages import located
 
 STEPS = ("read", "complete", "scores", "languages", "exact duplicates")
 """Of the funnel: records that were read, and those that hold what the task needs; then rows, of which a record with several positives makes
@@ -90,11 +90,6 @@ def texts(row: dict) -> list[str]:
 def size(row: dict) -> int:
     """Characters of a row."""
     return sum(map(len, texts(row)))
-
-
-def located(name: str) -> Path:
-    """A file or folder of a parameter file: relative names start at the project's root."""
-    return project_root() / Path(name).expanduser()
 
 
 def _records(

@@ -185,7 +185,7 @@ def rows(row: dict, declared: DeclaredSet, lang: str, number: int, corpus: Mappi
     )
     for k, found in enumerate(make(fields, corpus)):
         own = next(found[name] for name in ("anchor", "input", "text") if name in found)
-        yield {"group": _digest(normalise(own)), **base, **found, "id": f"{base['id']}#{k}" if k else base["id"]}
+        yield {"group": text_id(normalise(own)), **base, **found, "id": f"{base['id']}#{k}" if k else base["id"]}
 
 
 def _pairs(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
@@ -205,14 +205,14 @@ def _pairs(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
         "negatives": list(dict.fromkeys(negatives)),
         "prompt": prompt or declared.prompt,
         "positive_lang": fields.optional("positive_lang"),
-        "source_anchor_id": f"{declared.source}/{source_anchor}" if source_anchor else _digest(anchor),
+        "source_anchor_id": f"{declared.source}/{source_anchor}" if source_anchor else text_id(anchor),
     }
     if source_text or source_anchor:
-        shared["group"] = _digest(normalise(source_text)) if source_text else shared["source_anchor_id"]
+        shared["group"] = text_id(normalise(source_text)) if source_text else shared["source_anchor_id"]
     given = fields.optional("positive_id") if len(positives) == 1 else ""
     for (key, text), score in zip(positives, scores, strict=True):
         key = given or key
-        yield {**shared, "positive": text, "positive_id": f"{declared.source}/{key}" if key else _digest(text), "score": score}
+        yield {**shared, "positive": text, "positive_id": f"{declared.source}/{key}" if key else text_id(text), "score": score}
 
 
 def _anchor(fields: Fields) -> tuple[str, str]:
@@ -311,6 +311,6 @@ def _chat(name: str, turns: Any) -> tuple[str, list[tuple[str, str]]]:
     return "\n".join(text for role, text in said if role == "system"), others
 
 
-def _digest(text: str) -> str:
+def text_id(text: str) -> str:
     """The id of a text that has none: equal texts are one."""
     return f"text/{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"

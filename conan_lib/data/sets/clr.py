@@ -25,4 +25,5 @@ def build(corpus: Corpus, params: SetsParams) -> list[dict]:
     return rows + list(clr_records(queries, AlignedTranslations(leads), others, "wiki, articles with one title"))
 
 
-SET = TrainingSet("clr", records.schema("id anchor positive positive_id source_anchor_id lang source"), build)
+SCHEMA = records.schema("id anchor positive positive_id positive_lang source_anchor_id lang source prompt", lists="negatives")
+SET = TrainingSet("clr", SCHEMA, build, tasks=("clr",), size="clr_pairs")

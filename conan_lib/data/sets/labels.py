@@ -24,4 +24,5 @@ def build(corpus: Corpus, params: SetsParams) -> list[dict]:
     return by_lang_then_source(rows, params.label_texts, seed)
 
 
-SET = TrainingSet("labels", records.schema("id anchor positive label set task lang source", lists="negatives"), build)
+SCHEMA = records.schema("id anchor positive label set task lang source prompt", lists="negatives")
+SET = TrainingSet("labels", SCHEMA, build, tasks=("classification", "clustering"), size="label_texts")

@@ -9,9 +9,11 @@ from conan_lib.params.data import SetsParams
 
 
 def build(corpus: Corpus, params: SetsParams, retrieval: Iterable[dict], clr: Iterable[dict]) -> list[dict]:
-    """Every positive of retrieval and CLR once, then further articles and dictionary entries."""
-    rows = {row["positive_id"]: (row["positive"], row["lang"], row["source"]) for row in retrieval}
-    rows |= {row["positive_id"]: (row["positive"], corpus.params.languages[0], row["source"]) for row in clr}
+    """Every positive of retrieval and CLR once, then further articles and dictionary entries; mining adds the negatives that rows bring."""
+    pivot = corpus.params.languages[0]
+    pairs = [(row, row.get("positive_lang") or row["lang"]) for row in retrieval]
+    pairs += [(row, row.get("positive_lang") or pivot) for row in clr]
+    rows = {row["positive_id"]: (row["positive"], lang, row["source"]) for row, lang in pairs}
     for d in corpus.of("train", "encyclopedia", "news", "dictionary"):
         rows.setdefault(d.id, (d.text[:EXCERPT], d.lang, d.source))
     return [{"id": key, "text": text, "lang": lang, "source": source} for key, (text, lang, source) in rows.items()]

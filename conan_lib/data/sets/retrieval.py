@@ -26,4 +26,5 @@ def _passage_id(document: Document) -> str:
     return f"{document.source}/{document.text.casefold()}" if document.kind in ("question", "dialogue") else document.id
 
 
-SET = TrainingSet("retrieval", records.schema("id anchor positive positive_id source_anchor_id lang source"), build)
+SCHEMA = records.schema("id anchor positive positive_id positive_lang source_anchor_id lang source prompt", lists="negatives")
+SET = TrainingSet("retrieval", SCHEMA, build, tasks=("retrieval",), size="retrieval_pairs")

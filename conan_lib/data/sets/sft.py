@@ -51,4 +51,4 @@ def _record(name: str, instruction: str, text: str, output: str, lang: str, sour
     return {"id": name, "instruction": instruction, "input": text, "output": output, "lang": lang, "source": source}
 
 
-SET = TrainingSet("sft", records.schema("instruction input output lang source"), build)
+SET = TrainingSet("sft", records.schema("instruction input output lang source"), build, tasks=("sft",), size="sft_records")

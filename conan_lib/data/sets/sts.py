@@ -43,4 +43,4 @@ def _pair(first: str, second: str, score: float, lang: str, how: str) -> dict:
     return {"anchor": first, "positive": second, "score": score, "lang": lang, "source": f"bible, {how}"}
 
 
-SET = TrainingSet("sts", records.schema("anchor positive lang source", "score"), build)
+SET = TrainingSet("sts", records.schema("anchor positive lang source prompt", "score"), build, tasks=("sts",), size="sts_pairs")

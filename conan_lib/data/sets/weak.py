@@ -25,4 +25,4 @@ def build(corpus: Corpus, params: SetsParams) -> list[dict]:
     return corpus.decontaminated(by_lang_then_source(rows, params.weak_pairs, seed), "anchor", "positive")
 
 
-SET = TrainingSet("weak", records.schema("id anchor positive lang source"), build)
+SET = TrainingSet("weak", records.schema("id anchor positive lang source prompt"), build, tasks=("weak",), size="weak_pairs")

@@ -96,12 +96,12 @@ def has_scripture(lang: str) -> bool:
 
 
 def check_languages(params: DataParams) -> None:
-    """Whether every language of embedded text has scripture, and of the hub's text the pivot; nothing where scripture is not read.
+    """Whether scripture, where it is read, has the pivot, and without declared sets every language.
 
     Raises:
-        UserError: one has not.
+        UserError: it has not.
     """
-    for lang in () if not params.scripture else params.languages if params.source == "embedded" else params.languages[:1]:
+    for lang in () if not params.scripture else params.languages[:1] if params.declared else params.languages:
         editions(lang)
 
 
@@ -121,7 +121,7 @@ class Scripture:
         self.params = params
         check_languages(params)
         self.languages = tuple(lang for lang in params.languages if has_scripture(lang)) if params.scripture else ()
-        """Of the run, the pivot first: all of embedded text, of the hub's those that there are verses in."""
+        """Those of the run that there are verses in, the pivot first."""
         # a second edition gives paraphrases, also where the language model reads only the first
         self.editions = {lang: editions(lang)[: max(2, params.editions)] for lang in self.languages}
         chosen = [edition for found in self.editions.values() for edition in found]

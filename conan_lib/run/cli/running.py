@@ -70,7 +70,7 @@ def status(file: File):
 
 @app.command()
 def plan(file: File):
-    """Show what a run would do, without running it: the model's size, stages and steps; then check everything that a run checks."""
+    """Show what a run would do, without running it: the model's size, data sets, stages, steps; then check all that a run checks."""
     from conan_lib.params import load_params
     from conan_lib.run.notebooks import check, steps_of
     from conan_lib.stages import resolve
@@ -86,6 +86,9 @@ def plan(file: File):
     for name, value in describe(config).items():
         say(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
     say("")
+    for row in params.data.sets or ():
+        pinned = " (not pinned)" if row.hub and not row.pinned else ""
+        say(f"{row.task or 'embedded':14} {row.source:18} {' '.join(row.languages) or 'as told':10}  {row.from_}{pinned}")
     for step in steps:
         for stage in step.stages:
             optimiser = next((getattr(stage, section) for section in stage.sections if hasattr(getattr(stage, section), "max_steps")), None)
@@ -94,6 +97,11 @@ def plan(file: File):
             verb = {"finished": "skip", "partial": "resume", "new": "run"}[stage.status]
             say(f"{step.title:14} {stage.name:18} {stage.key}  {verb:7} {work}".rstrip())
     check(steps)
+    for row in params.data.declared:
+        if row.hub and not row.pinned:
+            from conan_lib.data.declared.hub import resolved
+
+            say(f"{row.from_} is {resolved(row)} today: write that commit into its row to keep it")
 
 
 @app.command()

@@ -1,0 +1,209 @@
+"""The stages corpus, sets and heldout on a user's own files alone: no package, no verse; every kind of set is trained and evaluated on."""
+
+import json
+from pathlib import Path
+
+import pytest
+from smoke_data import ROOT
+
+from conan_lib.artefacts import read_json
+from conan_lib.data.build import build_corpus, build_heldout, build_sets
+from conan_lib.data.declared.gather import asked
+from conan_lib.data.decontaminate import EvaluationIndex
+from conan_lib.data.records import read
+from conan_lib.data.sources import packages
+from conan_lib.errors import UserError
+from conan_lib.evaluation.tasks import load_tasks
+from conan_lib.params import load_params
+from conan_lib.run.checks import check_sources
+from conan_lib.stages import compute, open_stage
+
+COLOURS = ("red", "green", "blue", "yellow", "black", "white")
+THINGS = ("house", "boat", "stone", "field", "tower", "river", "bridge", "garden", "market", "window")
+
+
+def lines(path: Path, records) -> str:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return str(path)
+
+
+def own_sets(folder: Path) -> list[dict]:
+    """One small file of each task."""
+    pairs = [
+        {
+            "id": n, "query": f"which {colour} {thing} is number {n}", "pos": [f"The {colour} {thing} {n}.", f"{thing} {n}, {colour}."],
+            "neg": [f"No {thing} of that colour, {n}.", "Another one."], "prompt": "Find it: ",
+        }
+        for n, (colour, thing) in enumerate((c, t) for c in COLOURS for t in THINGS for _ in range(3))
+    ]  # fmt: skip
+    clr = [{"query": f"welches {n}", "query_lang": "de", "positive": p["pos"][0], "source_query": p["query"]} for n, p in enumerate(pairs)]
+    text = "\n\n".join(f"The {c} {t} stood near the old road, and {n} people walked past the {t} every day until the autumn came."
+                       for n, (c, t) in enumerate((c, t) for c in COLOURS for t in THINGS))  # fmt: skip
+    (folder / "book.txt").write_text(text)
+    return [
+        {"from": lines(folder / "pairs.jsonl", pairs), "task": "retrieval", "lang": "en", "licence": "cc0-1.0"},
+        {"from": lines(folder / "clr.jsonl", clr), "task": "clr"},
+        {"from": lines(folder / "weak.jsonl", ({"title": p["query"] + "?", "content": p["pos"][1]} for p in pairs)), "task": "weak",
+         "lang": "en"},
+        {"from": lines(folder / "sts.jsonl", ({"sentence1": p["query"], "sentence2": p["pos"][0], "score": n % 6} for n, p in
+                                              enumerate(pairs))), "task": "sts", "lang": "en", "score_range": [0, 5], "heldout": 0.1},
+        {"from": lines(folder / "mood.jsonl", ({"text": f"note {n} on a {THINGS[n % 10]}", "label": n % 3} for n in range(200))),
+         "task": "classification", "lang": "en", "label_names": ["good", "bad", "neither"], "heldout": 0.1},
+        {"from": lines(folder / "sft.jsonl", ({"instruction": "Name it.", "input": f"a {c} {t}", "output": t}
+                                              for c in COLOURS for t in THINGS)), "task": "sft", "lang": "en"},
+        {"from": str(folder / "book.txt"), "task": "text", "lang": "en", "heldout": 0.1},
+    ]  # fmt: skip
+
+
+def params_of(folder: Path, sets: list[dict], **data):
+    params = load_params(ROOT / "params" / "smoke.yaml")
+    section = type(params.data).model_validate({"languages": ["en", "de"], "heldout_share": 0.1, "sets": sets, **data})
+    runtime = params.runtime.model_copy(update={"artefacts": str(folder / "artefacts"), "threads": 1})
+    return params.model_copy(update={"data": section, "runtime": runtime})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The three stages, finished, and their parameters; whatever asks for a package fails."""
+    folder = tmp_path_factory.mktemp("own")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packages, "distribution", lambda name: pytest.fail(f"package {name} was read"))
+        params = params_of(folder, own_sets(folder))
+        check_sources(params, {"corpus"})
+        stages = {name: build(open_stage(name, params)) for name, build in
+                  (("corpus", build_corpus), ("sets", build_sets), ("heldout", build_heldout))}  # fmt: skip
+    return params, stages
+
+
+def test_every_task_has_its_rows_in_the_tables_that_training_reads(run):
+    _, stages = run
+    tables = {
+        name: read(stages["sets"].path / f"{name}.parquet") for name in ("retrieval", "clr", "weak", "sts", "labels", "sft", "passages")
+    }
+    assert all(tables.values())
+    assert {row["lang"] for row in tables["clr"]} == {"de"} and {row["prompt"] for row in tables["retrieval"]} == {"Find it: "}
+    assert all(row["negatives"][-1] == "Another one." for row in tables["retrieval"])
+    assert {row["positive_id"] for name in ("retrieval", "clr") for row in tables[name]} <= {row["id"] for row in tables["passages"]}
+    assert {row["positive"] for row in tables["labels"]} == {"good", "bad", "neither"}
+    assert all(row["positive"] not in row["negatives"] for row in tables["labels"])
+    assert {row["score"] for row in tables["sts"]} == {0.0, 0.2, 0.4, 0.6, 0.8, 1.0}
+    assert {row["split"] for row in read(stages["corpus"].path / "documents.parquet")} == {"train", "dev", "test"}
+
+
+def test_nothing_that_is_asked_is_trained_on(run):
+    params, stages = run
+    rows = read(stages["corpus"].path / "rows.parquet")
+    index = EvaluationIndex(params.data.decontamination_ngram)
+    index.add(pair for row in rows if row["split"] != "train" for pair in asked(row))
+    for name, fields in {
+        "retrieval": ("anchor", "positive"),
+        "clr": ("anchor",),
+        "weak": ("anchor",),
+        "sts": ("anchor", "positive"),
+    }.items():
+        table = read(stages["sets"].path / f"{name}.parquet")
+        assert not any(index.overlaps([(row[field], row["lang"]) for row in table for field in fields])), name
+    groups = {
+        split: {row["group"] for row in rows if row["split"] == split and row["task"] in ("retrieval", "clr")}
+        for split in ("train", "test")
+    }
+    assert groups["test"] and not groups["test"] & groups["train"], "a query and its translation are on one side"
+
+
+def test_held_out_rows_are_evaluation_sets_that_mteb_reads(run):
+    params, stages = run
+    for split in ("test", "dev"):
+        tasks = {task.metadata.name: task for task in load_tasks(stages["heldout"].path, params.tasks.model_copy(update={"split": split}))}
+        assert {"retrieval", "crosslingual", "sts", "classification"} == {task.kind for task in tasks.values()}
+    entries = {entry["name"]: entry for entry in read_json(stages["heldout"].path / "eval" / "test" / "tasks.json")}
+    assert entries["pairs-en"]["licence"] == "cc0-1.0" and entries["clr"]["languages"] == ["de"]
+    folder = stages["heldout"].path / "eval" / "test" / "pairs-en"
+    passages, relevant = {row["id"] for row in read(folder / "corpus.parquet")}, read(folder / "qrels.parquet")
+    assert {row["corpus_id"] for row in relevant} < passages
+    assert len(relevant) == 2 * len(read(folder / "queries.parquet")), "both positives of a query count"
+
+
+def test_the_funnel_counts_every_record(run):
+    _, stages = run
+    counts = {}
+    for row in read_json(stages["corpus"].path / "declared.json"):
+        counts[row["source"], row["step"]] = counts.get((row["source"], row["step"]), 0) + row["documents"]
+    assert counts["pairs", "read"] == counts["pairs", "complete"] == 180 and counts["pairs", "exact duplicates"] == 360
+    rows = read(stages["corpus"].path / "rows.parquet")
+    for source in ("pairs", "weak", "mood"):
+        kept = sum(n for (own, step), n in counts.items() if own == source and step.startswith("decontaminated"))
+        assert 0 < kept == sum(row["source"] == source for row in rows) <= counts[source, "exact duplicates"]
+    origins = {row["name"]: row for row in read_json(stages["corpus"].path / "sources.json")}
+    assert origins["pairs"]["licence"] == "cc0-1.0" and origins["pairs"]["version"] and origins["clr"]["languages"] == ["de"]
+
+
+def test_a_key_follows_the_content_of_a_file(tmp_path):
+    sets = [{"from": lines(tmp_path / "p.jsonl", [{"query": "a", "pos": ["b"]}]), "task": "retrieval", "lang": "en"}]
+    params = params_of(tmp_path, sets)
+    first = open_stage("sets", params).key
+    assert open_stage("sets", params).key == first
+    lines(tmp_path / "p.jsonl", [{"query": "a", "pos": ["c"]}])
+    assert open_stage("sets", params).key != first
+
+
+def test_shares_decide_where_there_are_more_rows_than_asked_for(tmp_path):
+    names = {"a": 3.0, "b": 1.0}
+    sets = [
+        {"from": lines(tmp_path / f"{name}.jsonl", ({"query": f"{name} {n}", "pos": [f"answer {name} {n}"]} for n in range(60))),
+         "task": "retrieval", "lang": "en", "share": share, "heldout": 0}
+        for name, share in names.items()
+    ]  # fmt: skip
+    params = params_of(tmp_path, sets)
+    params = params.model_copy(update={"sets": params.sets.model_copy(update={"retrieval_pairs": 40})})
+    build_corpus(open_stage("corpus", params))
+    table = read(build_sets(open_stage("sets", params)).path / "retrieval.parquet")
+    assert [sum(row["source"] == name for row in table) for name in names] == [30, 10]
+
+
+def test_a_language_that_no_set_feeds_is_one_line(tmp_path):
+    sets = [{"from": lines(tmp_path / "p.jsonl", [{"query": "a", "pos": ["b"]}]), "task": "retrieval", "lang": "en"}]
+    with pytest.raises(UserError, match=r"data.languages: no set feeds de, sv: add a row with its lang to data.sets, or take it out"):
+        check_sources(params_of(tmp_path, sets, languages=["en", "de", "sv"]), {"corpus"})
+
+
+def test_a_wrong_record_stops_a_run_before_it_starts(tmp_path):
+    sets = [{"from": lines(tmp_path / "p.jsonl", [{"query": "a", "pos": ["b"]}] * 3 + [{"query": "a"}]), "task": "retrieval", "lang": "en"}]
+    params = params_of(tmp_path, sets, languages=["en"])
+    with pytest.raises(UserError, match=r"^\S+p.jsonl, line 4: no field positive or [^\n]*; it has query: name its own in columns"):
+        check_sources(params, {"corpus"})
+    assert not (tmp_path / "artefacts").exists()
+
+
+def test_two_sets_of_one_name_are_refused(tmp_path):
+    row = {"from": "a/x.jsonl", "task": "weak", "lang": "en"}
+    with pytest.raises(ValueError, match="two rows are called x: give one of them another name"):
+        params_of(tmp_path, [row, {**row, "from": "b/x.jsonl"}])
+
+
+def test_packaged_text_mixes_in_by_a_row_and_without_scripture(tmp_path):
+    own = {"from": lines(tmp_path / "p.jsonl", ({"query": f"query {n}", "pos": [f"answer {n}"]} for n in range(60))), "task": "retrieval",
+           "lang": "en", "heldout": 0}  # fmt: skip
+    params = params_of(tmp_path, [own, {"from": "embedded/wiki"}], languages=["en"], max_documents=200)
+    check_sources(params, {"corpus"})
+    corpus = build_corpus(open_stage("corpus", params))
+    assert {row["name"] for row in read_json(corpus.path / "sources.json")} == {"p", "wiki"} and not corpus.results["verses_removed"]
+    table = read(build_sets(open_stage("sets", params)).path / "retrieval.parquet")
+    assert {row["source"] for row in table} == {"p", "wiki"} and sum(row["source"] == "p" for row in table) == 60
+    with pytest.raises(UserError, match=r"data.sets: from: embedded/wikipedia: no such source: choose from addresses, bible, .*wiki"):
+        check_sources(params_of(tmp_path, [{"from": "embedded/wikipedia"}], languages=["en"]), {"corpus"})
+
+
+@pytest.mark.slow
+def test_every_stage_runs_on_own_files_alone(tmp_path):
+    """From the corpus to the scores of every model, with negatives, prompts and labels of the files."""
+    params = params_of(tmp_path, own_sets(tmp_path))
+    update = {
+        "teacher": {"multilingual": "none", "english": "none"},
+        "tokenizer": {"vocab_size": 330},
+        "supervised": {"max_steps": 10, "mix": {"retrieval": 1.0, "clr": 1.0, "sts": 1.0, "classification": 1.0}},
+    }
+    params = params.model_copy(update={name: getattr(params, name).model_copy(update=values) for name, values in update.items()})
+    for name in ("corpus", "sets", "heldout", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine", "supervised", "evaluate"):
+        stage = compute(open_stage(name, params))
+        assert stage.finished, name
+    assert {"pairs-en", "clr", "sts-en", "mood-en"} <= {row["task"] for row in read_json(stage.path / "scores.json")}
