@@ -31,6 +31,8 @@ class Runtime(Section):
     """Optimiser steps between checkpoints."""
     workers: int = Field(0, ge=0)
     """Processes that build batches ahead, for each training process. 0: the training process builds them."""
+    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = "none"
+    """Where transformers' trainers send their curves beside the artefact's own history; its package has to be installed."""
     deadline: float | None = Field(None, gt=0)
     """Unix time at which training saves a checkpoint and stops, to go on when it is called again. Commands set it from --minutes."""
     artefacts: str = "artefacts"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -22,8 +23,20 @@ def check_stages(todo: Iterable[Stage]) -> None:
     for stage in todo:
         runs.setdefault(id(stage.params), []).append(stage)  # the stages of a run share its tree
     for stages in runs.values():
+        check_reports(stages[0].params)
         check_backbone(stages[0].params)
         check_sources(stages[0].params, {stage.name for stage in stages})
+
+
+def check_reports(params: Params) -> None:
+    """Whether the package that runtime.report_to names is there.
+
+    Raises:
+        UserError: it is not.
+    """
+    name = params.runtime.report_to
+    if name != "none" and find_spec(name) is None:
+        raise UserError(f"runtime.report_to: {name} is not installed: pip install {name}, or use none")
 
 
 def check_backbone(params: Params) -> None:

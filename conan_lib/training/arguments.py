@@ -1,6 +1,7 @@
 """What the four training stages share: the Trainer's arguments, and an optimiser that may give the token embeddings a rate of their own."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +35,8 @@ def arithmetic(precision: Precision, device: str) -> Literal["fp32", "bf16"]:
 
 def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) -> dict[str, Any]:
     """Arguments of transformers' and sentence-transformers' trainers: AdamW, warm-up and decay, a fixed number of steps, checkpoints."""
+    if runtime.report_to == "tensorboard":  # beside the checkpoints, which do not stay; transformers takes it from the environment alone
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.parent / "tensorboard")
     return {
         "output_dir": str(folder),
         "max_steps": section.max_steps,
@@ -52,7 +55,8 @@ def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) ->
         "logging_steps": max(1, section.max_steps // 10),
         "dataloader_num_workers": runtime.workers,
         "dataloader_pin_memory": torch.cuda.is_available(),
-        "report_to": [],
+        "report_to": runtime.report_to,
+        "run_name": f"{folder.parent.parent.name}-{folder.parent.name}",  # stage and key
     }
 
 

@@ -1,0 +1,77 @@
+"""Any sentence-transformers model, and the user's own texts and pairs, for the commands that use them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sentence_transformers import SentenceTransformer
+
+import conan_lib.attention  # noqa: F401 -- checkpoints of ours name soft_mask
+from conan_lib.data.clean import Funnel
+from conan_lib.data.declared import read
+from conan_lib.data.declared.files import opened, records
+from conan_lib.data.hub import HUB_ERRORS
+from conan_lib.errors import UserError
+from conan_lib.params.sets import DeclaredSet
+
+LANGUAGE = "en"
+"""Stands for whatever language a file is in: nothing here depends on it."""
+
+
+def load_model(name: str, device: str | None = None) -> SentenceTransformer:
+    """A model by its folder or its name on the hub, with its prompts; code that comes with a model is not run.
+
+    Raises:
+        UserError: there is none, or it is no embedder.
+    """
+    folder = Path(name)
+    if folder.exists() and not ((folder / "modules.json").is_file() or (folder / "config.json").is_file()):
+        raise UserError(f"{name}: no model here (neither modules.json nor config.json): name a folder that save_pretrained wrote")
+    try:
+        return SentenceTransformer(name, device=device).eval()
+    except HUB_ERRORS as error:
+        raise UserError(
+            f"{name}: no such folder, and the hub did not give it ({type(error).__name__}): check the name, or connect"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{name}: sentence-transformers cannot load it: {' '.join(str(error).split())[:200]}") from None
+
+
+def read_texts(path: Path) -> list[str]:
+    """The texts of a file: every line of a .txt, else every record's text behind its title.
+
+    Raises:
+        UserError: no such file, a record without text, or no text at all.
+    """
+    if path.name.endswith((".txt", ".txt.gz")):
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        with opened(path) as file:
+            found = [line.strip() for line in file if line.strip()]
+    else:
+        found = [_text(place, record) for place, record in records(path)]
+    if not found:
+        raise UserError(f"{path}: no text in it")
+    return found
+
+
+def _text(place: str, record: dict) -> str:
+    name = next((name for name in ("text", "content", "passage", "document", "contents") if record.get(name)), None)
+    if name is None:
+        raise UserError(f"{place}: no text: call the field text; it has {', '.join(record)}")
+    return " ".join(str(part) for part in (record.get("title"), record[name]) if part)
+
+
+def read_pairs(path: Path) -> list[dict]:
+    """The pairs of a file in any form that `data.sets` knows: rows with anchor, positive, negatives, prompt.
+
+    Raises:
+        UserError: no such file, or a record that is no pair; the line names file, record and field.
+    """
+    declared = DeclaredSet.model_validate({"from": str(path.resolve()), "task": "retrieval", "lang": LANGUAGE})
+    if not (found := list(_rows(declared))):
+        raise UserError(f"{path}: no pair in it")
+    return found
+
+
+def _rows(declared: DeclaredSet) -> Iterator[dict]:
+    return read(declared, (LANGUAGE,), Funnel())

@@ -1,0 +1,111 @@
+"""Search, mine and evaluate take any sentence-transformers model and the user's own files; a mistake is one line and nothing is written;
+mined negatives are ranked, never a positive of the same anchor, never above the margin; scores are those of a plain matrix product."""
+
+import io
+import json
+import sys
+
+import huggingface_hub
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from conan_lib.model.backbone import export
+from tests.small_corpus import sentence
+from tests.small_pairs import small_encoder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The folder of an untrained encoder."""
+    folder = tmp_path_factory.mktemp("encoder")
+    export(small_encoder(folder / "made"), folder / "small")
+    return folder / "small"
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A working directory with pairs.jsonl (a query with two positives among them) and docs.txt."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # the variable is read once, at import
+    generator = np.random.default_rng(0)
+    said = [sentence("en", generator) for _ in range(40)]
+    rows = [{"query": f"what of {said[n][:20]}", "pos": [said[n]] if n else said[38:]} for n in range(12)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "docs.txt").write_text("\n".join(said[12:38]) + "\n\n")
+    return tmp_path
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_search_shows_the_nearest_texts_by_the_cosine(own, model, conan, monkeypatch):
+    texts = (own / "docs.txt").read_text().splitlines()[:-1]
+    loaded = SentenceTransformer(str(model))
+    cosine = loaded.encode([texts[4]], normalize_embeddings=True) @ loaded.encode(texts, normalize_embeddings=True).T
+    code, out, _ = conan("search", model, "docs.txt", texts[4], "--top", "3")
+    shown = [line.split() for line in out.strip().splitlines()[1:]]
+    assert code == 0 and [int(line[1]) - 1 for line in shown] == np.argsort(-cosine[0])[:3].tolist() and shown[0][:2] == ["1.000", "5"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{texts[4]}\n\n{texts[5]}\n"))
+    code, out, _ = conan("search", model, "docs.txt", "--top", "1")
+    assert code == 0 and out.count("1.000") == 2, "queries are read line by line where none is given"
+
+
+def test_mined_negatives_are_ranked_below_the_margin_and_no_positives(own, model, conan):
+    code, out, _ = conan("mine", "pairs.jsonl", "--model", model, "--corpus", "docs.txt", "-o", "mined.jsonl", "--negatives", "4")
+    rows = read(own / "mined.jsonl")
+    positives = {row["query"]: row["pos"] for row in read(own / "pairs.jsonl")}
+    assert code == 0 and f"{len(rows)} of 13 pairs" in out and rows
+    loaded = SentenceTransformer(str(model))
+    for row in rows:
+        assert row["neg_scores"] == sorted(row["neg_scores"], reverse=True) and len(row["neg"]) <= 4
+        assert max(row["neg_scores"]) <= 0.95 * row["pos_scores"][0] and not set(row["neg"]) & set(positives[row["query"]])
+        cosine = loaded.encode(row["neg"], normalize_embeddings=True) @ loaded.encode(row["query"], normalize_embeddings=True)
+        assert np.allclose(cosine, row["neg_scores"], atol=1e-4)
+
+
+def test_mined_pairs_in_the_form_of_sentence_transformers(own, model, conan):
+    options = ("--negatives", "2", "--margin", "0", "--form", "sentence-transformers")
+    assert conan("mine", "pairs.jsonl", "--model", model, "--corpus", "docs.txt", "-o", "mined.jsonl", *options)[0] == 0
+    assert all(list(row) == ["anchor", "positive", "negative_1", "negative_2"] for row in read(own / "mined.jsonl"))
+
+
+def test_evaluation_of_own_pairs_has_intervals_bm25_and_another_model(own, model, conan, tmp_path):
+    other = tmp_path / "other"
+    SentenceTransformer(str(model)).save_pretrained(str(other))
+    code, out, _ = conan("evaluate", model, "--data", "pairs.jsonl", "--corpus", "docs.txt", "--against", other, "-o", "made")
+    (folder,) = (own / "made").iterdir()
+    scores = {row["model"]: row for row in json.loads((folder / "scores.json").read_text()) if row["metric"] == "ndcg_at_10"}
+    assert code == 0 and set(scores) == {"small", "other", "bm25"} and list((folder / "mteb").rglob("pairs.json"))
+    assert scores["small"]["value"] == scores["other"]["value"] and scores["bm25"]["n"] == 12, "the same weights"
+    assert all(row["low"] <= row["value"] <= row["high"] for row in scores.values())
+    assert "small - other, ndcg_at_10: +0.000 [+0.000, +0.000]" in out and "small - bm25" in out
+
+
+BAD = {
+    "no such model": (("search", "no/such", "docs.txt", "hello"), "no/such: no such folder, and the hub did not give it"),
+    "no model in the folder": (("search", ".", "docs.txt", "hello"), "no model here (neither modules.json nor config.json)"),
+    "no such texts": (("search", "{model}", "none.txt", "hello"), "none.txt: no such file"),
+    "no texts": (("search", "{model}", "empty.txt", "hello"), "empty.txt: no text in it"),
+    "no such pairs": (("mine", "none.jsonl", "--model", "{model}", "-o", "new.jsonl"), "none.jsonl"),
+    "no pairs": (("mine", "docs.jsonl", "--model", "{model}", "-o", "new.jsonl"), "docs.jsonl, line 1"),
+    "one passage": (("mine", "one.jsonl", "--model", "{model}", "-o", "new.jsonl"), "one passage in all"),
+    "a margin of all": (("mine", "pairs.jsonl", "--model", "{model}", "-o", "new.jsonl", "--margin", "1"), "--margin 1: give a share"),
+    "neither suite nor data": (("evaluate", "{model}"), "give either --suite or --data"),
+    "no such suite": (("evaluate", "{model}", "--suite", "MTEB"), "--suite MTEB: choose one of MTEB(eng, v2)"),
+    "a suite without a hub": (("evaluate", "{model}", "--suite", "MTEB(eng, v2)"), "needs the Hugging Face hub"),
+    "one passage to find": (("evaluate", "{model}", "--data", "one.jsonl"), "one passage in all"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD.values(), ids=BAD.keys())
+def test_a_mistake_is_one_line_and_nothing_is_written(own, model, conan, arguments, said):
+    (own / "empty.txt").write_text("\n")
+    (own / "one.jsonl").write_text('{"query": "a", "pos": ["b"]}\n')
+    (own / "docs.jsonl").write_text('{"text": "no pair"}\n')
+    before = sorted(own.rglob("*"))
+    code, _, err = conan(*(argument.format(model=model) for argument in arguments))
+    line = err.strip().splitlines()[-1]
+    assert code == 2 and line.startswith("conan-lib: ") and said in line and "Traceback" not in err
+    assert sorted(own.rglob("*")) == before
