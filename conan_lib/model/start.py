@@ -211,7 +211,8 @@ def _folder(start: str) -> Source:
     gguf = [file.name for file in files if file.suffix == ".gguf"]
     if not files or (gguf and len(files) > 1):
         raise UserError(f"model.start: {start}: needs safetensors or one GGUF file; found {', '.join(f.name for f in files) or 'neither'}")
-    facts = {"start": start, "revision": None, "licence": "not stated", "sha256": {file.name: _sha256(file) for file in files}}
+    sums = {file.name: _sha256(file) for file in files}
+    facts = {"start": start, "revision": None, "licence": "not stated", "homepage": "", "sha256": sums}
     if (folder / "README.md").is_file():
         from huggingface_hub import ModelCard
 

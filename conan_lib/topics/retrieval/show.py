@@ -144,7 +144,8 @@ def _seeds(run: Run) -> Block:
 
 def _reseeded(runs: list[Run]) -> list[str]:
     """Stages whose seeds differ between runs."""
-    return [name for name in SEEDED["all"] if len({getattr(run.params, name).seed for run in runs}) > 1]
+    trained = [name for name in SEEDED["all"] if getattr(runs[0].params, name) is not None]
+    return [name for name in trained if len({getattr(run.params, name).seed for run in runs}) > 1]
 
 
 def seeds_table(runs: list[Run]) -> pd.DataFrame:
