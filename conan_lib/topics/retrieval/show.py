@@ -65,6 +65,7 @@ def show(run: Run) -> dict:
             "Each checkpoint against the one before it on the same queries, paired.",
             ("evaluate",),
             lambda stage: differences_table(series(stage, "differences.json")),
+            differences=("difference",),
         ),
         "whitening": _whitening(run),
         "seeds": _seeds(run),
@@ -112,6 +113,7 @@ def _whitening(run: Run) -> list[Block]:
             "Each whitened checkpoint against the one before it on the same queries, paired.",
             ("evaluate",),
             lambda stage: differences_table(series(stage, f"{WHITENED}/differences.json")),
+            differences=("difference",),
         ),
     ]
 
