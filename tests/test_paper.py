@@ -63,12 +63,12 @@ def test_claims_and_contradictions_are_those_of_the_ledger():
         points, notebook = CLAIM_ROWS[claim.id][3:]
         assert tuple(int(point) for point in points.split(",") if point) == claim.inconsistencies, claim.id
         assert notebook in NOTEBOOKS
-    section = TEXT.split("\n## Where the paper disagrees with itself\n")[1].split("\n## ")[0]
+    section = TEXT.split("\n## Inconsistencies in the paper\n")[1].split("\n## ")[0]
     assert [int(n) for n in re.findall(r"^(\d+)\. ", section, re.M)] == list(inconsistencies())
 
 
 def test_the_figures_in_the_contradictions_are_those_of_the_ledger():
-    section = TEXT.split("\n## Where the paper disagrees with itself\n")[1].split("\n## ")[0]
+    section = TEXT.split("\n## Inconsistencies in the paper\n")[1].split("\n## ")[0]
     for number, items in zip(inconsistencies(), re.split(r"^\d+\. ", section, flags=re.M)[1:], strict=True):
         figures = set(re.findall(r"\d[\d,.]*\d", inconsistencies()[number]))
         assert figures <= set(re.findall(r"\d[\d,.]*\d", items)), number

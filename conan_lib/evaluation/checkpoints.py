@@ -29,8 +29,9 @@ def checkpoint_encoder(stage: Stage, name: str, batch_size: int) -> Encoder:
     source, folder = checkpoints(stage)[name]
     artefact = stage.inputs[source]
     sources = read_json(stage.inputs["corpus"].path / "sources.json")
-    licence = None if stage.params.model is None else open_stage(START, stage.params).results["licence"]
+    start = None if stage.params.model is None else open_stage(START, stage.params).results
     return own_encoder(
         name, artefact.path / folder, artefact.key, stage.tasks.max_length, batch_size, stage.device, sources,
-        licence=licence, prompts=stage.tasks.prompts, released=artefact.artefact.manifest["finished_at"][:10],
+        pooling=stage.params.weak.pooling, start=start, prompts=stage.tasks.prompts,
+        released=artefact.artefact.manifest["finished_at"][:10],
     )  # fmt: skip

@@ -13,6 +13,7 @@ from mteb.types import Licenses, PromptType
 from sentence_transformers import SentenceTransformer
 
 from conan_lib.model.backbone import to_sentence_transformer, with_weights
+from conan_lib.params.training import Pooling
 
 EncodeFunction = Callable[[list[str], bool], np.ndarray]
 """(texts, is_query) -> float32 vectors of length 1, shape (len(texts), D)."""
@@ -83,11 +84,11 @@ class Encoder(AbsEncoder):
         return self.vectors([prompt + text for text in texts], is_query=prompt_type != PromptType.document)
 
 
-def load_sentence_transformer(folder: Path, max_length: int, device: str) -> SentenceTransformer:
+def load_sentence_transformer(folder: Path, max_length: int, device: str, pooling: Pooling = "mean") -> SentenceTransformer:
     """A SentenceTransformer from a stage's model folder.
 
-    A folder without modules.json holds a causal language model (random, pretrained, sft): it is pooled by the mean of its token states and
-    normalised, and attends causally, as it was trained. The others say how they pool and attend themselves.
+    A folder without modules.json holds a causal language model (random, start, pretrained, sft): it is pooled by `pooling` and normalised,
+    and attends causally, as it was trained. The others say how they pool and attend themselves.
 
     Raises:
         UserError: there is no model in the folder, or its weights are missing.
@@ -96,7 +97,7 @@ def load_sentence_transformer(folder: Path, max_length: int, device: str) -> Sen
     if (folder / "modules.json").is_file():
         model = SentenceTransformer(with_weights(folder), device=where, local_files_only=True)
     else:
-        model = to_sentence_transformer(folder, "mean", max_length, causal=True, device=where)
+        model = to_sentence_transformer(folder, pooling, max_length, causal=True, device=where)
     model.max_seq_length = max_length
     return model.eval()
 
@@ -110,7 +111,8 @@ def own_encoder(
     device: str,
     sources: list[dict],
     *,
-    licence: str | None = None,
+    pooling: Pooling = "mean",
+    start: dict | None = None,
     prompts: dict[str, str] | None = None,
     released: str | None = None,
 ) -> Encoder:
@@ -121,11 +123,12 @@ def own_encoder(
         folder: its model folder.
         revision: key of the artefact that holds it.
         sources: rows of the corpus' sources.json: what it was trained on.
-        licence: that of the start; None: from scratch, the project's own.
+        pooling: of a language model, whose folder does not say.
+        start: results of stage `start`, which has the licence of the weights; None: from scratch, the project's own.
         prompts: set before the texts of a task, by mteb's keys; over those that were saved with the model.
         released: the day it was finished, "2026-11-22".
     """
-    model = load_sentence_transformer(folder, max_length, device)
+    model = load_sentence_transformer(folder, max_length, device, pooling)
     prompts = {key: prompt for key, prompt in model.prompts.items() if prompt} | (prompts or {})
     pools_prompts = all(getattr(module, "include_prompt", True) for module in model)
     languages = sorted({language for row in sources for language in row.get("languages", [])})
@@ -139,6 +142,9 @@ def own_encoder(
 
     parameters = sum(p.numel() for p in model.parameters())
     backbone = model[0].model
+    licence = "apache-2.0" if start is None else start["licence"].lower()
+    data = [] if start is None else [f"what {start['start']} was trained on"]
+    data += [f"{row['name']} ({row.get('package', '?')} {row.get('version', '?')})" for row in sources]
     meta = model_meta(
         f"conan-open/{name}",
         revision,
@@ -147,10 +153,10 @@ def own_encoder(
         dim=model.get_embedding_dimension(),
         max_tokens=max_length,
         languages=languages,
-        licence="apache-2.0" if licence is None else licence.lower() if licence.lower() in get_args(Licenses) else None,
+        licence=licence if licence in get_args(Licenses) else None,
         framework=["Sentence Transformers", "PyTorch", "safetensors"],
         training_code="conan_lib (this project)",
-        training_data="; ".join(f"{row['name']} ({row.get('package', '?')} {row.get('version', '?')})" for row in sources) or None,
+        training_data="; ".join(data) or None,
         trained_on={task for package, task in IN_MTEB.items() if any(row.get("package") == package for row in sources)},
         experiment={
             "max_length": max_length,

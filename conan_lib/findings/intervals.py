@@ -30,7 +30,7 @@ def mean_of(rows: list[dict]) -> tuple[float, Interval | None]:
 def combine_seeds(values: Sequence[float], intervals: Sequence[Interval]) -> tuple[float, Interval]:
     """Mean over training seeds of a number that was measured with each on the same items, from the intervals over the items alone.
 
-    What `statistics.over_seeds` does with resamples, for result files that keep intervals only: the items are the same, so their
+    What `over_seeds` does with resamples, for result files that keep intervals only: the items are the same, so their
     half-widths are averaged and do not shrink; the mean over S seeds moves by the half-width of its t-interval; both combine in quadrature.
 
     Args:

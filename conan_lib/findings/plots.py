@@ -93,7 +93,7 @@ class Drawing(matplotlib.figure.Figure):
 
 
 def language_colours(languages: Iterable[str]) -> dict[str, str]:
-    """ISO code -> colour; a language has the same colour in every figure, whichever others stand beside it."""
+    """ISO code -> colour; a language has the same colour in every figure, whichever others are drawn."""
     colours = [*PALETTE, *(matplotlib.colors.to_hex(c) for c in matplotlib.colormaps["tab20b"].colors)]
     place = {language: i for i, language in enumerate(LANGUAGES)}
     return {language: colours[place.get(language, sum(map(ord, language))) % len(colours)] for language in languages}

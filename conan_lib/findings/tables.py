@@ -6,6 +6,7 @@ This is the one place where a number becomes text.
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -95,35 +96,19 @@ def to_csv(table: Table) -> str:
 
 def to_html(table: Table, cite: Any = None) -> Markup:
     """The table as HTML. `cite` links artefact keys (report.citations); without it they are text."""
-    frame, numeric = _folded(table.frame), _numeric(table)
-    cells = {column: _html_cell(table, column, places, right, cite) for column, places, right in _columns(table, frame, numeric)}
-    return Markup(_styled(_Html, frame, cells, escape).to_html(numeric=numeric))
+    return Markup(_styled(_Html, table, lambda column: partial(column.html, cite=cite), escape))
 
 
 def to_markdown(table: Table) -> str:
     """The table as GitHub shows it."""
-    frame, numeric = _folded(table.frame), _numeric(table)
-
-    def cell(column: str, places: int) -> Callable[[Any], str]:
-        def show(value: Any) -> str:
-            text, interval = _parts(table, column, value, places)
-            return markdown_cell(f"{text} {interval}" if interval else text)
-
-        return show
-
-    cells = {column: cell(column, places) for column, places, _ in _columns(table, frame, numeric)}
-    return _styled(_Markdown, frame, cells, markdown_cell).to_html(numeric=numeric)
+    return _styled(_Markdown, table, lambda column: lambda cell: markdown_cell(column.text(cell)), markdown_cell)
 
 
 def show(frame: pd.DataFrame, missing: str | dict[str, str] = "not measured", **options: Any) -> Styler:
     """A frame as a notebook shows it, numbers with their intervals. `options`: fields of Table."""
-    table = Table("shown", "", frame, (), missing, **options)
     folded = _folded(frame)
-    cells = {column: _text_cell(table, column, places) for column, places, _ in _columns(table, folded, _numeric(table))}
-    styler = Styler(folded)
-    for column, cell in cells.items():
-        styler.format(cell, subset=[column])
-    return styler.hide(axis="index")
+    table = Table("shown", "", frame, (), missing, **options)
+    return Styler(folded).format({name: _Column(table, name, cells).text for name, cells in folded.items()}).hide(axis="index")
 
 
 def number(value: Any, missing: str = "not measured", decimals: int | None = None, signed: bool = False) -> str:
@@ -160,41 +145,80 @@ def is_missing(value: Any) -> bool:
     )
 
 
+class _Column:
+    """A column of a table as readers see it: its numbers have the same decimals, with intervals all that are allowed.
+
+    Attributes:
+        right: set flush right, as at least half of what is filled are numbers.
+    """
+
+    def __init__(self, table: Table, name: str, cells: pd.Series):
+        self.table, self.name = table, name
+        self.missing = table.missing.get(name, "none") if isinstance(table.missing, dict) else table.missing
+        self.sign = "+" if name in table.differences else ""
+        values = [_value(cell) for cell in cells if not is_missing(_value(cell))]
+        self.right = bool(values) and 2 * sum(map(_is_number, values)) >= len(values)
+        full = self.sign or any(isinstance(cell, Measured) and not is_missing(cell.low) for cell in cells)
+        self.places = table.decimals if full else max((_decimals(value, table.decimals) for value in values), default=0)
+
+    def parts(self, cell: Any) -> tuple[str, str]:
+        """A cell's text, and its interval's."""
+        value, bounds = _value(cell), [end for end in cell[1:] if not is_missing(end)] if isinstance(cell, Measured) else []
+        if is_missing(value):
+            return self.missing, ""
+        if self.name in self.table.significant:
+            write = _significant
+        elif bounds:  # as many decimals as the bounds
+            write = f"{{:{self.sign},.{self.places}f}}".format
+        else:
+            return number(value, self.missing, self.places, bool(self.sign)), ""
+        return write(value), f"[{', '.join(map(write, bounds))}]" if bounds else ""
+
+    def text(self, cell: Any) -> str:
+        return " ".join(filter(None, self.parts(cell)))
+
+    def html(self, cell: Any, cite: Any) -> str:
+        """The cell of a page's table; a number is there in full, to sort by."""
+        value, attributes = _value(cell), ""
+        if self.right:
+            attributes = ' class="num"' if _is_number(value) or is_missing(value) else ' class="num text"'
+        if _is_number(value) and not is_missing(value):
+            attributes += f' data-sort="{value}"'
+        text, interval = self.parts(cell)
+        content = escape(text) + (Markup(" <small>{}</small>").format(interval) if interval else "")
+        if cite and self.name in self.table.anchors:
+            attributes += f' id="{id}"' if (id := cite.anchor(value)) else ""
+        elif cite and self.name in self.table.keys and not is_missing(value):
+            content = cite.html(value if isinstance(value, tuple) else (value,))
+        return f"<td{attributes}>{content}</td>"
+
+
+def _styled(kind: type[Styler], table: Table, cell: Callable[[_Column], Callable[[Any], str]], head: Callable[[str], str]) -> str:
+    frame = _folded(table.frame)
+    columns = [_Column(table, name, cells) for name, cells in frame.items()]
+    frame.columns = [str(head(str(name))) for name in frame]
+    styler = kind(frame, cell_ids=False).hide(axis="index")
+    styler.format({name: cell(column) for name, column in zip(frame, columns, strict=True)})
+    return styler.to_html(numeric=[column.right for column in columns])
+
+
 def _folded(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with each number and its interval in one cell."""
-    columns = [name for name in frame if not (isinstance(name, str) and _base(name) in frame)]
-    folded = frame[columns].astype(object).reset_index(drop=True)
-    for name in columns:
+    bounds = {f"{name}{end}" for name in frame for end in (LOW, HIGH)}
+    folded = frame[[name for name in frame if name not in bounds]].astype(object).reset_index(drop=True)
+    for name in folded:
         if f"{name}{LOW}" in frame:
             cells = frame[[name, f"{name}{LOW}", f"{name}{HIGH}"]].itertuples(index=False)
             folded[name] = pd.Series([Measured(*cell) for cell in cells], dtype=object)
     return folded
 
 
-def _base(name: str) -> str | None:
-    return next((name.removesuffix(end) for end in (LOW, HIGH) if name.endswith(end)), None)
-
-
 def _value(cell: Any) -> Any:
     return cell.value if isinstance(cell, Measured) else cell
 
 
-def _is_number(cell: Any) -> bool:
-    return isinstance(_value(cell), numbers.Real) and not isinstance(_value(cell), bool)
-
-
-def _numeric(table: Table) -> list[bool]:
-    """Columns that are set flush right: at least half of what is filled are numbers."""
-    columns = [[cell for cell in column if not is_missing(_value(cell))] for _, column in _folded(table.frame).items()]
-    return [bool(column) and 2 * sum(map(_is_number, column)) >= len(column) for column in columns]
-
-
-def _columns(table: Table, frame: pd.DataFrame, numeric: list[bool]) -> Iterable[tuple[str, int, bool]]:
-    """(name, decimals, whether flush right): the numbers of a column have the same decimals, with intervals all that are allowed."""
-    for (name, column), right in zip(frame.items(), numeric, strict=True):
-        full = name in table.differences or any(isinstance(cell, Measured) and not is_missing(cell.low) for cell in column)
-        places = table.decimals if full else max((_decimals(_value(cell), table.decimals) for cell in column), default=0)
-        yield name, places, right
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _decimals(value: Any, most: int) -> int:
@@ -204,56 +228,10 @@ def _decimals(value: Any, most: int) -> int:
     return len(f"{value:.{most}f}".rstrip("0").partition(".")[2])
 
 
-def _parts(table: Table, column: str, cell: Any, places: int) -> tuple[str, str]:
-    """A cell's text, and its interval's."""
-    missing = table.missing.get(column, "none") if isinstance(table.missing, dict) else table.missing
-    signed = column in table.differences
-    if column in table.significant and not is_missing(_value(cell)):
-        texts = [_significant(number) for number in (cell if isinstance(cell, Measured) else (cell,)) if not is_missing(number)]
-        return texts[0], f"[{', '.join(texts[1:])}]" if len(texts) > 1 else ""
-    if not isinstance(cell, Measured) or is_missing(cell.low) or signed:
-        text = number(_value(cell), missing, places, signed)
-    else:
-        text = f"{cell.value:,.{places}f}"  # as many decimals as its interval
-    if not isinstance(cell, Measured) or is_missing(cell.value) or is_missing(cell.low):
-        return text, ""
-    sign = "+" if signed else ""
-    return text, f"[{cell.low:{sign},.{places}f}, {cell.high:{sign},.{places}f}]"
-
-
 def _significant(value: float, digits: int = 3) -> str:
     """A number with so many digits, and all of those before its point."""
     before = math.floor(math.log10(abs(value))) + 1 if value else 1
     return f"{value:,.{max(0, digits - before)}f}"
-
-
-def _text_cell(table: Table, column: str, places: int) -> Callable[[Any], str]:
-    return lambda cell: " ".join(filter(None, _parts(table, column, cell, places)))
-
-
-def _html_cell(table: Table, column: str, places: int, right: bool, cite: Any) -> Callable[[Any], str]:
-    def show(cell: Any) -> str:
-        kind, value = "", _value(cell)
-        if right:
-            kind = ' class="num"' if _is_number(cell) or is_missing(value) else ' class="num text"'
-        sort = f' data-sort="{value}"' if _is_number(cell) and not is_missing(value) else ""
-        text, interval = _parts(table, column, cell, places)
-        content = escape(text) + (Markup(" <small>{}</small>").format(interval) if interval else "")
-        if cite and column in table.anchors:
-            if id := cite.anchor(value):
-                kind += f' id="{id}"'
-        elif cite and column in table.keys and not is_missing(value):
-            content = cite.html(value if isinstance(value, tuple) else (value,))
-        return f"<td{kind}{sort}>{content}</td>"
-
-    return show
-
-
-def _styled(kind: type[Styler], frame: pd.DataFrame, cells: dict[str, Callable[[Any], str]], head: Callable[[str], str]) -> Styler:
-    styler = kind(frame.set_axis([str(head(str(name))) for name in frame], axis=1), cell_ids=False).hide(axis="index")
-    for place, cell in enumerate(cells.values()):
-        styler.format(cell, subset=[styler.columns[place]])
-    return styler
 
 
 def cut(text: str | None, characters: int) -> str | None:

@@ -34,7 +34,7 @@ from conan_lib.errors import UserError
 from conan_lib.model.backbone import configuration, save, with_weights
 from conan_lib.params import Params
 from conan_lib.params.model import HUB, PACKAGE, ModelParams
-from conan_lib.stages import Stage, computes, open_stage, project_root
+from conan_lib.stages import Stage, below_root, computes, open_stage, project_root
 from conan_lib.table import START
 
 WEIGHTS = ("*.safetensors", "*.gguf")
@@ -74,6 +74,26 @@ def backbone_of(params: Params) -> tuple[PreTrainedConfig, dict[str, Any]]:
     if stage.finished:
         return AutoConfig.from_pretrained(with_weights(stage.path / "model")), stage.results
     return read_start(params.model)
+
+
+def check_source(stage: Stage) -> None:
+    """Whether a finished stage `start` was made from the files that its folder or package holds now; one that is gone is not asked.
+
+    Raises:
+        UserError: the files are others.
+    """
+    if not stage.finished or stage.model.kind == "hub":
+        return
+    try:
+        with _source(stage.model) as source:
+            now = source.facts["sha256"]
+    except UserError:
+        return
+    if now != stage.results["sha256"]:
+        raise UserError(
+            f"model.start: {stage.model.start} holds other weights than those that {below_root(stage.path)} was made from: name them by "
+            "another folder or package, or remove that artefact to use them"
+        )
 
 
 def reach_of(config: PreTrainedConfig) -> int:

@@ -9,6 +9,8 @@ from conan_lib.options import DhnmOptions, SoftMaskOptions
 from conan_lib.params.base import Optimisation, Section
 from conan_lib.training.tasks import TASKS
 
+Pooling = Literal["mean", "lasttoken"]
+
 
 class PretrainParams(Optimisation):
     """Stage 1: next-token prediction on packed documents (paper: about 3T tokens, AdamW, lr 1e-4, batch 256)."""
@@ -111,7 +113,7 @@ class WeakParams(ContrastiveParams):
 
     temperature: float = Field(0.05, gt=0)
     """InfoNCE temperature. Not published: a reading."""
-    pooling: Literal["mean", "lasttoken"] = "mean"
+    pooling: Pooling = "mean"
     """How token states become one vector. Not published: a reading."""
     batch_languages: Literal["one", "mixed"] = "one"
     """one: all pairs of a batch are of one language, so that telling languages apart does not solve the task; mixed: any pairs. Not

@@ -64,7 +64,8 @@ def build_report(params_file: str | Path) -> Path:
     context["inlined"] = {id: inline(id, kind, content, captions[id]) for id, (kind, content) in pictures.items()}
     ledger = [ledger_row(*pair) for pair in judged]
     write(folder / "claims.json", json.dumps(ledger, ensure_ascii=False, indent=1) + "\n")
-    write(folder / "claims.csv", to_csv(Table("claims", "", pd.DataFrame(ledger, dtype=object), ())))
+    frame = pd.DataFrame(ledger, dtype=object)
+    write(folder / "claims.csv", to_csv(Table("claims", "", frame.assign(details=frame["details"].map("; ".join)), ())))
     write(folder / "model_card.md", model_card(run))
     write(folder / "report.md", template("report.md.j2", html=False).render(context))
     write(folder / "index.html", template("index.html.j2", html=True).render(context))

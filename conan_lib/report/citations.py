@@ -24,8 +24,9 @@ class Citations:
     """
 
     def __init__(self, sections: Iterable[Section], copies: Iterable[Path]):
-        tables = (block for section in sections for block in section.blocks if isinstance(block, Table))
-        self._keys = {key for table in tables for column in table.anchors for key in table.frame[column]}
+        tables = [(section.id, block) for section in sections for block in section.blocks if isinstance(block, Table) and block.anchors]
+        self._keys = {key for _, table in tables for column in table.anchors for key in table.frame[column]}
+        self._run = next((id for id, _ in tables), "")
         self._anchored: set[str] = set()
         self._notebooks = {
             key: copy.stem
@@ -66,7 +67,7 @@ class Citations:
         if key == "paper":
             return Markup("the paper")
         if key == "manifests":
-            return Markup('<a href="#this_run">manifests</a>')
+            return Markup('<a href="#{}">manifests</a>').format(self._run)
         if key.endswith(".json"):
             return Markup('<a href="{0}">{0}</a>').format(key)
         if key not in self._keys:

@@ -73,7 +73,7 @@ def sections(runs: dict[str, Run]) -> list[Section]:
         Section("headline", "First-screen numbers", (Table("headline", "What each run comes to.", _headline(runs), ("manifests",)),)),
         Section("scores", "Scores of every stage, by task", tuple(_scores(runs))),
         Section("parameters", "Parameters that differ", (_parameters(runs),)),
-        Section("this_run", "Stages and artefacts", tuple(_stages(runs))),
+        Section("run", "Stages and artefacts", tuple(_stages(runs))),
     ]
 
 

@@ -10,7 +10,8 @@ from packaging.requirements import Requirement
 from conan_lib.errors import UserError
 from conan_lib.params import Params
 from conan_lib.params.tree import check_efficiency, check_sizes
-from conan_lib.stages import Stage, project_root
+from conan_lib.stages import Stage, open_stage, project_root
+from conan_lib.table import START
 
 
 def check_stages(todo: Iterable[Stage]) -> None:
@@ -49,11 +50,12 @@ def check_backbone(params: Params) -> None:
     if params.model is None and not adapters:
         return
     from conan_lib.model.backbone import linear_layers  # imported when they are needed: they bring torch along
-    from conan_lib.model.start import backbone_of, reach_of
+    from conan_lib.model.start import backbone_of, check_source, reach_of
     from conan_lib.training.lora import check_targets
 
     config, _ = backbone_of(params)
     if params.model is not None:
+        check_source(open_stage(START, params))
         try:
             check_sizes(params, f"{params.model.start}'s ", config.hidden_size, reach_of(config))
             check_efficiency(params, f"{params.model.start}'s vocab_size", config.vocab_size)

@@ -34,7 +34,8 @@ def mine_negatives(stage: Stage) -> dict:
     """
     search = _search_of(stage)
     if not search.queries:
-        raise UserError("retrieval.parquet, clr.parquet: no anchors to mine negatives for: check stage sets")
+        tables = ", ".join(f"{TASKS[name].table}.parquet" for name in _with_pools(TASKS))
+        raise UserError(f"{tables}: no anchors to mine negatives for: check stage sets")
     model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"), device=training_device(stage.runtime))
     pools = search.rank(model)
     pools.save(stage.path / "pools.npz")

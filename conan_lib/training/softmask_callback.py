@@ -46,7 +46,7 @@ class SoftMaskCallback(TrainerCallback):
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         set_soft_mask(model, alpha=self.alpha(state.global_step))
 
-    def on_step_end(self, args, state, control, model=None, **kwargs):
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):  # before any callback's on_step_end, which may evaluate
         set_soft_mask(model, alpha=self.alpha(self.total_steps))
 
     def on_log(self, args, state, control, logs=None, **kwargs):

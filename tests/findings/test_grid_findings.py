@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from conan_lib.evaluation.metrics import MAIN_METRIC
-from conan_lib.evaluation.statistics import holm
 from conan_lib.findings.ablation import Ablation
 from conan_lib.findings.grids import ablation_table, negatives_over_steps, write_ablation
+from conan_lib.findings.over_seeds import holm
 from conan_lib.findings.run import Run
 from conan_lib.grids import open_grid
 from conan_lib.report.build import build_report

@@ -16,7 +16,7 @@ from conan_lib.findings.blocks import Table
 from conan_lib.findings.claim import MEANINGS
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
-from conan_lib.findings.tables import number, to_csv, to_html, to_markdown
+from conan_lib.findings.tables import to_html
 from conan_lib.report.build import build_report
 from conan_lib.report.citations import Citations
 from conan_lib.report.notebooks import with_mathml
@@ -148,11 +148,6 @@ def test_a_column_of_keys_links_them_and_the_first_cell_of_a_key_is_where_they_l
     assert cited.count("<summary>3 artefacts</summary>") == 1
 
 
-def test_differences_carry_their_sign():
-    numbers = (0.7054, -0.0091, 0.00031, 0.0)
-    assert [number(v, decimals=3, signed=True) for v in numbers] == ["+0.705", "-0.009", "+0.0003", "+0.000"]
-
-
 def test_same_artefacts_same_bytes_and_stale_files_go(report):
     before = snapshot(report)
     (report / "figures" / "old.svg").write_text("old")
@@ -205,55 +200,6 @@ def test_mathml_leaves_prices_in_code_alone():
     html = '<div class="text_cell_render"><p>cost $x^2$ here</p><pre>$a$</pre></div><pre>$b$</pre>'
     made = with_mathml(html)
     assert made.count("<math") == 1 and "$a$" in made and "$b$" in made
-
-
-TABLE = Table(
-    "t",
-    "c",
-    pd.DataFrame(
-        {
-            "a": [1.5, 2.25],
-            "b": [None, 3],
-            "c": ["x|<y>", ""],
-            "d": [1234.5, 20000.0],
-            "e": [0.12345, None],
-            "e low": [0.1, None],
-            "e high": [0.2, None],
-        }
-    ),
-    ("k",),
-    "not run",
-    differences=("b",),
-)
-
-
-def test_a_number_becomes_text_once_and_a_column_has_the_same_decimals():
-    lines = to_markdown(TABLE).splitlines()
-    assert lines[0].split(" | ") == ["| a", "b", "c", "d", "e |"] and lines[1] == "|---:|---:|---|---:|---:|"
-    assert lines[2] == "| 1.50 | not run | x\\|&lt;y> | 1,234 | 0.123 [0.100, 0.200] |"
-    assert lines[3] == "| 2.25 | +3.000 | not run | 20,000 | not run |"
-
-
-def test_the_page_keeps_numbers_to_sort_by_and_escapes_text():
-    html = to_html(TABLE)
-    assert '<td class="num" data-sort="0.12345">0.123 <small>[0.100, 0.200]</small></td>' in html and "x|&lt;y&gt;" in html
-    assert '<th scope="col" class=num>e</th>' in html and '<th scope="col">c</th>' in html
-
-
-def test_a_csv_is_for_machines():
-    rows = list(csv.DictReader(to_csv(TABLE).splitlines()))
-    assert rows[0] == {"a": "1.5", "b": "", "c": "x|<y>", "d": "1234.5", "e": "0.12345", "e low": "0.1", "e high": "0.2"}
-    assert to_csv(Table("t", "c", pd.DataFrame({"keys": [("a/1", "b/2")]}), ())) == "keys\na/1 b/2\n"
-
-
-def test_numbers_read_well():
-    assert [number(v) for v in (None, float("nan"), True, 1234567, 0.00012, 0.5)] == ["not measured"] * 2 + [
-        "yes",
-        "1,234,567",
-        "0.00012",
-        "0.500",
-    ]
-    assert number({"en": 4.125, "de": 3}) == "en 4.125, de 3" and number(["a", 2]) == "a, 2"
 
 
 def test_inlined_figures_take_the_pages_colour_and_keep_their_ids_apart(report):

@@ -1,9 +1,11 @@
 """What only a start's configuration knows is checked against the other sections before anything is computed, in one line."""
 
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny_starts import save_start
 
 from conan_lib.errors import UserError
+from conan_lib.model.start import prepare_start
 from conan_lib.params import Params
 from conan_lib.run.checks import check_stages
 from conan_lib.stages import open_stage
@@ -36,3 +38,16 @@ def test_what_does_not_fit_the_start_is_one_line(folder, tmp_path, over, message
     with pytest.raises(UserError, match=message) as error:
         check_stages([open_stage("weak", params(folder, tmp_path, **over))])
     assert "\n" not in str(error.value)
+
+
+def test_weights_that_changed_below_a_finished_start_are_noticed(tmp_path):
+    folder = save_start("qwen3", tmp_path / "start")
+    run = params(folder, tmp_path / "artefacts")
+    prepare_start(open_stage("start", run))
+    check_stages([open_stage("weak", run)])
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: tensor * 2 for name, tensor in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"holds other weights than those that .*start/[0-9a-f]{16} was made from"):
+        check_stages([open_stage("weak", run)])
+    (folder / "model.safetensors").unlink()
+    check_stages([open_stage("weak", run)])

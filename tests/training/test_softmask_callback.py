@@ -42,6 +42,16 @@ class Reporter(TrainerCallback):
         self.told += [logs.get("soft_mask_alpha")] if "loss" in logs else []
 
 
+class Evaluator(TrainerCallback):
+    """Stands for one that evaluates by itself after each step, and runs before ours: the alpha that it meets."""
+
+    def __init__(self, model):
+        self.model, self.seen = model, []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seen.append(self.model.decoder.config.soft_mask_alpha)
+
+
 def train(folder, params, total=4, resume=False, reporter=None):
     model = Regression()
     rows = [{"input_ids": torch.arange(5) + row} for row in range(8)]
@@ -96,11 +106,12 @@ def test_an_evaluation_judges_the_model_at_the_alpha_that_is_saved_and_so_does_w
         eval_strategy=strategy, save_strategy=strategy, eval_steps=2, save_steps=2, load_best_model_at_end=True, eval_on_start=True,
         metric_for_best_model="loss", prediction_loss_only=True,
     )  # fmt: skip
-    callbacks = [SoftMaskCallback(SoftMaskOptions(), 6), EarlyStoppingCallback(1, 1e9)]  # no second evaluation is good enough
+    other = Evaluator(model)
+    callbacks = [other, SoftMaskCallback(SoftMaskOptions(), 6), EarlyStoppingCallback(1, 1e9)]  # no second evaluation is good enough
     trainer = Trainer(model, arguments, train_dataset=rows, eval_dataset=rows, callbacks=callbacks)
     trainer.train()
     sixths = [round(6 * alpha) for alpha in model.alphas]
-    assert sixths == [6, 0, 1, 6, 2, 3, 6]
+    assert sixths == [6, 0, 1, 6, 2, 3, 6] and other.seen == [1.0] * 4
     assert trainer.state.global_step == 4 and model.decoder.config.soft_mask_alpha == 1.0
     assert trainer.evaluate()["eval_loss"] == pytest.approx(trainer.state.best_metric)
 

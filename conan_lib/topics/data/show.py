@@ -40,7 +40,7 @@ def show(run: Run) -> dict:
 
 
 def funnel(stage: Stage) -> Drawing:
-    """Stage `corpus`: text that each step of cleaning left, in million characters, by language; the number of documents beside each bar."""
+    """Stage `corpus`: text that each step of cleaning left, in million characters, by language; the number of documents at each bar."""
     rows = series(stage, "funnel.json")
     languages = list(stage.data.languages)
     colours = language_colours(languages)

@@ -112,7 +112,9 @@ def fill(sentence: str, number: float, changed: bool = False) -> str:
 def _encoders(stage: Stage) -> Iterator[tuple[str, Callable]]:
     """Name and function from texts to unit vectors of every checkpoint and peer; one is held at a time."""
     for name, (source, folder) in checkpoints(stage).items():
-        model = load_sentence_transformer(stage.inputs[source].path / folder, stage.probes.max_length, stage.device)
+        model = load_sentence_transformer(
+            stage.inputs[source].path / folder, stage.probes.max_length, stage.device, stage.params.weak.pooling
+        )
         yield name, partial(model.encode, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
     for name in stage.probes.peers:
         yield name, PEER_ENCODERS[name](stage.runtime.threads).vectors

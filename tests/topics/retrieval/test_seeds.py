@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from conan_lib.findings.blocks import Missing
-from conan_lib.findings.intervals import combine_seeds
 from conan_lib.findings.run import Run
 from conan_lib.params import load_params, with_seed
 from conan_lib.params.load import SEEDED
@@ -112,16 +111,3 @@ def test_the_table_has_each_seed(three, fake_run):
 def test_one_seed_says_what_would_run_more(fake_run):
     block = retrieval.show(Run.open(fake_run()))["seeds"]
     assert isinstance(block, Missing) and "seeds" in block.why
-
-
-def test_the_interval_over_seeds():
-    """One seed keeps its interval. Otherwise 95 % cover the truth, whichever of items and seeds moves more."""
-    assert combine_seeds([0.3], [(0.1, 0.4)]) == (0.3, (0.1, 0.4))
-    with pytest.raises(ValueError, match="an interval for each value"):
-        combine_seeds([0.3, 0.2], [(0.1, 0.4)])
-    rng, rounds = np.random.default_rng(0), 2000
-    for of_items, of_seeds in ((1.0, 0.2), (1.0, 1.0), (0.2, 1.0)):
-        values = rng.normal(0, of_items, (rounds, 1)) + rng.normal(0, of_seeds, (rounds, 3))  # all seeds answer the same items
-        found = [combine_seeds(row.tolist(), [(value - 1.96 * of_items, value + 1.96 * of_items) for value in row]) for row in values]
-        covered = np.mean([low <= 0 <= high for _, (low, high) in found])
-        assert 0.93 <= covered <= 0.995
