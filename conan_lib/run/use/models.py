@@ -9,7 +9,7 @@ import conan_lib.attention  # noqa: F401 -- checkpoints of ours name soft_mask
 from conan_lib.data.clean import Funnel
 from conan_lib.data.declared import read
 from conan_lib.data.declared.files import opened, records
-from conan_lib.data.hub import HUB_ERRORS
+from conan_lib.data.declared.hub import HUB_ERRORS
 from conan_lib.errors import UserError
 from conan_lib.params.sets import DeclaredSet
 
