@@ -1,7 +1,7 @@
 """Commands about data: what travels between machines, and data sets made of one's own pairs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -91,3 +91,23 @@ def translate(
     translation_checks(folder).savefig(folder / "checks" / "funnel.png", dpi=150)
     refused = ", ".join(f"{reason} {count:,}" for reason, count in results["refused"].items()) or "none"
     say(f"{folder}: {results['kept']:,} queries in {len(results['languages'])} languages kept; refused: {refused}")
+
+
+@app.command()
+def new(
+    file: Annotated[Path, typer.Argument(help="The parameter file to write.", show_default=False)],
+    start: Annotated[str, typer.Option(help="A decoder: a name on the hub, a folder, or package:NAME.", show_default=False)],
+    data: Annotated[Path, typer.Option(help="Your pairs, in any form that data.sets knows (docs/own_data.md).", show_default=False)],
+    task: Annotated[
+        Literal["retrieval", "clr"], typer.Option(help="What they train; clr: the query is in another language.")
+    ] = "retrieval",
+    lang: Annotated[str, typer.Option(help="Their language (ISO 639-1).")] = "en",
+):
+    """Write a short parameter file for your own pairs, with sizes that fit this machine."""
+    from conan_lib.run.use.new import write_new
+
+    found = write_new(file, start, data, task, lang)
+    say(
+        f"{file}: {found['pairs']:,} pairs, {found['parameters']:,} parameters; training takes {found['training'] / 2**30:.1f} GiB beside "
+        f"activations, {found['room'] / 2**30:.1f} GiB are there. Next: conan-lib plan {file}"
+    )

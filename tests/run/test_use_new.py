@@ -1,0 +1,46 @@
+"""`new` writes a file that `plan` takes: a start's own sizes, the machine's room, the pairs' lengths; what is there stays."""
+
+import json
+
+import pytest
+from tiny_starts import save_start
+
+from conan_lib.params import load_params
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    return save_start("qwen3", tmp_path_factory.mktemp("starts") / "start")
+
+
+@pytest.fixture
+def own(project):
+    rows = [{"query": f"question {n}", "pos": [f"the answer to question {n}, said at length"]} for n in range(40)]
+    (project / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return project
+
+
+def test_a_new_file_is_one_that_plan_takes(own, start, conan):
+    code, out, err = conan("new", "my.yaml", "--start", start, "--data", "pairs.jsonl")
+    assert code == 0, err
+    params = load_params("my.yaml")
+    assert (
+        params.weak.max_steps == 3
+        and params.supervised.matryoshka_dims[-1] == 16
+        and "Next: conan-lib plan my.yaml" in " ".join(out.split())
+    )
+    code, out, err = conan("plan", "my.yaml")
+    assert code == 0, err
+    assert conan("new", "my.yaml", "--start", start, "--data", "pairs.jsonl")[::2] == (
+        2,
+        "conan-lib: my.yaml: exists: choose another name, or remove it\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [(("--start", "no-such"), "--start no-such: no such folder"), (("--data", "none.jsonl"), "none.jsonl")]
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(own, start, conan, option, said):
+    options = {"--start": start, "--data": "pairs.jsonl"} | dict([option])
+    code, _, err = conan("new", "my.yaml", *(part for pair in options.items() for part in pair))
+    assert code == 2 and said in err and err.count("\n") == 1 and not (own / "my.yaml").exists()
