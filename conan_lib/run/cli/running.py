@@ -85,6 +85,9 @@ def plan(file: File):
         say(f"{name}: {value}")
     for name, value in describe(config).items():
         say(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
+    from conan_lib.run.estimate import training_time
+
+    say(f"time of training, roughly: {training_time(params, config)}")
     say("")
     for row in params.data.sets or ():
         pinned = " (not pinned)" if row.hub and not row.pinned else ""
