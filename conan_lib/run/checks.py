@@ -76,7 +76,7 @@ def check_sources(params: Params, todo: set[str]) -> None:
 
     Raises:
         UserError: a package is missing, the hub cannot be reached, a declared set cannot be read, data.source_documents names no source,
-            no set feeds a language of data.languages.
+            no set feeds a language of data.languages or a task that trains.
     """
     if "corpus" in todo and params.data.embedded:
         _check_data_packages(project_root() / "requirements-data.txt")
@@ -88,10 +88,30 @@ def check_sources(params: Params, todo: set[str]) -> None:
         check_languages(params.data)
         fed(params.data)
         check_sets(params.data)
+        check_tasks(params)
     if "mkqa" in todo and params.mkqa.source == "hub":
         _reach_hub("mkqa.source: hub", "use mkqa.source: embedded")
     if todo & {"peers", "evaluate", "efficiency", "score"} and params.tasks.suite != "embedded":
         _reach_hub(f"tasks.suite: {params.tasks.suite}", "use tasks.suite: embedded")
+
+
+def check_tasks(params: Params) -> None:
+    """Whether every stage of a run on own sets alone has a set to train on.
+
+    Raises:
+        UserError: one has none.
+    """
+    if params.data.embedded:
+        return
+    tasks = {row.task for row in params.data.declared}
+    needs = {"text": ("pretrain", "add one, or begin with model.start"), "sft": ("sft", "add one, or begin with model.start"),
+             "weak": ("weak", "add one, or name your pairs a second time, with another name and task: weak")}  # fmt: skip
+    for task, (section, mend) in needs.items():
+        if task not in tasks and getattr(params, section) is not None:
+            raise UserError(f"{section}: no set of data.sets has task {task}: {mend}")
+    if bare := [task for task, share in params.supervised.mix.items() if share > 0 and task not in tasks]:
+        own = ", ".join(f"{task}: 1" for task in params.supervised.mix if task in tasks) or "retrieval: 1"
+        raise UserError(f"supervised.mix: no set of data.sets has task {', '.join(bare)}: add one, or name those you have: {{{own}}}")
 
 
 def _check_data_packages(path: Path) -> None:

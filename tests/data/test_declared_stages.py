@@ -62,6 +62,12 @@ def params_of(folder: Path, sets: list[dict], **data):
     return params.model_copy(update={"data": section, "runtime": runtime})
 
 
+def with_mix(params, *tasks: str):
+    """The run with these tasks in stage 4, all but clustering by default."""
+    mix = dict.fromkeys(tasks or ("retrieval", "clr", "sts", "classification"), 1.0)
+    return params.model_copy(update={"supervised": params.supervised.model_copy(update={"mix": mix})})
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The three stages, finished, and their parameters; whatever asks for a package fails."""
@@ -69,7 +75,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packages, "distribution", lambda name: pytest.fail(f"package {name} was read"))
         params = params_of(folder, own_sets(folder))
-        check_sources(params, {"corpus"})
+        check_sources(with_mix(params), {"corpus"})
         stages = {name: build(open_stage(name, params)) for name, build in
                   (("corpus", build_corpus), ("sets", build_sets), ("heldout", build_heldout))}  # fmt: skip
     return params, stages
@@ -166,6 +172,19 @@ def test_a_language_that_no_set_feeds_is_one_line(tmp_path):
         check_sources(params_of(tmp_path, sets, languages=["en", "de", "sv"]), {"corpus"})
 
 
+def test_a_stage_without_a_set_is_one_line_with_the_mend(tmp_path):
+    sets = own_sets(tmp_path)
+    for task, message in {
+        "text": "pretrain: no set of data.sets has task text: add one, or begin with model.start",
+        "sft": "sft: no set of data.sets has task sft: add one",
+        "weak": "weak: no set of data.sets has task weak: add one, or name your pairs a second time",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            check_sources(with_mix(params_of(tmp_path, [row for row in sets if row["task"] != task])), {"corpus"})
+    with pytest.raises(UserError, match=r"has task clustering: add one, or name those you have: \{retrieval: 1\}"):
+        check_sources(with_mix(params_of(tmp_path, sets), "retrieval", "clustering"), {"corpus"})
+
+
 def test_a_wrong_record_stops_a_run_before_it_starts(tmp_path):
     sets = [{"from": lines(tmp_path / "p.jsonl", [{"query": "a", "pos": ["b"]}] * 3 + [{"query": "a"}]), "task": "retrieval", "lang": "en"}]
     params = params_of(tmp_path, sets, languages=["en"])
@@ -200,8 +219,9 @@ def test_every_stage_runs_on_own_files_alone(tmp_path):
     update = {
         "teacher": {"multilingual": "none", "english": "none"},
         "tokenizer": {"vocab_size": 330},
-        "supervised": {"max_steps": 10, "mix": {"retrieval": 1.0, "clr": 1.0, "sts": 1.0, "classification": 1.0}},
+        "supervised": {"max_steps": 10},
     }
+    params = with_mix(params)
     params = params.model_copy(update={name: getattr(params, name).model_copy(update=values) for name, values in update.items()})
     for name in ("corpus", "sets", "heldout", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine", "supervised", "evaluate"):
         stage = compute(open_stage(name, params))
