@@ -5,8 +5,12 @@ class UserError(Exception):
     """A mistake in a parameter file, a data source or a command line.
 
     The message is one line: what is wrong, where (field, file or record), and what to do. The command line prints it without a traceback
-    and exits with code 2.
+    and exits with code 2; a notebook shows it as one line.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints in the place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class Stopped(Exception):

@@ -24,6 +24,7 @@ LAYERS = [
     {"evaluation"},
     {"findings"},
     {"topics"},
+    {"lab"},
     {"report"},
     {"run"},
     {"__main__"},

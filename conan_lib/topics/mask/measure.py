@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from conan_lib.artefacts import Artefact, read_json, write_json
 from conan_lib.attention import alpha_at, set_soft_mask
 from conan_lib.attention.register import DEFAULTS
 from conan_lib.attention.softmask import Ratio, Reading, Schedule
@@ -54,6 +55,25 @@ def soft_mask_shift(
             return [((vectors(alpha) - causal).norm(dim=-1) / causal.norm(dim=-1)).mean().item() for alpha in alphas]
     finally:
         set_soft_mask(model, **found)
+
+
+def stored_shift(stage: Stage) -> list[dict]:
+    """What `shift_over_schedules` gives, measured once: it is kept as an artefact of its own, whose key holds all that it depends on.
+
+    It is no stage of a run: nothing is made from it, and only the figure reads it.
+
+    Raises:
+        UserError: the stages before have not finished.
+    """
+    read = {name: getattr(stage.weak, name) for name in ("pooling", "max_length", "seed")}
+    inputs = {"sft": stage.inputs["sft"].artefact, "heldout": open_stage("heldout", stage.params).artefact}
+    artefact = Artefact("mask_shift", 1, {"weak": read, "groups": GROUPS, "fractions": FRACTIONS}, inputs, stage.artefact.root)
+    if not artefact.finished:
+        with artefact.work() as work:
+            if not artefact.finished:
+                write_json(artefact.path / "shift.json", shift_over_schedules(stage))
+                work.commit({})
+    return read_json(artefact.path / "shift.json")
 
 
 def shift_over_schedules(stage: Stage) -> list[dict]:

@@ -9,7 +9,7 @@ from conan_lib.findings.grids import grid_blocks
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, style
 from conan_lib.findings.run import Run
 from conan_lib.stages import Stage
-from conan_lib.topics.mask.measure import shift_over_schedules
+from conan_lib.topics.mask.measure import stored_shift
 from conan_lib.training.softmask_callback import SoftMaskCallback
 
 RATIOS = ("l/i", "i/l")
@@ -78,9 +78,9 @@ def alpha_schedules(stage: Stage, length: int = 64) -> Drawing:
 def hidden_state_shift(stage: Stage) -> Drawing:
     """How far the vectors of the model that the stage starts from have moved from causal, over t/tau: a panel for each schedule.
 
-    The dotted line is the abrupt switch to bidirectional attention. Measured when drawn: `stage` needs its inputs finished, not itself.
+    The dotted line is the abrupt switch to bidirectional attention. `stage` needs its inputs finished, not itself; the first drawing measures.
     """
-    rows = shift_over_schedules(stage)
+    rows = stored_shift(stage)
     abrupt = next(row["shift"] for row in rows if (row["reading"], row["ratio"], row["alpha"]) == ("weight", "l/i", 1))
     with style():
         drawing = Drawing(figsize=(9.6, 3.6))
