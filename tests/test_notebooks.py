@@ -39,7 +39,7 @@ def test_no_notebook_beside_the_eight():
 @each
 def test_few_cells_nothing_defined_nothing_run(path):
     cells = code_cells(path)
-    assert len(cells) <= 12
+    assert len(cells) <= 14
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
     assert not [type(node).__name__ for node in nodes(path) if isinstance(node, FORBIDDEN)]
 

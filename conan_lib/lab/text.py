@@ -39,7 +39,7 @@ def cleaning(corpus: Stage, text: str, language: str) -> Styler:
         ("repair", True, checked.text or "nothing is left"),
         ("language", checked.dropped != "language", f"py3langid does not rule out {language}" if checked.dropped != "language" else
          f"py3langid is sure that it is not {language}"),
-        ("quality", checked.dropped != "quality", f"wants {params.min_chars} characters (half in zh, ja, ko), mostly letters, no repetition"),
+        ("quality", checked.dropped != "quality", f"wants {params.min_chars} characters (zh, ja, ko: half), mostly letters, no repetition"),
         ("exact duplicates", not same, "a document with the same words is there" if same else "no document has the same words"),
         ("near duplicates", nearest < params.near_duplicate_threshold,
          f"largest Jaccard similarity {nearest:.2f}, dropped from {params.near_duplicate_threshold:g}"),

@@ -28,6 +28,7 @@ from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import CHUNK, GPU_CHUNK, Task, TaskBatchSampler, TaskCollator
 from conan_lib.training.lora import add_lora, merge_lora
 from conan_lib.training.mine import Pools, Remining
+from conan_lib.training.progress import show_loss
 from conan_lib.training.recorder import Recorder, last_checkpoint
 from conan_lib.training.softmask_callback import SoftMaskCallback
 from conan_lib.training.tasks import TASKS, Row
@@ -286,6 +287,7 @@ def fit(
         callbacks=[*callbacks, recorder],  # the recorder last: it notes what the others have done
     )
     trainer.embedding_rate = options.embedding_rate
+    show_loss(trainer)
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
         recorder.resume(checkpoint)

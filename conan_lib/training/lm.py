@@ -27,6 +27,7 @@ from conan_lib.params.training import PretrainParams
 from conan_lib.stages import Stage, computes
 from conan_lib.table import START
 from conan_lib.training.arguments import EmbeddingRate, arithmetic, training_arguments, training_device
+from conan_lib.training.progress import show_loss
 from conan_lib.training.recorder import Recorder, last_checkpoint
 
 EVALUATION_BATCH = 16
@@ -308,6 +309,7 @@ def fit(model: PreTrainedModel, data: Dataset | list, collate, section: Optimisa
     arguments.per_device_train_batch_size = section.batch_size // devices
     trainer = LmTrainer(model=model, args=arguments, train_dataset=data, data_collator=collate)
     trainer.embedding_rate = section.embedding_rate
+    show_loss(trainer)
     recorder = Recorder(lambda: trainer.seen, deadline=stage.runtime.deadline)
     trainer.add_callback(recorder)
     checkpoint = last_checkpoint(folder)

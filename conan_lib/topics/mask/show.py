@@ -78,7 +78,8 @@ def alpha_schedules(stage: Stage, length: int = 64) -> Drawing:
 def hidden_state_shift(stage: Stage) -> Drawing:
     """How far the vectors of the model that the stage starts from have moved from causal, over t/tau: a panel for each schedule.
 
-    The dotted line is the abrupt switch to bidirectional attention. `stage` needs its inputs finished, not itself; the first drawing measures.
+    The dotted line is the abrupt switch to bidirectional attention. `stage` needs its inputs finished, not itself.
+    The first drawing measures.
     """
     rows = stored_shift(stage)
     abrupt = next(row["shift"] for row in rows if (row["reading"], row["ratio"], row["alpha"]) == ("weight", "l/i", 1))
