@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from conan_lib.errors import UserError
+from conan_lib.table import TABLE
 
 MANIFEST = "manifest.json"
 SHAPE = {"stage": str, "key": str, "results": dict, "seconds": (int, float), "finished_at": str, "environment": dict}
@@ -122,7 +123,7 @@ class Artefact:
             UserError: the stage has not finished, or its manifest is damaged or of another folder.
         """
         if (manifest := self._manifest) is None:
-            raise UserError(f"stage {self.stage} ({self.key}) is {self.status}: run it first, for example with `conan-lib run`")
+            raise UserError(f"stage {self.stage} ({self.key}) {self.undone}")
         return manifest
 
     @property
@@ -142,6 +143,14 @@ class Artefact:
         """The numbers that the stage committed."""
         return self.manifest["results"]
 
+    @property
+    def undone(self) -> str:
+        """What a line says of an artefact that has not finished, and how to make it."""
+        spec = TABLE.get(self.stage)
+        how = f"open notebooks/{spec.notebook}.ipynb, or run `conan-lib run ... --to {self.stage}`" if spec and spec.notebook else (
+            f"run `conan-lib train {self.stage} ...`")  # fmt: skip
+        return f"{'is only partly computed' if self.status == 'partial' else 'has not been computed yet'}: {how}"
+
     def needs(self, name: str) -> Path:
         """The folder of a finished input.
 
@@ -149,9 +158,7 @@ class Artefact:
             UserError: the input has not finished.
         """
         if not (artefact := self.inputs[name]).finished:
-            raise UserError(
-                f"stage {self.stage} needs {name} ({artefact.key}), which is {artefact.status}: run stage {artefact.stage} first"
-            )
+            raise UserError(f"stage {self.stage} needs {name} ({artefact.key}), which {artefact.undone}")
         return artefact.path
 
     @contextmanager

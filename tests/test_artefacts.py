@@ -47,7 +47,7 @@ def test_finished_only_after_the_manifest(tmp_path):
     with artefact.work() as work:
         (work.path / "weights").write_text("some")
         assert artefact.status == "partial"
-        with pytest.raises(UserError, match=r"stage weak .* is partial"):
+        with pytest.raises(UserError, match=r"stage weak .* is only partly computed"):
             _ = artefact.results
         work.commit({"loss": 1.5})
         assert artefact.status == "finished"
@@ -72,7 +72,12 @@ def test_an_interrupted_attempt_is_partial_and_its_seconds_count(tmp_path):
 def test_a_missing_input_stops_the_work_before_anything_is_written(tmp_path):
     data = Artefact("data", 1, {}, root=tmp_path)
     weak = Artefact("weak", 1, {}, {"data": data}, root=tmp_path)
-    with pytest.raises(UserError, match=f"stage weak needs data \\({data.key}\\), which is new: run stage data first"), weak.work():
+    with (
+        pytest.raises(
+            UserError, match=f"stage weak needs data \\({data.key}\\), which has not been computed yet: run `conan-lib train data"
+        ),
+        weak.work(),
+    ):
         pass
     assert list(tmp_path.iterdir()) == []
 

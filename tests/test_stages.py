@@ -98,7 +98,9 @@ def test_the_graph_has_no_cycle_and_opens_in_its_own_order():
 def test_an_input_that_has_not_finished_is_named_before_its_files_are_asked_for(project):
     stage = open_stage("weak", PARAMS)
     sets = stage.inputs["sets"]
-    with pytest.raises(UserError, match=rf"stage weak needs sets \({sets.key}\), which is new: run stage sets first"):
+    with pytest.raises(
+        UserError, match=rf"needs sets \({sets.key}\), which has not been computed yet: open notebooks/01_data.ipynb, or run "
+    ):
         stage.needs("sets")
     for one in (sets.inputs["corpus"], sets):
         with one.work() as work:

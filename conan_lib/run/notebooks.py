@@ -110,7 +110,7 @@ def check(steps: list[Step]) -> None:
         for stage in step.stages:
             for name, other in stage.inputs.items():
                 if name not in selected and not stage.finished and not other.finished:
-                    raise UserError(f"{step.title}: stage {stage.name} needs {name} ({other.key}), which is {other.status}: run it first")
+                    raise UserError(f"{step.title}: stage {stage.name} needs {name} ({other.key}), which {other.artefact.undone}")
     check_stages(stage for step in steps for stage in step.stages if not stage.finished)
 
 

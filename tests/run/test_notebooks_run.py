@@ -110,7 +110,7 @@ def test_a_broken_record_is_drawn_again(project, kernels, reports, content):
 
 
 def test_a_selection_needs_its_inputs_and_leaves_the_report(project, kernels, reports):
-    with pytest.raises(UserError, match=r"04_sft: stage sft needs sets \([0-9a-f]{16}\), which is new: run it first"):
+    with pytest.raises(UserError, match=r"04_sft: stage sft needs sets \([0-9a-f]{16}\), which has not been computed yet: open"):
         run_notebooks(FILE, only="sft")
     assert kernels == [] and not (project / "artefacts").exists()
     run_notebooks(FILE, stop="3")
