@@ -20,8 +20,8 @@ test-fast: $(READY)  ## the tests that take seconds
 gpu-test:  ## the tests that need CUDA, with the Python that is there
 	$(PYTHON) -m pytest -m gpu tests/attention
 
-lab: $(READY)  ## the notebooks in Jupyter Lab
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+lab: $(READY)  ## Jupyter Lab at the root, so that parameter files can be edited beside the notebooks; opens the first one
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/01_data.ipynb
 
 check: $(READY)  ## format, lint, layers, thin notebooks
 	$(BIN)/ruff format --check .

@@ -10,18 +10,24 @@ from nbconvert import HTMLExporter
 
 from conan_lib.report.render import template
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 MATH = re.compile(r"\$\$(.+?)\$\$|\$([^\s$](?:[^$]*[^\s$])?)\$", re.DOTALL)
 
 
 def export(notebook: Path) -> str:
-    """One executed notebook as a page, without what went to stderr: progress bars, and log lines that name this machine's folders."""
+    """One executed notebook as a page, without progress bars and stderr, whose log lines name this machine's folders."""
     content = nbformat.read(notebook, as_version=4)
     for cell in content.cells:
         if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = [output for output in cell.outputs if not _passing(output)]
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True)
     body, _ = exporter.from_notebook_node(content)
     return template("notebook.html.j2", html=True).render(title=notebook.stem, body=with_mathml(body))
+
+
+def _passing(output: nbformat.NotebookNode) -> bool:
+    """Whether an output was for the moment alone: stderr, a bar that is drawn over itself, a widget."""
+    return output.get("name") == "stderr" or "\r" in output.get("text", "") or WIDGET in output.get("data", {})
 
 
 def with_mathml(html: str) -> str:

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaModel, Qwen3Config, Qwen3Model
 
 from conan_lib.attention import alpha_at
 from conan_lib.errors import UserError
-from conan_lib.topics.mask.measure import FRACTIONS, shift_over_schedules, soft_mask_shift
+from conan_lib.topics.mask.measure import FRACTIONS, shift_over_schedules, soft_mask_shift, stored_shift
 from conan_lib.topics.mask.show import SCHEDULES, hidden_state_shift
 
 SIZES = {
@@ -76,12 +76,23 @@ def test_a_model_without_the_soft_mask_is_refused(batch):
 
 def test_every_reading_ratio_and_schedule_of_a_stage_twice_the_same(ready):
     rows = shift_over_schedules(ready("weak"))
-    assert len(rows) == 2 * 2 * 3 * len(FRACTIONS)
+    assert len(rows) == 2 * 3 * 3 * len(FRACTIONS)
     assert all(row["alpha"] == alpha_at(row["fraction"], 1, row["schedule"]) for row in rows)
     by_alpha = {}
     for row in rows:  # a schedule says when, not how far
         assert by_alpha.setdefault((row["reading"], row["ratio"], row["alpha"]), row["shift"]) == row["shift"]
     assert shift_over_schedules(ready("weak")) == rows
+
+
+def test_the_shift_is_measured_once_and_its_key_holds_what_it_depends_on(ready, monkeypatch):
+    stage = ready("weak")
+    assert stored_shift(stage) == shift_over_schedules(stage)
+    monkeypatch.setattr("conan_lib.topics.mask.measure.shift_over_schedules", lambda stage: [])
+    assert stored_shift(stage)
+    slower = stage.params.model_copy(update={"weak": stage.weak.model_copy(update={"max_steps": 99})})
+    assert stored_shift(ready("weak", slower))  # how long the stage trains moves nothing before its first step
+    shorter = stage.params.model_copy(update={"weak": stage.weak.model_copy(update={"max_length": 9})})
+    assert stored_shift(ready("weak", shorter)) == []
 
 
 def test_figure(ready):
