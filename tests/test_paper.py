@@ -58,7 +58,7 @@ def test_each_marked_equation_has_a_row():
 
 
 def test_claims_and_contradictions_are_those_of_the_ledger():
-    assert list(CLAIM_ROWS) == [claim.id for claim in claims()] == [f"C{n}" for n in range(1, 15)]
+    assert list(CLAIM_ROWS) == [claim.id for claim in claims()]
     for claim in claims():
         points, notebook = CLAIM_ROWS[claim.id][3:]
         assert tuple(int(point) for point in points.split(",") if point) == claim.inconsistencies, claim.id

@@ -133,7 +133,7 @@ def scores_table(runs: dict[str, Run]) -> pd.DataFrame:
             row |= measured(name, one)
         row |= _difference(f"{b} minus {a}", first, second, model, task, both)
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, dtype=object)  # numbers of queries stay integers
 
 
 def _which(row: dict) -> tuple[str, str, str]:

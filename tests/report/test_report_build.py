@@ -82,7 +82,7 @@ def test_markdown_links_resolve_and_show_every_figure(report):
 
 def test_every_number_of_the_ledger_names_an_artefact_that_exists(report, finished):
     rows = json.loads((report / "claims.json").read_text())
-    assert len(rows) == 14 and len(list(csv.DictReader((report / "claims.csv").open()))) == 14
+    assert len(rows) == len(list(csv.DictReader((report / "claims.csv").open()))) == len(claims())
     for row in rows:
         assert row["effect"] is None or row["keys"]
         assert all((finished / "artefacts" / key / "manifest.json").is_file() for key in row["keys"] if key != "conan_lib.model.backbone")

@@ -15,7 +15,6 @@ def verdicts(run: Run) -> dict[str, Finding]:
 
 
 def test_ledger_is_complete():
-    assert [claim.id for claim in claims()] == [f"C{i}" for i in range(1, 15)]
     assert set(inconsistencies()) >= {point for claim in claims() for point in claim.inconsistencies}
 
 

@@ -146,7 +146,7 @@ def _seeds(run: Run) -> Block:
 
 def _reseeded(runs: list[Run]) -> list[str]:
     """Stages whose seeds differ between runs."""
-    trained = [name for name in SEEDED["all"] if getattr(runs[0].params, name) is not None]
+    trained = [name for name in SEEDED["all"] if all(getattr(run.params, name) is not None for run in runs)]
     return [name for name in trained if len({getattr(run.params, name).seed for run in runs}) > 1]
 
 
