@@ -90,7 +90,8 @@ def to_csv(table: Table) -> str:
     """The table for a machine: numbers in full, empty cells where there is none, several keys separated by blanks."""
     frame = table.frame.copy()
     for column in frame.select_dtypes(include=["object", "str"]):
-        frame[column] = frame[column].map(lambda cell: " ".join(map(str, cell)) if isinstance(cell, tuple | list) else cell)
+        cells = [" ".join(map(str, cell)) if isinstance(cell, tuple | list) else cell for cell in frame[column]]
+        frame[column] = pd.Series(cells, frame.index, dtype=object)  # integers stay integers
     return frame.to_csv(index=False)
 
 
