@@ -34,11 +34,11 @@ class Clock:
         times = [self.seconds(stage) for stage in stages]
         known = sum(time for time in times if time is not None)
         unknown = sum(time is None for time in times)
-        minutes, seconds = divmod(round(known), 60)
-        words = f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min {seconds:02} s"
         if unknown and unknown == len(times):
-            return "unknown"
-        return f"{words}, and {unknown} stages of unknown time" if unknown else words
+            return "time left unknown"
+        minutes = round(known / 60)
+        words = f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min" if known >= 60 else f"{known:.0f} s"
+        return f"about {words} left" + (f", {unknown} stages not counted" if unknown else "")
 
     def _remember(self, name: str, manifest: dict) -> None:
         self._known.setdefault(name, []).append((_flat(manifest["parameters"]), manifest["seconds"]))

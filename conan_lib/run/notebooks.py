@@ -18,6 +18,7 @@ from conan_lib.errors import RunError, UserError
 from conan_lib.params import Params, load_params
 from conan_lib.run.checks import check_stages
 from conan_lib.run.clock import Clock
+from conan_lib.run.closing import closing_table
 from conan_lib.run.kernels import WarmStart, kernel_manager
 from conan_lib.run.runner import Runner, Task, say
 from conan_lib.run.worker import Here, environment_of
@@ -131,7 +132,7 @@ def run_notebooks(
     """
     path = resolve(params_file)
     params, console = load_params(path), console or Console(highlight=False, soft_wrap=True)
-    steps = steps_of(params)
+    steps, began = steps_of(params), time.monotonic()
     chosen = [step for step in steps if step.title in select(start, stop, only)]
     check(chosen)
     for step in chosen:
@@ -146,7 +147,9 @@ def run_notebooks(
 
     runner = Runner(todo, console, clock, f"notebooks/{params.tier}", make_worker=lambda params: Here(execute))
     runner.run()
-    _report(steps, params, path, console, warm)
+    if _report(steps, params, path, console, warm):
+        stages = [stage for step in steps for stage in step.stages]
+        console.print(closing_table(stages, time.monotonic() - began, project_root() / params.runtime.reports / params.tier))
 
 
 def _execute(step: Step, params_file: Path, manager: type, show: Callable[[str], None]) -> None:
@@ -188,11 +191,11 @@ def _where(step: Step) -> str:
     return f"{step.title}: stage {unfinished[0]}" if unfinished else f"{step.title}: a figure"
 
 
-def _report(steps: list[Step], params: Params, params_file: Path, console: Console, warm: WarmStart) -> None:
-    """Build the report where every step is done and the last report showed something else."""
+def _report(steps: list[Step], params: Params, params_file: Path, console: Console, warm: WarmStart) -> bool:
+    """Build the report where every step is done and the last report showed something else; whether there is one."""
     if waiting := [step.title for step in steps if not step.finished]:
         console.print(f"no report yet: {', '.join(waiting)} not done")
-        return
+        return False
     record, shown = {step.title: step.record for step in steps}, steps[0].copy.with_name("report.json")
     page = project_root() / params.runtime.reports / params.tier / "report.md"
     if _read(shown) != record or not page.is_file():
@@ -200,6 +203,7 @@ def _report(steps: list[Step], params: Params, params_file: Path, console: Conso
             warm.call(partial(_build_report, str(params_file)))
         write_json(shown, record)
     console.print(f"report: {os.path.relpath(page)}")
+    return True
 
 
 def _build_report(params_file: str) -> None:

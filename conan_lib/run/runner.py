@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from conan_lib.params import Params
 from conan_lib.run.clock import Clock
@@ -99,11 +99,10 @@ class Runner:
         self.idle: list[Worker | Here] = []
         self.busy: dict[Worker | Here, Task] = {}
         self.failures: dict[Task, str] = {}
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                   TextColumn("{task.fields[left]}  [dim]{task.fields[line]}"))  # fmt: skip
+        columns = (TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn("[dim]{task.fields[line]}"))
         with Progress(*columns, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False) as self.progress:
             total = sum(not task.finished for task in self.tasks)
-            self.bar, self.began = self.progress.add_task("", total=total, left="", line=""), time.time()
+            self.bar = self.progress.add_task("", total=total, line="")
             try:
                 self._work()
             finally:
@@ -112,8 +111,8 @@ class Runner:
         return self.failures
 
     def show(self, line: str) -> None:
-        """Show a line of a task's output beside the clock."""
-        self.progress.update(self.bar, line=escape(line))
+        """Show a line of a task's output beside its stage and the clock."""
+        self.progress.update(self.bar, description=self._description(), line=escape(line))
 
     def _work(self) -> None:
         while True:
@@ -143,7 +142,10 @@ class Runner:
                 params, what = task.order(deadline=self.deadline, threads=threads)
                 worker = self._worker(params)
                 self.busy[worker] = task
-                self._draw()
+                self.progress.update(self.bar, description=self._description(), line="")
+                names = ", ".join(stage.name for stage in task.stages if not stage.finished) or "shown again"
+                self.console.print(f"{time.strftime('%H:%M:%S')} start {self._place()}  {task.title}: {names}", markup=False)
+                self.console.file.flush()
                 worker.send(what, self._log(task))
 
     def _worker(self, params: Params) -> Worker | Here:
@@ -177,12 +179,17 @@ class Runner:
         say(self.console, what, task, more)
         self.console.file.flush()  # a call that is killed from outside has said what it did
 
-    def _draw(self) -> None:
-        names = " ".join(f"{task.stages[-1].name}: {task.title}" for task in self.busy.values())
-        done = self.progress.tasks[0].completed
-        rate = f"{60 * done / max(1e-3, time.time() - self.began):.1f} a minute, " if done else ""
+    def _place(self) -> str:
+        """How far the call is, as in "3/8, about 6 min left"."""
+        task = self.progress.tasks[0]
         left = self.clock.left(stage for task in self.tasks if not task.finished for stage in task.stages if not stage.finished)
-        self.progress.update(self.bar, description=escape(names), left=f"{rate}{left} left", line="")
+        number = int(task.completed) + len(self.busy) + len(self.failures)
+        return f"{number}/{int(task.total)}, {left}"
+
+    def _description(self) -> str:
+        """Where the call is, and for each task at work its title and the stage that it computes."""
+        now = [(task, next((stage.name for stage in task.stages if not stage.finished), "pictures")) for task in self.busy.values()]
+        return escape(f"{self._place()}  " + "  ".join(task.title if task.title == name else f"{task.title}: {name}" for task, name in now))
 
     def _log(self, task: Task) -> Path:
         stage = task.stages[0]

@@ -79,6 +79,18 @@ def test_a_run_does_everything_once_and_the_report_last(project, kernels, report
     assert kernels == list(NOTEBOOKS) and len(reports) == 1
 
 
+def test_without_a_terminal_a_line_at_each_start_says_which_of_how_many_and_how_long(project, kernels, reports, conan):
+    code, out, err = conan("run", FILE)
+    starts = [line for line in out.splitlines() if " start " in line]
+    assert (code, err) == (0, "") and [line.split()[-1].strip() for line in starts] == [stages[-1] for stages in NOTEBOOKS.values()]
+    assert "1/8, time left unknown  01_data: corpus" in starts[0]
+    assert all(f" start {n}/8, " in line and f"  {name}: " in line
+               for n, (name, line) in enumerate(zip(NOTEBOOKS, starts, strict=True), 1))  # fmt: skip
+    assert out.splitlines()[-1].split() == ["page", "reports/small/report.md"]
+    (project / FILE).write_text("tier: small\nmixing: {neighbours: 3}\n")
+    assert " 1/1, about 0 s left  08_clr_umap: mix" in conan("run", FILE)[1]
+
+
 def test_a_changed_parameter_runs_what_depends_on_it(project, kernels, reports):
     run_notebooks(FILE)
     kernels.clear()

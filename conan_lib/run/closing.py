@@ -1,0 +1,62 @@
+"""The last lines of a run: verdicts, the headline score, the time, the page."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from conan_lib.artefacts import read_json
+from conan_lib.stages import Stage
+
+
+def closing_table(stages: Sequence[Stage], seconds: float, report: Path) -> Table:
+    """What a run came to.
+
+    Args:
+        stages: of the whole run, finished.
+        seconds: that this call took.
+        report: the folder of its report.
+    """
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for row in (("verdicts", _verdicts(report)), ("cross-lingual R@10", _headline(stages)), ("time", _time(stages, seconds)),
+                ("page", os.path.relpath(_page(report)))):  # fmt: skip
+        table.add_row(*row)
+    return table
+
+
+def _page(report: Path) -> Path:
+    html = report / "index.html"
+    return html if html.is_file() else report / "report.md"
+
+
+def _verdicts(report: Path) -> str:
+    """How many claims have each verdict."""
+    file = report / "claims.json"
+    verdicts = Counter(claim["verdict"] for claim in read_json(file)) if file.is_file() else {}
+    return ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items(), key=lambda one: -one[1])) or "none"
+
+
+def _headline(stages: Sequence[Stage]) -> str:
+    """The last checkpoint's score in the task across languages, with its interval."""
+    from conan_lib.evaluation.metrics import MEAN
+    from conan_lib.findings.scores import CROSSLINGUAL, RECALL
+
+    evaluate = next(stage for stage in stages if stage.name == "evaluate")
+    file, wanted = evaluate.path / "scores.json", (CROSSLINGUAL, RECALL, MEAN, "supervised")
+    rows = read_json(file) if file.is_file() else []
+    own = next((row for row in rows if (row["task"], row["metric"], row["subset"], row["model"]) == wanted), {})
+    if own.get("value") is None:
+        return "not measured"
+    interval = "" if own.get("low") is None else f" [{own['low']:.3f}, {own['high']:.3f}]"
+    count = evaluate.inputs["heldout"].heldout.candidates
+    return f"{own['value']:.3f}{interval}, verses among {count:,} candidates"
+
+
+def _time(stages: Sequence[Stage], seconds: float) -> str:
+    return f"{_minutes(seconds)} in this call, {_minutes(sum(stage.artefact.manifest['seconds'] for stage in stages))} of computing in all"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,44 @@
+"""The closing table of a run."""
+
+import pytest
+from rich.console import Console
+
+from conan_lib.artefacts import write_json
+from conan_lib.findings.scores import RECALL
+from conan_lib.run.closing import closing_table
+from conan_lib.stages import open_stage
+from tests.conftest import SCRATCH
+from tests.handmade import finish
+
+
+def text(stages, report) -> dict[str, str]:
+    console = Console(width=200)
+    with console.capture() as said:
+        console.print(closing_table(stages, 61.0, report))
+    return {line[:20].strip(): line[20:].strip() for line in said.get().splitlines()}
+
+
+@pytest.fixture
+def stages(project):
+    finish(*SCRATCH, file="params/small.yaml")
+    return [open_stage(name, "params/small.yaml") for name in SCRATCH]
+
+
+def test_it_counts_verdicts_and_names_score_interval_time_and_page(stages, project):
+    report = project / "reports/small"
+    write_json(report / "claims.json", [{"verdict": verdict} for verdict in ("not run", "reproduced", "not run")])
+    (report / "index.html").write_text("page")
+    evaluate = next(stage for stage in stages if stage.name == "evaluate")
+    row = {"task": "bible-clr", "metric": RECALL, "subset": "mean", "model": "supervised", "value": 0.7, "low": 0.65, "high": 0.75}
+    write_json(evaluate.path / "scores.json", [row | {"model": "weak", "value": 0.1}, row])
+    said = text(stages, report)
+    assert said["verdicts"] == "2 not run, 1 reproduced"
+    assert said["cross-lingual R@10"].startswith("0.700 [0.650, 0.750], verses among ")
+    assert said["time"].startswith("61 s in this call, ") and said["page"] == "reports/small/index.html"
+
+
+def test_what_is_missing_is_said(stages, project):
+    evaluate = next(stage for stage in stages if stage.name == "evaluate")
+    write_json(evaluate.path / "scores.json", [])
+    said = text(stages, project / "reports/small")
+    assert (said["verdicts"], said["cross-lingual R@10"]) == ("none", "not measured")
