@@ -12,7 +12,7 @@ import pytest
 
 from conan_lib.evaluation.metrics import MAIN_METRIC
 from conan_lib.findings.ablation import Ablation
-from conan_lib.findings.grids import ablation_table, negatives_over_steps, write_ablation
+from conan_lib.findings.grids import METRIC_NAMES, ablation_table, negatives_over_steps, write_ablation
 from conan_lib.findings.over_seeds import holm
 from conan_lib.findings.run import Run
 from conan_lib.grids import open_grid
@@ -102,7 +102,9 @@ def test_the_files_of_a_grid(small, project):
     text = page.read_text()
     assert page == project / "reports/small/ablations/ablation_small.md" and (page.parent / "ablation_small.png").stat().st_size > 5000
     rows = list(csv.DictReader((page.parent / "ablation_small.csv").open()))
-    assert [(row["metric"], row["cell"]) for row in rows] == [(m, c) for m in ("mean", "crosslingual") for c in ("soft", "causal")]
+    assert [(row["metric"], row["cell"]) for row in rows] == [
+        (METRIC_NAMES[metric], cell) for metric in ("mean", "crosslingual") for cell in ("soft", "causal")
+    ]
     assert all((project / "artefacts" / key / "manifest.json").is_file() for row in rows for key in row["artefacts"].split())
     assert "All 6 runs finished (2 cells, seeds 0, 1, 2)" in text and "| no comparison |" in text and str(project) not in text
     assert not re.search(r"\|[ \t]*\|", text)

@@ -148,7 +148,7 @@ def test_the_text_that_was_read_is_counted(fake_run):
     rows.to_parquet(file)
     text = card()
     assert "60.0% wiki, 40.0% bible (characters" in text
-    assert "| en | 400 | 80.0% | wiki, 75.0% | not measured |" in text and "| ko | 100 | 20.0% | bible, 100.0% | not measured |" in text
+    assert "| en | 400 | 80 | wiki | 75 | not measured |" in text and "| ko | 100 | 20 | bible | 100 | not measured |" in text
     assert parquet.read_table(file).num_rows == 5 and "news" not in text
 
 
