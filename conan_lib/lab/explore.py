@@ -1,7 +1,6 @@
 """One call for a notebook that is played with and for one that is run: widgets for a reader, the defaults for papermill."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 
@@ -22,7 +21,10 @@ def explore(function: Callable[..., Any], *fixed: Any, **controls: Any) -> Any:
         return function(*fixed, **{name: default(control) for name, control in controls.items()})
     import ipywidgets
 
-    ipywidgets.interact(partial(function, *fixed), **{name: _widget(control) for name, control in controls.items()})
+    def call(**values: Any) -> Any:  # interact takes no partial
+        return function(*fixed, **values)
+
+    ipywidgets.interact(call, **{name: _widget(control) for name, control in controls.items()})
     return None
 
 

@@ -16,10 +16,10 @@ from conan_lib.table import RUN
 
 UNITS = {
     "steps": "optimiser steps", "length": "tokens", "chars": "characters", "documents": "documents", "pairs": "pairs", "texts": "texts",
-    "records": "records", "verses": "verses", "passages": "passages", "rate": "per step", "ratio": "share of steps", "share": "share",
+    "records": "records", "verses": "verses", "passages": "passages", "ratio": "share of steps", "share": "share",
     "percentile": "percent", "size": "rows", "ngram": "words", "blocks": "blocks", "candidates": "passages", "corpus": "passages",
     "budget": "pairs", "negatives": "passages", "queries": "queries", "entries": "entries", "layers": "layers", "dims": "channels",
-    "temperature": "of cosines", "languages": "ISO 639-1", "books": "canonical numbers", "neighbours": "texts", "bootstrap": "resamples",
+    "languages": "ISO 639-1", "books": "canonical numbers", "neighbours": "texts", "bootstrap": "resamples",
     "language": "texts",
 }  # fmt: skip
 """Last word of a parameter's name -> its unit."""
@@ -43,7 +43,8 @@ def _rows(place: str, section: BaseModel | None) -> list[dict[str, Any]]:
             rows += _rows(path, value)
             continue
         meaning, paper = _told(field.description or "")
-        plain = isinstance(value, bool | str | dict)
+        value = f"{value:g}" if isinstance(value, float) else value
+        plain = isinstance(getattr(section, name), bool | str | dict)
         unit = "" if plain else OWN_UNITS.get(path, UNITS.get(name.split("_")[-1], ""))
         rows.append({"parameter": path, "value": value, "unit": unit, "meaning": meaning, "in the paper": paper})
     return rows

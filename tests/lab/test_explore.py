@@ -9,8 +9,8 @@ from conan_lib.lab import explore
 from conan_lib.lab.explore import has_reader
 
 
-def joined(first, text, size, kind):
-    return f"{first} {text} {size} {kind}"
+def joined(first, text, size, kind, share=None):
+    return " ".join(str(part) for part in (first, text, size, kind, share) if part is not None)
 
 
 CONTROLS = {"text": "snow", "size": (2, 1, 8, 1), "kind": ["a", "b"]}
@@ -39,13 +39,17 @@ def test_papermill_gets_the_same(kernel):
 
 def test_a_page_gets_widgets_that_begin_with_the_defaults(kernel, monkeypatch):
     kernel({"cellId": "cell-07"})
-    shown = {}
-    monkeypatch.setattr(ipywidgets, "interact", lambda function, **widgets: shown.update(widgets, function=function))
+    made = []
+    monkeypatch.setattr(ipywidgets, "interact", lambda function, **widgets: made.append(ipywidgets.interactive(function, **widgets)))
     assert explore(joined, "the", **CONTROLS, share=(0.1, 0.0, 1.0, 0.01)) is None
-    function, share = shown.pop("function"), shown.pop("share")
-    assert function(**{name: widget.value for name, widget in shown.items()}) == "the snow 2 a"
-    assert (share.value, share.min, share.max, share.step) == (0.1, 0.0, 1.0, 0.01)
-    assert shown["kind"].options == ("a", "b")
+    (shown,) = made
+    shown.update()
+    assert shown.result == "the snow 2 a 0.1"
+    text, size, kind, share = shown.children[:4]
+    assert (share.value, share.min, share.max, share.step) == (0.1, 0.0, 1.0, 0.01) and kind.options == ("a", "b")
+    text.value, size.value, kind.value = "rain", 5, "b"
+    shown.update()
+    assert shown.result == "the rain 5 b 0.1"
 
 
 def test_a_users_mistake_is_one_line_in_a_notebook(capsys):
