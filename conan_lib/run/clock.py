@@ -38,7 +38,7 @@ class Clock:
             return "time left unknown"
         minutes = round(known / 60)
         words = f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min" if known >= 60 else f"{known:.0f} s"
-        return f"about {words} left" + (f", {unknown} stages not counted" if unknown else "")
+        return f"about {words} left" + (f", {unknown} stage{'s' * (unknown > 1)} not counted" if unknown else "")
 
     def _remember(self, name: str, manifest: dict) -> None:
         self._known.setdefault(name, []).append((_flat(manifest["parameters"]), manifest["seconds"]))
