@@ -1,17 +1,23 @@
 """What the notebooks' Try it parts show, on small stages."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from conan_lib.data.corpus import INDEX
 from conan_lib.data.decontaminate import EvaluationIndex
+from conan_lib.data.records import write_table
 from conan_lib.errors import UserError
+from conan_lib.lab import negatives
 from conan_lib.lab.mask import opened
 from conan_lib.lab.text import cleaning
-from conan_lib.lab.vectors import neighbours
+from conan_lib.lab.vectors import MODELS, PLACED_BY, model_in, neighbours, on_the_map
 from conan_lib.lab.writing import continuation
 from conan_lib.stages import open_stage
+from conan_lib.training.mine import Pools
 from tests.small_stages import finish, sentence
 
 PROSE = "The snow fell quietly on the roofs of the town, and nobody was out in the streets any more that night."
@@ -92,3 +98,46 @@ def test_a_stage_that_has_not_been_computed_is_named_with_its_notebook(params, t
         with pytest.raises(UserError, match=f"has not been computed yet: open notebooks/{notebook}.ipynb"):
             function(open_stage(stage, elsewhere), "text")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_star_is_where_the_nearest_texts_are(ready):
+    stage = ready("mix")
+    known = [(sentence(lang, verse), lang) for lang in ("de", "zh") for verse in range(10)]
+    rows = []
+    for arm, source in MODELS.items():
+        model = model_in(stage.inputs[source].path / "model")
+        vectors = model.encode([text for text, _ in known] + ["place3 name3"], normalize_embeddings=True)
+        near = np.argsort(-(vectors[:-1] @ vectors[-1]))[:PLACED_BY]
+        rows += [{"model": arm, "text": text, "lang": lang, "group": "0", "x": 3.0 * (n in near), "y": 4.0 * (n in near)}
+                 for n, (text, lang) in enumerate(known)]  # fmt: skip
+    with stage.work() as work:
+        write_table(stage.path / "points.parquet", pa.Table.from_pylist(rows))
+        work.commit({})
+    for axis in on_the_map(stage, "place3 name3").axes:
+        assert axis.collections[-1].get_offsets()[0].tolist() == pytest.approx([3, 4])
+
+
+@pytest.mark.parametrize("mined, now, after", [
+    ((0.3, 0.3, 0.3, 0.3), (0.9, 0.9, 0.9, 0.9), {2, 3}),  # below the floor: both leave at the first visit
+    ((0.9, 0.9, 0.9, 0.9), (0.9, 0.9, 0.9, 0.9), {0, 1}),
+    ((0.9, 0.9, 0.9, 0.9), (0.1, 0.9, 0.9, 0.9), {1, 2}),  # what has become easy leaves
+    ((0.9, 0.9, 0.9, 0.9), (0.1, 0.1, 0.1, 0.1), {2, 3}),
+])  # fmt: skip
+def test_negatives_leave_by_the_rule(ready, monkeypatch, mined, now, after):
+    stage = ready("supervised")
+    finish(stage)
+    section = stage.supervised.model_copy(update={"hard_negatives": 2})
+    stage = ready("supervised", stage.params.model_copy(update={"supervised": section}))
+    finish(stage)
+    search = SimpleNamespace(queries=[{"text": "a query", "pool": "p"}], texts=["no candidate", "a", "b", "c", "d"])
+    pools = Pools(["p"], np.array([[1, 2, 3, 4, -1]]), np.array([[*mined, np.nan]]), search)
+    vectors = torch.tensor([[1.0, 0.0], *([cosine, (1 - cosine**2) ** 0.5] for cosine in now)])
+    monkeypatch.setattr(negatives, "load_pools", lambda stage: pools)
+    monkeypatch.setattr(negatives, "model_in", lambda folder: SimpleNamespace(encode=lambda texts, **_: vectors))
+    table = negatives.swaps(stage, "a query", 2).data
+    assert table["text"].tolist() == ["a", "b", "c", "d"]
+    assert set(table.index[table["first visit"] == "in use"]) == {0, 1}
+    assert set(table.index[table["after 2"] == "in use"]) == after
+    assert negatives.queries(stage, "QUERY") == ["a query"]
+    with pytest.raises(UserError, match="no query holds 'snow'"):
+        negatives.queries(stage, "snow")
