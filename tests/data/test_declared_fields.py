@@ -235,6 +235,7 @@ WRONG = {
     "a null among negatives": ({"query": Q, "pos": [P], "neg": ["x", None]}, "neg is 'None', where a text is needed"),
     "scores that do not fit": ({"query": Q, "pos": [P], "pos_scores": [1, 2]}, "pos_scores has 2 scores for 1 passages: give one for each"),
     "a score that is none": ({"query": Q, "pos": [P], "pos_scores": ["high"]}, "pos_scores is 'high', where a number is needed"),
+    "a title that is none": ({"query": Q, "pos": [{"title": 3, "text": P}]}, r"pos is .*, where a text is needed"),
     "half a character": ({"query": "\ud800", "pos": [P]}, "query holds half a character"),
 }
 
@@ -275,5 +276,23 @@ def test_duplicates_and_other_languages_are_counted(tmp_path):
 def test_a_set_without_a_language_of_the_run_is_refused_beforehand(tmp_path):
     path = lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P]})
     declared = DeclaredSet.model_validate({"from": str(path), "task": "retrieval", "lang": "fr"})
-    with pytest.raises(UserError, match=r"no record of use in en, de: correct its lang, or add its language to data.languages"):
+    with pytest.raises(UserError, match=r"no record of use in en, de \(read 1, .*, languages 0\): correct its lang, or add its language to"):
         check(declared, ("en", "de"))
+
+
+def test_an_empty_file_and_a_held_out_file_without_the_fields_are_refused_beforehand(tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(UserError, match=r"empty.jsonl: no record of use in en \(read 0, complete 0, .*\): look into the file"):
+        check(DeclaredSet.model_validate({"from": str(tmp_path / "empty.jsonl"), "task": "retrieval", "lang": "en"}), ("en",))
+    given = {"from": str(lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P]})), "task": "retrieval", "lang": "en"}
+    held = lines(tmp_path / "held.jsonl", {"query": Q, "answers": [P]})
+    with pytest.raises(UserError, match=r"held.jsonl, line 1: no field positive or .*; it has query, answers"):
+        check(DeclaredSet.model_validate(given | {"heldout": str(held)}), ("en",))
+
+
+def test_records_that_share_an_id_are_told_apart_and_none_looks_like_a_part_of_another(tmp_path):
+    records = [{"id": "a#1", "query": f"q {n}", "pos": [f"p {n}", f"r {n}"]} for n in range(3)]
+    found = [row["id"] for row in read_all(lines(tmp_path / "p.jsonl", *records))]
+    assert len(set(found)) == 6 and found[0] == "p/a_1"
+    (text,) = read_all(lines(tmp_path / "t.jsonl", {"id": "page#part", "title": "A", "text": "B"}), task="text")
+    assert "#" not in text["id"], "a document whose id has # is taken for a later piece of a long one"

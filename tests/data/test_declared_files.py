@@ -1,5 +1,6 @@
 """A file that cannot be read is one line with its name, the record and the mend; the parameter row says what it cannot mean."""
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ CASES = {
     "d.csv": (b"a,b\n1,2\n1\n", "d.csv, line 3: 1 fields under 2 names"),
     "e.csv": (b'a,b\n1,"2\n', "e.csv, line 2: not CSV"),
     "g.jsonl.gz": (b"no gzip", "g.jsonl.gz: not readable as gzip"),
+    "h.jsonl.gz": (gzip.compress(b'{"query": "a"}' * 99)[:-20] + b"x" * 20, "h.jsonl.gz: not readable as gzip"),
     "x.docx": (b"", "x.docx: not a kind of file that is read: give .jsonl, .json"),
 }
 

@@ -8,7 +8,7 @@ from huggingface_hub import close_session, constants
 
 from conan_lib.data.catalogue import catalogue, check_sets
 from conan_lib.data.clean import Funnel
-from conan_lib.data.declared import hub, read
+from conan_lib.data.declared import check, hub, read
 from conan_lib.errors import UserError
 from conan_lib.params.data import DataParams
 from conan_lib.params.sets import DeclaredSet
@@ -53,6 +53,21 @@ def test_a_config_for_each_language_of_the_run(loaded):
     rows = list(read(several, ("de", "en"), Funnel(), 20))
     assert [config for _, config, _ in loaded[0]] == ["2023.en", "2023.de"]
     assert [row["lang"] for row in rows] == ["en"] * 3 + ["de"] * 3 and len({row["id"] for row in rows}) == 6
+
+
+def test_configs_that_count_alike_have_ids_of_their_own(monkeypatch):
+    records = [{"id": 7, "query": "q", "positive": "p"}, {"id": 8, "query": "r", "positive": "s"}]
+    monkeypatch.setattr(hub, "stream", lambda declared, lang, commit, seed: ((lang, row | {"query": lang + row["query"]}) for row in records))
+    several = declared(**{"from": f"owner/name@{COMMIT}#{{lang}}", "lang": ["en", "de"]})
+    assert len({row["id"] for row in read(several, ("de", "en"), Funnel())}) == 4
+
+
+def test_a_set_of_many_languages_is_of_use_if_a_later_record_is(monkeypatch):
+    records = [{"query": f"q{n}", "positive": "p", "lang": "pl" if n < 9 else "de"} for n in range(20)]
+    monkeypatch.setattr(hub, "stream", lambda *_: (("here", row) for row in records))
+    check(declared(lang=None), ("en", "de"))
+    with pytest.raises(UserError, match=r"no record of use in en \(read 20, .*, languages 0\)"):
+        check(declared(lang=None), ("en",))
 
 
 def test_a_branch_is_resolved_to_the_commit_that_is_read(loaded, monkeypatch):

@@ -4,6 +4,7 @@
 A mistake is one line that names file, record, field and mend.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,22 +22,27 @@ STEPS = ("read", "complete", "scores", "languages", "exact duplicates")
 """Of the funnel: records that were read, and those that hold what the task needs; then rows, of which a record with several positives makes
 several, after each step."""
 CHECKED = 100_000
-"""Records of a file that are looked at before a run starts."""
+"""Most records that are looked at before a run starts."""
 
 
 def check(declared: DeclaredSet, languages: tuple[str, ...]) -> None:
-    """Read the set's head, so that a mistake shows before any work: CHECKED records of a file, one of the hub.
+    """Read the set's head, and its held-out file's, so that a mistake shows before any work: CHECKED records of a file, of the hub up to
+    the first of use.
 
     Raises:
-        UserError: see `read`; or the set has no row in a language of the run.
+        UserError: see `read`; or there is no record of use, and what became of those that were read.
     """
-    found = [
-        row["lang"] for row in islice(read(declared, languages, Funnel(), 1 if declared.hub else CHECKED), 1 if declared.hub else CHECKED)
-    ]
-    if not found:
-        raise UserError(
-            f"{declared.from_}: no record of use in {', '.join(languages)}: correct its lang, or add its language to data.languages"
-        )
+    for file in [None, declared.heldout] if isinstance(declared.heldout, str) else [None]:
+        funnel = Funnel()
+        rows = islice(read(declared, languages, funnel, CHECKED, file=file), 1 if declared.hub and not file else CHECKED)
+        if sum(1 for _ in rows):
+            continue
+        left = Counter()
+        for row in funnel.rows():
+            left[row["step"]] += row["documents"]
+        counts = ", ".join(f"{step} {left[step]:,}" for step in STEPS[:4])
+        mend = "correct its lang, or add its language to data.languages" if left["scores"] else "look into the file and the row's keys"
+        raise UserError(f"{file or declared.from_}: no record of use in {', '.join(languages)} ({counts}): {mend}")
 
 
 def read(
@@ -56,7 +62,7 @@ def read(
         UserError: the set cannot be read, or a record is wrong and bad_records is refuse.
     """
     corpus = _passages(located(declared.corpus)) if declared.corpus else {}
-    seen: set[tuple] = set()
+    seen, ids = set(), set()  # 64 bits a row, and its id: the rows themselves are kept anyway
     for place, lang, number, record in _records(declared, languages, most, seed, file):
         step = f"{declared.source}, held-out file" if file else declared.source
         funnel.add(step, lang, "read", 1, 0)
@@ -74,10 +80,13 @@ def read(
             if row["lang"] not in languages:
                 continue
             funnel.add(step, row["lang"], "languages", 1, size(row))
-            key = tuple(hash(normalise(text)) for text in texts(row))
+            key = hash(tuple(normalise(text) for text in texts(row)))
             if key in seen:
                 continue
             seen.add(key)
+            if row["id"] in ids:  # each config of a hub set counts its own
+                row["id"] += f"~{number}"
+            ids.add(row["id"])
             funnel.add(step, row["lang"], "exact duplicates", 1, size(row))
             yield row
 

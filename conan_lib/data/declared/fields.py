@@ -140,7 +140,8 @@ class Fields:
                 item = item[-1] if item else None
             if isinstance(item, dict):
                 key = str(next((item[name] for name in ("docid", "id", "_id") if item.get(name) is not None), ""))
-                text = " ".join(part for part in (item.get("title"), item.get("text") or item.get("content")) if part)
+                parts = [part for part in (item.get("title"), item.get("text") or item.get("content")) if part]
+                text = " ".join(parts) if all(isinstance(part, str) for part in parts) else parts
                 found.append((key, self.proper(name, text or corpus.get(key) or self._lost(name, key, corpus))))
             elif name.endswith("_ids"):
                 found.append((str(item), self.proper(name, corpus.get(str(item)) or self._lost(name, item, corpus))))
@@ -161,7 +162,7 @@ def rows(row: dict, declared: DeclaredSet, lang: str, number: int, corpus: Mappi
         row: its fields.
         declared: its set.
         lang: the set's language; empty where each record tells its own.
-        number: its place in the set, which is its id where it has none.
+        number: its place in the set, which is its id where it has none. In an id # marks later parts of a record or document.
         corpus: passages by id.
 
     Yields:
@@ -173,7 +174,7 @@ def rows(row: dict, declared: DeclaredSet, lang: str, number: int, corpus: Mappi
         BadRecord: a field is missing, empty or of another kind.
     """
     fields = Fields(row, declared, lang)
-    base = {"id": f"{declared.source}/{fields.optional('id') or number}", "lang": fields.lang, "source": declared.source}
+    base = {"id": f"{declared.source}/{fields.optional('id').replace('#', '_') or number}", "lang": fields.lang, "source": declared.source}
     if declared.task not in ("sft", "text"):
         base["prompt"] = declared.prompt
     make = (

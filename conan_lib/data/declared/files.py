@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,7 +105,7 @@ def opened(path: Path) -> Iterator[io.TextIOBase]:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             number = next(number for number, line in enumerate(file, 1) if line.decode(errors="replace") != line.decode(errors="ignore"))
         raise UserError(f"{path}, line {number}: not UTF-8: save it as UTF-8") from None
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path}: not readable as gzip ({error}): pack it again") from None
 
 

@@ -63,7 +63,7 @@ def stream(declared: DeclaredSet, lang: str, commit: str, seed: int) -> Iterator
     except ImportError:
         raise UserError(f"{declared.from_}: sets of the hub need the package datasets: pip install datasets") from None
     hub = declared.hub
-    config = hub["config"].format(lang=lang) or None
+    config = hub["config"].replace("{lang}", lang) or None
     where = f"{hub['path']}@{commit[:12]}" + (f"#{config}" if config else "")
     try:
         rows = load_dataset(hub["path"], config, split=declared.split, streaming=True, revision=commit)
