@@ -7,7 +7,7 @@ checkpoint's type: training needs fp32 master weights.
 import base64
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
+from yaml import YAMLError
 
 from conan_lib.attention.register import NAME, set_soft_mask
 from conan_lib.data.sources.packages import homepage, installed, licence
@@ -34,7 +35,7 @@ from conan_lib.errors import UserError
 from conan_lib.model.backbone import configuration, save, with_weights
 from conan_lib.params import Params
 from conan_lib.params.model import HUB, PACKAGE, ModelParams
-from conan_lib.stages import Stage, below_root, computes, open_stage, project_root
+from conan_lib.stages import Stage, below_root, computes, located, open_stage
 from conan_lib.table import START
 
 WEIGHTS = ("*.safetensors", "*.gguf")
@@ -120,25 +121,28 @@ def read_start(params: ModelParams) -> tuple[PreTrainedConfig, dict[str, Any]]:
     """The configuration of a start, cut to the layers asked for, and the facts of its source. No weights are read from the hub.
 
     Raises:
-        UserError: the start is not there, is damaged, is no decoder that the soft mask covers, or has fewer layers than asked for.
+        UserError: the start is not there, is damaged, is no decoder that the soft mask covers, has fewer layers than asked for, or no
+            tokenizer of its own.
     """
     with _source(params) as source:
         config = _config(params, source)
+        if "gguf_file" not in source.arguments:  # there it is as slow to read as the weights, and cannot be missing
+            _tokenizer(params, source, config)
     with torch.device("meta"):
         set_soft_mask(AutoModel.from_config(config, attn_implementation=NAME), alpha=1.0)  # its own line says what is not covered
     return config, source.facts
 
 
 def load_start(params: ModelParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
-    """The start with its weights in fp32, its tokenizer (one without a padding token pads with its end of text), and its source's facts.
+    """The start with its weights in fp32, its tokenizer, and its source's facts.
 
     Raises:
         UserError: see `read_start`; or the weights are neither safetensors nor GGUF.
     """
     with _source(params) as source:
         config = _config(params, source)
+        tokenizer = _tokenizer(params, source, config)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source.place, trust_remote_code=False, **source.arguments)
             with _quiet():  # the layers that are cut off are reported as unexpected
                 model, found = AutoModelForCausalLM.from_pretrained(
                     source.place,
@@ -159,8 +163,6 @@ def load_start(params: ModelParams) -> tuple[PreTrainedModel, PreTrainedTokenize
         model = type(model)(model.config)
         model.load_state_dict(weights)
         model.tie_weights()
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer, source.facts
 
@@ -195,6 +197,30 @@ def _config(params: ModelParams, source: Source) -> PreTrainedConfig:
     return cut(config, params.layers)
 
 
+def _tokenizer(params: ModelParams, source: Source, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+    """The start's tokenizer; one without a padding token pads with its end of text.
+
+    Raises:
+        UserError: there is none, it has no end of text, or more entries than the model.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.place, trust_remote_code=False, **source.arguments)
+    except UNREADABLE as error:
+        raise UserError(f"model.start: {params.start}: {_line(error)}") from None
+    if tokenizer("a")["input_ids"] == tokenizer("b")["input_ids"]:  # of some families transformers makes an empty one
+        raise UserError(f"model.start: {params.start}: no tokenizer here: put the model's own tokenizer.json beside its weights")
+    if tokenizer.eos_token is None:
+        raise UserError(f"model.start: {params.start}: its tokenizer has no end of text: name its eos_token in tokenizer_config.json")
+    if len(tokenizer) > config.vocab_size:
+        raise UserError(
+            f"model.start: {params.start}: its tokenizer has {len(tokenizer):,} entries and its embeddings {config.vocab_size:,}: "
+            "put the tokenizer there that the model was trained with"
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
 @contextmanager
 def _source(params: ModelParams) -> Iterator[Source]:
     """Chunks of a file are joined in a temporary folder, which is there as long as the source is open."""
@@ -208,23 +234,26 @@ def _source(params: ModelParams) -> Iterator[Source]:
 
 
 def _hub(start: str) -> Source:
+    from huggingface_hub import hf_hub_download
+
     name, revision = HUB.fullmatch(start).group("name", "revision")
-    facts = {"start": name, "revision": revision, "licence": _stated_licence(name, revision), "homepage": f"https://huggingface.co/{name}"}
+    stated = _stated_licence(lambda: hf_hub_download(name, "README.md", revision=revision))
+    facts = {"start": name, "revision": revision, "licence": stated, "homepage": f"https://huggingface.co/{name}"}
     return Source(name, {"revision": revision}, facts)
 
 
-def _stated_licence(name: str, revision: str) -> str:
-    """What the head of the model's card says."""
-    from huggingface_hub import ModelCard, hf_hub_download
+def _stated_licence(card: Callable[[], str | Path]) -> str:
+    """What the head of a model's card says; `card` finds the file."""
+    from huggingface_hub import ModelCard
 
     try:
-        return ModelCard.load(hf_hub_download(name, "README.md", revision=revision)).data.license or "not stated"
-    except (OSError, ValueError):
+        return ModelCard.load(card()).data.license or "not stated"
+    except (OSError, ValueError, YAMLError):
         return "not stated"
 
 
 def _folder(start: str) -> Source:
-    folder = project_root() / start
+    folder = located(start)
     if not folder.is_dir():
         raise UserError(f"model.start: {start}: no such folder: give one, NAME/MODEL@REVISION of the hub, or package:NAME")
     files = [file for pattern in WEIGHTS for file in sorted(folder.glob(pattern))]
@@ -232,11 +261,8 @@ def _folder(start: str) -> Source:
     if not files or (gguf and len(files) > 1):
         raise UserError(f"model.start: {start}: needs safetensors or one GGUF file; found {', '.join(f.name for f in files) or 'neither'}")
     sums = {file.name: _sha256(file) for file in files}
-    facts = {"start": start, "revision": None, "licence": "not stated", "homepage": "", "sha256": sums}
-    if (folder / "README.md").is_file():
-        from huggingface_hub import ModelCard
-
-        facts["licence"] = ModelCard.load(folder / "README.md").data.license or "not stated"
+    stated = _stated_licence(lambda: (folder / "README.md").resolve(strict=True))
+    facts = {"start": start, "revision": None, "licence": stated, "homepage": "", "sha256": sums}
     return Source(str(folder), {"gguf_file": gguf[0]} if gguf else {}, facts)
 
 

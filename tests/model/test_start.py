@@ -14,11 +14,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from conan_lib.errors import UserError
 from conan_lib.model.backbone import load, parameter_audit
 from conan_lib.model.start import backbone_of, load_start, prepare_start, reach_of, read_start
-from conan_lib.model.tokenizer import frame, token_bytes
+from conan_lib.model.tokenizer import frame, token_bytes, train_bpe
 from conan_lib.params import Params
-from conan_lib.params.model import ModelParams
+from conan_lib.params.model import ModelParams, TokenizerParams
 from conan_lib.stages import open_stage
 
+TEXTS = [document["text"] for document in documents()]
 TEXT = documents(4)[0]["text"]
 
 
@@ -102,6 +103,12 @@ WRONG = {
     ),
     "damaged weights": (lambda f: cut(((f / "model.safetensors").write_bytes(b"half"), f)[-1]), "model.start: "),
     "weights of something else": (lambda f: cut((save_file({"a": torch.ones(1)}, f / "model.safetensors"), f)[-1]), "lack lm_head.weight"),
+    "no tokenizer": (lambda f: cut(([p.unlink() for p in f.glob("tokenizer*")], f)[-1]), "model.start: "),
+    "a tokenizer of a larger vocabulary": (
+        lambda f: cut((train_bpe(TEXTS, TokenizerParams(vocab_size=340)).save_pretrained(f), f)[-1]),
+        "its tokenizer has 340 entries and its embeddings 328",
+    ),
+    "a tokenizer without an end of text": (lambda f: cut((edit(f, "tokenizer_config.json", eos_token=None), f)[-1]), "its tokenizer has no end of text"),
     "code that would have to be run": (
         lambda f: cut((edit(f, model_type="my_own", auto_map={"AutoConfig": "own.Own"}), f)[-1]),
         "model.start: ",
@@ -110,9 +117,26 @@ WRONG = {
 }
 
 
-def edit(folder, **values) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | values))
+def edit(folder, file="config.json", **values) -> None:
+    config = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(config | values))
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma3"])
+def test_a_start_whose_family_would_read_every_text_alike_is_told_before_its_weights_are_read(tmp_path, family):
+    """transformers makes an empty tokenizer of these families where there is no file."""
+    folder = save_start(family, tmp_path / "start")
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(UserError, match="no tokenizer here: put the model's own tokenizer.json beside its weights"):
+        read_start(cut(folder))
+
+
+@pytest.mark.parametrize("card", ["---\nlicense: [\n---\n", "---\njust words\n---\n", "no head", None])
+def test_a_card_that_cannot_be_read_states_no_licence(tmp_path, card):
+    folder = save_start("llama", tmp_path / "start")
+    (folder / "README.md").unlink() if card is None else (folder / "README.md").write_text(card)
+    assert read_start(cut(folder))[1]["licence"] == "not stated"
 
 
 @pytest.mark.parametrize("make, message", WRONG.values(), ids=WRONG.keys())
