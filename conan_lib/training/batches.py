@@ -164,7 +164,7 @@ class TaskCollator:
         texts: dict[tuple[str, str], int] = {}
 
         def places(prompt: str, values: list[str]) -> torch.Tensor:
-            return torch.tensor([texts.setdefault((prompt, value), len(texts)) for value in values])
+            return torch.tensor([texts.setdefault((prompt, value), len(texts)) for value in values], dtype=torch.long)  # also of none
 
         def anchors(prompt: str, own: list[dict[str, Any]]) -> torch.Tensor:
             return torch.cat([places(row.get("prompt") or prompt, [row["anchor"]]) for row in own])

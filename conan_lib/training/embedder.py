@@ -4,6 +4,8 @@ It runs on sentence-transformers' trainer (accelerate below it). What is ours is
 (batch_loss.py), and the pool of negatives; a checkpoint holds all of it.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,19 +72,18 @@ def train_embedder(
 
     Raises:
         UserError: a row lacks a field, a task has too few rows for a batch, a pool too few candidates, a dim does not fit the model, or the
-            folder holds checkpoints of other options.
+            folder holds checkpoints of other options or rows.
     """
     runtime, folder = runtime or Runtime(), Path(folder)
     tasks = build_tasks(rows, options, pools)
     _prepare(model.to(training_device(runtime)), options)
-    _same_run(folder / "checkpoints", options)
     pool, dims, callbacks, mask = None, None, [], None
     if isinstance(options, WeakParams):
         mask = SoftMaskCallback(options.soft_mask, options.max_steps)
         callbacks, temperatures, balance = [mask], (options.temperature,), None
     else:
         dims, temperatures, balance = options.matryoshka_dims, (options.temperature, options.cosent_temperature), options.balance
-        if pools is not None:
+        if pools is not None and options.hard_negatives:
             pool = NegativePool(torch.from_numpy(pools.candidates), options.hard_negatives, options.dhnm, options.seed)
     loss = ContrastiveLoss(model, tasks, *temperatures, dims=dims, pool=pool, balance=balance, cached_minibatch=options.cached_minibatch)
     if pool is not None and options.dhnm.rule == "remined":
@@ -124,23 +125,26 @@ def build_tasks(rows: Mapping[str, Sequence[Row]], options: WeakParams | Supervi
         ready = [_ready(name, row, pools) for row in _chosen(name, spec.checked(own), options)]
         group = options.clr_queries if spec.pool_by == "passage" else 1
         tasks.append(Task(name, ready, options.task_batch_size[name], share, group, spec.loss, _prompts(name, options)))
+    if not tasks or (options.balance and {task.loss for task in tasks} != {"infonce", "cosent"}):
+        raise UserError(f"rows: of {', '.join(rows) or 'no task'}: {'balance needs sts and another task' if tasks else 'give some'}")
     return tasks
 
 
-def _same_run(checkpoints: Path, options: ContrastiveParams) -> None:
-    """Notes the options beside the checkpoints that they lead to.
+def _same_run(folder: Path, tasks: list[Task], options: ContrastiveParams) -> Path | None:
+    """The last complete checkpoint in a folder; notes what leads to those that will follow.
 
     Raises:
-        UserError: other ones led to those that are there.
+        UserError: other options or rows led to it.
     """
-    file, now = checkpoints / "options.json", options.model_dump(mode="json")
-    before = read_json(file) if file.is_file() else now
+    digest = hashlib.sha256(json.dumps([task.rows for task in tasks], sort_keys=True).encode()).hexdigest()[:16]
+    checkpoint, file, now = last_checkpoint(folder), folder / "options.json", {**options.model_dump(mode="json"), "rows": digest}
+    before = read_json(file) if checkpoint else now
     for name, value in now.items():
         if before.get(name) != value:
-            raise UserError(f"{checkpoints}: of another run: {name} {before.get(name)} is now {value}: choose another folder, or remove it")
+            raise UserError(f"{folder}: of another run: {name} {before.get(name)} is now {value}: choose another folder, or remove it")
     if int(os.environ.get("RANK", 0)) == 0:
-        checkpoints.mkdir(parents=True, exist_ok=True)
         write_json(file, now)
+    return checkpoint
 
 
 def _ready(name: str, row: Row, pools: Pools | None) -> Row:
@@ -260,7 +264,7 @@ def fit(
     checkpoint. Under a launcher every process takes a share of each batch's texts, and the weights are those of one process up to rounding.
 
     Raises:
-        UserError: lora.targets name no layer, or the checkpoints are of other options.
+        UserError: lora.targets name no layer, or the checkpoints are of other options or rows.
     """
     from datasets import Dataset  # only sentence-transformers' trainer needs it: mining and the losses do without
 
@@ -274,6 +278,7 @@ def fit(
     loss.world = arguments.world_size
     if options.lora is not None:
         add_lora(model, options.lora, options.seed)
+    checkpoint = _same_run(folder, tasks, options)
     recorder = Recorder(lambda: loss.seen, {"pool": loss.pool} if loss.pool is not None else {}, runtime.deadline)
     companion = [task.loss for task in tasks].index("cosent") if loss.balance else None
     numbers = [(number, row) for number, task in enumerate(tasks) for row in range(len(task.rows))]
@@ -288,7 +293,6 @@ def fit(
     )
     trainer.embedding_rate = options.embedding_rate
     show_loss(trainer)
-    checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
         recorder.resume(checkpoint)
     hooks = [module.register_forward_pre_hook(leave_out_prompts) for module in model if isinstance(module, Pooling)]

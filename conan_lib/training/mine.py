@@ -27,25 +27,18 @@ SEARCHED_AT_ONCE = 1024
 @computes
 def mine_negatives(stage: Stage) -> dict:
     """Stage `mine`: writes pools.npz with ids (P,), candidates (P, K) rows of the searched passages, -1 at the end where there are fewer,
-    and their scores (P, K).
+    and their scores (P, K). Sets without an anchor, as of labels alone, have no pools.
 
     Raises:
-        UserError: there are no anchors, or the weak model's weights are missing.
+        UserError: the weak model's weights are missing.
     """
     search = _search_of(stage)
-    if not search.queries:
-        tables = ", ".join(f"{TASKS[name].table}.parquet" for name in _with_pools(TASKS))
-        raise UserError(f"{tables}: no anchors to mine negatives for: check stage sets")
     model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"), device=training_device(stage.runtime))
     pools = search.rank(model)
     pools.save(stage.path / "pools.npz")
-    first = pools.scores[:, 0]
-    return {
-        "pools": len(pools.ids),
-        "passages": len(search.passages),
-        "mean_score": float(np.nanmean(pools.scores)),
-        "mean_best": float(np.nanmean(first)),
-    }
+    means = {"mean_score": pools.scores, "mean_best": pools.scores[:, :1]}
+    means = {name: float(np.nanmean(scores)) for name, scores in means.items() if np.isfinite(scores).any()}
+    return {"pools": len(pools.ids), "passages": len(search.passages), **means}
 
 
 def load_pools(stage: Stage) -> "Pools":
@@ -210,8 +203,9 @@ def _queries(rows: Mapping[str, Sequence[Row]], corpus: Sequence[Row]) -> list[d
 
 
 def _stacked(parts: list[np.ndarray], width: int, fill: float) -> np.ndarray:
-    """Arrays (P_i, K_i) one below the other, filled up to K at their ends."""
-    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=fill) for part in parts])
+    """Arrays (P_i, K_i) one below the other, filled up to K at their ends; (0, K) of none."""
+    filled = [np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=fill) for part in parts]
+    return np.concatenate(filled) if filled else np.full((0, width), fill)
 
 
 def _search(

@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from conan_lib.errors import UserError
 from conan_lib.params import Runtime
-from conan_lib.params.training import MineParams, SupervisedParams, WeakParams
+from conan_lib.params.training import LoraParams, MineParams, SupervisedParams, WeakParams
 from conan_lib.training import embedder
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import Task, TaskCollator
@@ -71,6 +71,23 @@ def test_checkpoints_of_other_options_are_refused(tmp_path):
     longer = WEAK.model_copy(update={"max_steps": 8})
     with pytest.raises(UserError, match=r"checkpoints: of another run: max_steps 6 is now 8: choose another folder"):
         train_embedder(small_encoder(tmp_path / "start"), {"weak": ROWS["retrieval"]}, longer, tmp_path / "run", runtime=CPU)
+    with pytest.raises(UserError, match=r"checkpoints: of another run: rows \w+ is now \w+: choose another folder"):
+        train_embedder(small_encoder(tmp_path / "start"), {"weak": ROWS["retrieval"][1:]}, WEAK, tmp_path / "run", runtime=CPU)
+
+
+def test_a_mistake_leaves_no_checkpoint_folder_behind_and_may_be_corrected(tmp_path):
+    wrong = WEAK.model_copy(update={"lora": LoraParams(rank=2, targets=("q_proj", "nowhere"))})
+    for options, message in ((wrong, "lora.targets: nowhere: no layer"), (WEAK.model_copy(update={"batch_size": 99}), "less than|99")):
+        with pytest.raises(UserError, match=message):
+            train_embedder(small_encoder(tmp_path / "start"), {"weak": ROWS["retrieval"]}, options, tmp_path / "run", runtime=CPU)
+        assert not (tmp_path / "run").exists()
+
+
+def test_rows_whose_negatives_are_empty_train_with_those_of_the_batch(tmp_path):
+    rows = {"clustering": [row | {"negatives": []} for row in tables()["labels"] if row["task"] == "clustering"]}
+    options = SupervisedParams(mix={"clustering": 1}, task_batch_size={"clustering": 12}, matryoshka_dims=(16,), max_steps=2, max_length=24)
+    run = train_embedder(small_encoder(tmp_path / "start"), rows, options, tmp_path / "run", runtime=CPU)
+    assert all(row["loss"] > 0 for row in run.history)
 
 
 PROMPTS = {"retrieval": {"query": "question: ", "document": "passage: "}, "sts": {"query": "alike: ", "document": "alike: "}}
@@ -135,6 +152,8 @@ def test_two_tasks_that_are_evaluated_alike_share_a_prompt():
 MISTAKES = {
     "no pools": ({}, ROWS, "task retrieval: hard_negatives is 2, but there are no pools"),
     "a task without a share": ({"mix": {"retrieval": 1}}, {"sts": ROWS["sts"]}, "task sts: mix and task_batch_size give it no share"),
+    "balance alone": ({"balance": 0.8, "hard_negatives": 0}, {"sts": ROWS["sts"]}, "rows: of sts: balance needs sts and another task"),
+    "nothing": ({}, {}, "rows: of no task: give some"),
     "another width": (
         {"matryoshka_dims": (8,), "hard_negatives": 0},
         ROWS,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
+from conan_lib.data.sets import SETS
 from conan_lib.negatives import DhnmOptions, NegativePool
 from conan_lib.params.training import MineParams
 from conan_lib.stages import open_stage
@@ -92,6 +93,16 @@ def test_own_rows_search_their_positives_and_the_corpus_that_is_given():
     assert [sorted(pools.texts[row] for row in own if row >= 0) for own in pools.candidates] == [
         sorted({"x0", "x1", "p0", "p1", "p2", "p3"} - {f"p{i}"}) for i in range(4)
     ]
+
+
+def test_sets_without_an_anchor_have_no_pools_and_the_run_goes_on(tmp_path):
+    params = pair_params(tmp_path)
+    finish_weak(params)
+    for name in ("retrieval", "clr"):
+        SETS[name].write(open_stage("sets", params).path / f"{name}.parquet", [])
+    stage = mine_negatives(open_stage("mine", params))
+    assert stage.results == {"pools": 0, "passages": len(tables()["passages"])}
+    assert load_pools(open_stage("supervised", params)).candidates.shape == (0, params.mine.candidates)
 
 
 def test_pools_are_read_back(tmp_path):
