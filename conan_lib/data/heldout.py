@@ -202,7 +202,8 @@ def _declared(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str)
                 tables = _searched(held, rows["train"], params, seed, kind == "crosslingual")
             elif kind == "sts":
                 pairs = sample(held, params.texts, seed)
-                tables = {"test": ([{"sentence1": r["anchor"], "sentence2": r["positive"], "score": r["score"]} for r in pairs], PAIRS)}
+                pairs = [{"sentence1": r["anchor"], "sentence2": r["positive"], "score": r["score"]} for r in pairs]
+                tables = {"test": (pairs, PAIRS)} if len({row["score"] for row in pairs}) > 1 else {}
             elif kind in ("classification", "clustering"):
                 known = {row["label"] for row in rows["train"]}
                 texts = sample((row for row in held if row["label"] in known), params.texts, seed)

@@ -276,7 +276,9 @@ def test_duplicates_and_other_languages_are_counted(tmp_path):
 def test_a_set_without_a_language_of_the_run_is_refused_beforehand(tmp_path):
     path = lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P]})
     declared = DeclaredSet.model_validate({"from": str(path), "task": "retrieval", "lang": "fr"})
-    with pytest.raises(UserError, match=r"no record of use in en, de \(read 1, .*, languages 0\): correct its lang, or add its language to"):
+    with pytest.raises(
+        UserError, match=r"no record of use in en, de \(read 1, .*, languages 0\): correct its lang, or add its language to"
+    ):
         check(declared, ("en", "de"))
 
 

@@ -57,7 +57,9 @@ def test_a_config_for_each_language_of_the_run(loaded):
 
 def test_configs_that_count_alike_have_ids_of_their_own(monkeypatch):
     records = [{"id": 7, "query": "q", "positive": "p"}, {"id": 8, "query": "r", "positive": "s"}]
-    monkeypatch.setattr(hub, "stream", lambda declared, lang, commit, seed: ((lang, row | {"query": lang + row["query"]}) for row in records))
+    monkeypatch.setattr(
+        hub, "stream", lambda declared, lang, commit, seed: ((lang, row | {"query": lang + row["query"]}) for row in records)
+    )
     several = declared(**{"from": f"owner/name@{COMMIT}#{{lang}}", "lang": ["en", "de"]})
     assert len({row["id"] for row in read(several, ("de", "en"), Funnel())}) == 4
 

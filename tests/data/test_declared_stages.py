@@ -8,6 +8,7 @@ from smoke_data import ROOT
 
 from conan_lib.artefacts import read_json
 from conan_lib.data.build import build_corpus, build_heldout, build_sets
+from conan_lib.data.catalogue import check_sets
 from conan_lib.data.declared.gather import asked
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.records import read
@@ -191,6 +192,22 @@ def test_a_wrong_record_stops_a_run_before_it_starts(tmp_path):
     with pytest.raises(UserError, match=r"^\S+p.jsonl, line 4: no field positive or [^\n]*; it has query: name its own in columns"):
         check_sources(params, {"corpus"})
     assert not (tmp_path / "artefacts").exists()
+
+
+@pytest.mark.parametrize(("task", "record", "message"), [
+    ("clustering", {"text": "note {}", "label": "one"}, "data.sets: p: every label is one, from which nothing is learnt"),
+    ("sts", {"sentence1": "a {}", "sentence2": "b {}", "score": 1}, "data.sets: p: every score is 1.0, from which nothing is learnt"),
+])  # fmt: skip
+def test_a_set_of_one_label_or_one_score_is_refused_beforehand_and_by_the_stage(tmp_path, task, record, message):
+    records = [{name: value.format(n) if isinstance(value, str) else value for name, value in record.items()} for n in range(30)]
+    params = params_of(tmp_path, [{"from": lines(tmp_path / "p.jsonl", records), "task": task, "lang": "en"}], languages=["en"])
+    with pytest.raises(UserError, match=message):
+        check_sets(params.data)
+    build_corpus(open_stage("corpus", params))
+    with pytest.raises(UserError, match=message):
+        build_sets(open_stage("sets", params))
+    assert open_stage("sets", params).status == "new"
+    assert not build_heldout(open_stage("heldout", params)).results["evaluation_sets"]["test"]
 
 
 def test_two_sets_of_one_name_are_refused(tmp_path):

@@ -108,7 +108,10 @@ WRONG = {
         lambda f: cut((train_bpe(TEXTS, TokenizerParams(vocab_size=340)).save_pretrained(f), f)[-1]),
         "its tokenizer has 340 entries and its embeddings 328",
     ),
-    "a tokenizer without an end of text": (lambda f: cut((edit(f, "tokenizer_config.json", eos_token=None), f)[-1]), "its tokenizer has no end of text"),
+    "a tokenizer without an end of text": (
+        lambda f: cut((edit(f, "tokenizer_config.json", eos_token=None), f)[-1]),
+        "its tokenizer has no end of text",
+    ),
     "code that would have to be run": (
         lambda f: cut((edit(f, model_type="my_own", auto_map={"AutoConfig": "own.Own"}), f)[-1]),
         "model.start: ",
@@ -128,7 +131,7 @@ def test_a_start_whose_family_would_read_every_text_alike_is_told_before_its_wei
     folder = save_start(family, tmp_path / "start")
     for file in folder.glob("tokenizer*"):
         file.unlink()
-    with pytest.raises(UserError, match="no tokenizer here: put the model's own tokenizer.json beside its weights"):
+    with pytest.raises(UserError, match=r"no tokenizer here: put the model's own tokenizer.json beside its weights"):
         read_start(cut(folder))
 
 

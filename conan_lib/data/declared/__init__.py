@@ -5,7 +5,7 @@ A mistake is one line that names file, record, field and mend.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from conan_lib.data.declared.fields import BadRecord, rows
 from conan_lib.data.declared.files import records
 from conan_lib.data.ngrams import normalise
 from conan_lib.errors import UserError
-from conan_lib.params.sets import PAIRS, DeclaredSet
+from conan_lib.params.sets import LABELS, PAIRS, DeclaredSet, Task
 from conan_lib.stages import located
 
 STEPS = ("read", "complete", "scores", "languages", "exact duplicates")
@@ -35,7 +35,9 @@ def check(declared: DeclaredSet, languages: tuple[str, ...]) -> None:
     for file in [None, declared.heldout] if isinstance(declared.heldout, str) else [None]:
         funnel = Funnel()
         rows = islice(read(declared, languages, funnel, CHECKED, file=file), 1 if declared.hub and not file else CHECKED)
-        if sum(1 for _ in rows):
+        if rows := list(rows):
+            if len(rows) < CHECKED and not declared.hub:
+                distinct(declared.task, rows)
             continue
         left = Counter()
         for row in funnel.rows():
@@ -89,6 +91,21 @@ def read(
             ids.add(row["id"])
             funnel.add(step, row["lang"], "exact duplicates", 1, size(row))
             yield row
+
+
+def distinct(task: Task, rows: Iterable[dict]) -> list:
+    """The different labels or scores in the rows of one set, sorted; empty where its task has neither.
+
+    Raises:
+        UserError: there is one alone, from which nothing is learnt.
+    """
+    if not (name := "label" if task in LABELS else "score" if task == "sts" else ""):
+        return []
+    values = {(row["source"], row[name]) for row in rows}
+    if len(values) == 1:
+        ((source, value),) = values
+        raise UserError(f"data.sets: {source}: every {name} is {value}, from which nothing is learnt: give records with another")
+    return sorted(value for _, value in values)
 
 
 def texts(row: dict) -> list[str]:

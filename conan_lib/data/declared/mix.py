@@ -1,6 +1,7 @@
 """Declared rows in the training sets: each set of data/sets/ gets those of its tasks beside what its builder made."""
 
 from conan_lib.data.corpus import Corpus
+from conan_lib.data.declared import distinct
 from conan_lib.data.sampling import by_share, chance
 from conan_lib.data.sets.base import TrainingSet
 from conan_lib.params.data import SetsParams
@@ -28,12 +29,14 @@ def mixed(found: TrainingSet, own: list[dict], corpus: Corpus, params: SetsParam
 
 
 def _completed(source: str, rows: list[dict], corpus: Corpus) -> list[dict]:
-    """Labelled texts with their label as the positive and another as the negative; other rows as they are."""
+    """Labelled texts with their label as the positive and another as the negative; other rows as they are.
+
+    Raises:
+        UserError: see `distinct`.
+    """
+    labels = distinct(rows[0]["task"], rows)
     if rows[0]["task"] not in LABELS:
         return rows
-    labels = sorted({row["label"] for row in rows})
-    if len(labels) < 2:
-        return []
     completed = []
     for row in rows:
         step = 1 + int(chance(corpus.params.seed, row["id"]) * (len(labels) - 1))
