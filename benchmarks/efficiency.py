@@ -165,7 +165,7 @@ def markdown(results: dict) -> str:
     text = ["# Encoding speed: our sizes and peers", "", *(f"- {name}: {results[name]}" for name in told), *packages]
     text += [f"- peak memory of the whole run: {results['peak_memory_mb']:,.0f} MB", "", results["note"]]
     text += [f"Medians over the rounds, in brackets their range; ratios are to {results['baseline']} in the same round.", ""]
-    text += [f"| model | what | parameters (M) | dim | weights (MB) | texts a call | texts/s | tokens/s | times {results['baseline']} |"]
+    text += [f"| model | what | parameters (M) | dim | weights (MB) | texts per call | texts/s | tokens/s | times {results['baseline']} |"]
     text += ["|---|---|" + "---:|" * 7]
     for row in results["systems"]:
         weights = "not counted" if row["weights_mb"] is None else f"{row['weights_mb']:,.1f}"

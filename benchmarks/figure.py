@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from benchmarks.results import Row, distinct
 from conan_lib.findings.plots import GREY, PALETTE, style
 
-PANELS = {"ms": "milliseconds a call", "ratio": "time / bidirectional", "peak_mb": "peak memory (MB)"}
+PANELS = {"ms": "milliseconds per call", "ratio": "time / bidirectional", "peak_mb": "peak memory (MB)"}
 LINES = {"weight": "-", "logit": "--", "-": ":"}
 
 

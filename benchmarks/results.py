@@ -71,7 +71,7 @@ def markdown(rows: list[Row], facts: dict[str, str]) -> str:
     """A table for every kind of heads and direction: a line for each variant, a column for each length."""
     text = ["# Soft-mask attention: time and memory", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
     text += [
-        "A cell: time divided by that of the bidirectional baseline in the same repeat, milliseconds a call, peak memory of a call beyond",
+        "A cell: time divided by that of the bidirectional baseline in the same repeat, milliseconds per call, peak memory per call beyond",
         "its inputs (its mask included); medians, quartiles in brackets. Masks are made before the clock starts: all layers share one.",
     ]
     for heads, direction in distinct((row.heads, row.direction) for row in rows):

@@ -135,7 +135,7 @@ class Artefact:
         if not isinstance(manifest, dict) or any(not isinstance(manifest.get(name), kind) for name, kind in SHAPE.items()):
             raise UserError(f"{path}: damaged: {again(path)}")
         if (manifest["stage"], manifest["key"]) != (self.stage, self.key):
-            raise UserError(f"{path}: is that of {manifest['stage']}/{manifest['key']}: {again(path)}")
+            raise UserError(f"{path}: the manifest belongs to {manifest['stage']}/{manifest['key']}: {again(path)}")
         return manifest
 
     @property

@@ -21,9 +21,9 @@ class Options(BaseModel):
         kinds = types(cls.model_fields[info.field_name].annotation)
         for item in items:
             if isinstance(item, bool) and kinds & {int, float}:  # pydantic reads true as 1
-                raise ValueError(f"{item} is no number: give one")
+                raise ValueError(f"{item} is not a number: give one")
             if isinstance(item, str) and str in kinds and ("\0" in item or any("\ud800" <= letter <= "\udfff" for letter in item)):
-                raise ValueError(f"{item!r} holds what is no character of text: take it out")
+                raise ValueError(f"{item!r} holds a character that is not text: remove it")
         return value
 
 

@@ -115,7 +115,9 @@ def test_another_folders_manifest_finishes_nothing(tmp_path):
     again.path.mkdir()
     for source, target in ((other, again), (one, other)):
         (target.path / MANIFEST).write_bytes((source.path / MANIFEST).read_bytes())
-        with pytest.raises(UserError, match=f"{MANIFEST}: is that of {source.stage}/{source.key}: remove {target.path} and run its stage"):
+        with pytest.raises(
+            UserError, match=f"{MANIFEST}: the manifest belongs to {source.stage}/{source.key}: remove {target.path} and run its stage"
+        ):
             _ = target.finished
 
 

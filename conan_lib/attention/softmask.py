@@ -52,7 +52,7 @@ def _coefficients(alpha: float, row: Tensor, length: Tensor, ratio: Ratio) -> Te
 
 
 def rows_and_lengths(segments: Tensor) -> tuple[Tensor, Tensor]:
-    """i and l of every token -> two (B, L) float64; 1 on padding. Padding inside a sequence is a hole in it: it goes on behind."""
+    """i and l of every token -> two (B, L) float64; 1 on padding. Padding inside a sequence is skipped; numbering continues after it."""
     own = Sequences(segments)
     row, length = (torch.ones(segments.numel(), dtype=torch.float64, device=segments.device) for _ in range(2))
     row[own.tokens], length[own.tokens] = own.row, own.length

@@ -1,6 +1,6 @@
 """The way out: a soft-masked model at an end of the transition becomes a stock one, in memory and in a folder.
 
-transformers reads `is_causal: false` from version 5.2 on; older ones would read a bidirectional decoder as a causal one without a word. The
+transformers reads `is_causal: false` from version 5.2 on; older ones would silently read a bidirectional decoder as a causal one. The
 folders made here therefore point older versions at a configuration that they refuse (`refuse_older`).
 """
 

@@ -68,7 +68,7 @@ class NegativePool:
         self.candidates = candidates.long().cpu()
         holes = ((self.candidates[:, :-1] < 0) & (self.candidates[:, 1:] >= 0)).any(1)
         if holes.any():
-            raise UserError(f"negatives: candidates of pool {int(holes.nonzero()[0])} go on behind a -1: -1 may only fill a pool's end")
+            raise UserError(f"negatives: pool {int(holes.nonzero()[0])}: -1 padding must be at the end")
         self.available = (self.candidates >= 0).sum(1)
         if pools and int(self.available.min()) < n:
             worst = int(self.available.argmin())

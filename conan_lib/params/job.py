@@ -1,4 +1,4 @@
-"""A job file: runs and grids in the order of their worth, for a machine that is there for a while."""
+"""A job file: runs and grids by priority, for a machine that is there for a while."""
 
 from pathlib import Path
 from typing import Literal
@@ -52,7 +52,7 @@ class JobParams(Section):
     grace: float = Field(20, ge=0)
     """Seconds after the deadline for a step and a checkpoint to end; what still works then is killed, and resumed by the next call."""
     steps: tuple[StepParams, ...] = Field(min_length=1)
-    """In the order of worth: a worker takes the first stage whose inputs are there."""
+    """By priority: a worker takes the first stage whose inputs are there."""
 
 
 def load_job(path: str | Path) -> JobParams:

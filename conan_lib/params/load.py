@@ -155,7 +155,8 @@ def merge(base: dict, over: dict, where: str, inside: str = "") -> dict:
         sides = [both[key], value] if key in both else []
         plain = [side for side in sides if not isinstance(side, dict)]
         if len(plain) == 1 and not (inside and plain == [None]):
-            raise UserError(f"{where}: {inside}{key}: {plain[0]!r} stands where keys and values belong: give those, or leave it out")
+            expected = f"a mapping, got {plain[0]!r}" if plain in ([value], [None]) else "a value, got a mapping"
+            raise UserError(f"{where}: {inside}{key}: expected {expected}: correct it, or leave it out")
         both[key] = merge(*sides, where, f"{inside}{key}.") if sides and not plain else value
     return both
 

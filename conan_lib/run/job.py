@@ -1,4 +1,4 @@
-"""Run a job: stages in the order of their worth, several at once, until they are done or the minutes are used up.
+"""Run a job: stages by priority, several at once, until they are done or the minutes are used up.
 
 For a machine that is reached in short calls. At the deadline training saves a checkpoint and stops; called again it goes on, and ends with
 the weights of a run that was never stopped.
@@ -29,7 +29,7 @@ class Job:
 
     params: JobParams
     tasks: tuple[Task, ...]
-    """Each stage once, in the order of worth, after what it is made from; `given` ones are not among them."""
+    """Each stage once, by priority, after what it is made from; `given` ones are not among them."""
     given: tuple[Stage, ...]
 
     @property

@@ -73,7 +73,7 @@ class Runner:
     """One call's workers and what they do.
 
     Attributes:
-        tasks: in the order of worth; a worker takes the first one that is ready.
+        tasks: by priority; a worker takes the first one that is ready.
         console: gets a line for every task that ends, and shows progress in between.
         clock: estimates the time that is left.
         name: of the folder of logs, artefacts/<name>/.

@@ -35,7 +35,7 @@ def test_mistakes_are_told():
     ("candidates", "n", "message"),
     [
         ([[1, 2], [3, -1]], 0, "n 0 must be at least 1"),
-        ([[1, 2, 3], [4, -1, 5]], 2, "candidates of pool 1 go on behind a -1"),
+        ([[1, 2, 3], [4, -1, 5]], 2, "pool 1: -1 padding must be at the end"),
         ([[1.0, 2.0]], 1, "candidates must be whole numbers"),
         ([1, 2], 1, "candidates must be whole numbers"),
         ([[True, False]], 1, "candidates must be whole numbers"),

@@ -130,7 +130,7 @@ def job(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is done and left, and an estimate of the time.")] = False,
 ):
-    """Run stages and grids in the order of their worth, several at once, for as long as there is time (docs/gpu.md)."""
+    """Run stages and grids by priority, several at once, until time runs out (docs/gpu.md)."""
     from conan_lib.run.job import run_job
 
     run_job(file, minutes, dry_run)
