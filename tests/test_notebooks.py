@@ -45,6 +45,17 @@ def test_few_cells_nothing_defined_nothing_run(path):
 
 
 @each
+def test_prose_is_in_short_lines_and_ends_with_something_to_try(path):
+    prose = [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
+    assert not [line for text in prose for line in text.splitlines() if len(line) > 120 and "$$" not in line]
+    tried = next(number for number, text in enumerate(prose) if text.startswith("## Try it"))
+    exercise = prose[tried + 1]
+    assert exercise.startswith("**Exercise.**") and "*expect*" in exercise.lower()
+    assert "** - " not in exercise  # a list needs a line of its own
+    assert [cell for cell in code_cells(path) if cell.source.count("explore(") == 1 and "from conan_lib.lab." in cell.source]
+
+
+@each
 def test_no_file_handling_and_no_pipeline(path):
     calls = [node.func for node in nodes(path) if isinstance(node, ast.Call)]
     assert not FILES & {getattr(call, "id", getattr(call, "attr", "")) for call in calls}
