@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: reproduce test test-fast gpu-test lab check benchmark wheels data clean
+.PHONY: reproduce test test-fast gpu-test lab check benchmark docs wheels data clean
 
 reproduce: $(READY)  ## the whole paper at the tiny tier: 01..08, then reports/tiny/
 	$(BIN)/conan-lib run params/tiny.yaml
@@ -30,6 +30,12 @@ check: $(READY)  ## format, lint, layers, thin notebooks
 
 benchmark: $(READY)  ## the soft mask beside stock attention, CPU or CUDA, into benchmarks/results/<device>/
 	$(BIN)/python -m benchmarks.attention
+
+docs: $(READY)  ## build/site/index.html: the pages of docs/, README, PAPER, LOG and the reports as a site
+	$(PIP) install --quiet "mkdocs-material>=9.5,<10"
+	rm -rf build/pages && mkdir -p build/pages
+	git ls-files README.md PAPER.md LOG.md CITATION.cff LICENSE docs reports params benchmarks/results | xargs cp --parents -t build/pages
+	$(BIN)/mkdocs build --quiet
 
 # What a machine with torch, transformers, sentence-transformers, peft, pandas, pyarrow and scikit-learn lacks: docs/gpu.md.
 CARRIED := pydantic pydantic-core annotated-types typing-inspection datasets dill multiprocess umap-learn pynndescent mteb pytrec-eval-terrier polars \
