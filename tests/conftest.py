@@ -129,4 +129,4 @@ def finished(tmp_path_factory):
 def report(finished, monkeypatch):
     """The folder of the finished run's report, with the working directory in its project."""
     monkeypatch.chdir(finished)
-    return finished / "reports" / "tiny"
+    return finished / "runs" / "tiny"

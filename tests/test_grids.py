@@ -101,8 +101,8 @@ def test_our_grids_share_what_they_have_in_common(monkeypatch):
         "pretrain": 9,
         "sft": 9,
         "teacher": 1,
-        "weak": 53,
-        "mine": 53,
-        "supervised": 77,
-        "score": 77,
+        "weak": 59,
+        "mine": 59,
+        "supervised": 83,
+        "score": 83,
     }

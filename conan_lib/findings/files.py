@@ -1,8 +1,14 @@
-"""Writing of result pages and tables."""
+"""Writing of result pages and tables, and where the committed ones stand."""
 
 from pathlib import Path
 
 from conan_lib.artefacts import replacing
+from conan_lib.stages import project_root
+
+
+def committed(tier: str) -> Path:
+    """The committed report of a tier, reports/<tier>/: evidence that no run replaces, only `conan-lib publish`."""
+    return project_root() / "reports" / tier
 
 
 def write(path: Path, content: str | bytes) -> Path:

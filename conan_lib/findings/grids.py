@@ -9,13 +9,13 @@ import pandas as pd
 
 from conan_lib.findings.ablation import ALPHA, Ablation, Estimate
 from conan_lib.findings.blocks import Block, Figure, Missing, Table, Text
-from conan_lib.findings.files import write
+from conan_lib.findings.files import committed, write
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, series, style
 from conan_lib.findings.published import PaperTable
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import measured, to_csv, to_markdown
 from conan_lib.grids import Grid
-from conan_lib.stages import Stage, project_root
+from conan_lib.stages import Stage, below_root, project_root
 
 FOLDER = "ablations"
 NOT_REPORTED = "not reported"
@@ -146,7 +146,7 @@ def _mean(ablation: Ablation, cell: str, metric: str) -> Estimate | None:
 
 
 def write_ablation(grid: Grid | Ablation) -> Path:
-    """Write ablation_<grid>.csv, .png and .md below reports/<tier>/ablations/ from what has finished; returns the last."""
+    """Write ablation_<grid>.csv, .png and .md below runs/<tier>/ablations/ from what has finished; returns the last."""
     ablation = grid if isinstance(grid, Ablation) else Ablation(grid)
     params = ablation.grid.params
     folder = project_root() / ablation.grid.cells[0].params.runtime.reports / params.tier / FOLDER
@@ -172,8 +172,8 @@ def _blocks(run: Run, ablation: Ablation) -> list[Block]:
     grid, params = ablation.grid, ablation.grid.params
     what, stem = f"{params.title}.", f"ablation_{params.name}"
     if len(ablation.missing) == len(grid.cells):
-        earlier = project_root() / run.params.runtime.reports / run.params.tier / FOLDER / f"{stem}.md"
-        note = f"; the table of an earlier run, whose artefacts are not here: {FOLDER}/{stem}.md" if earlier.is_file() else ""
+        earlier = committed(run.params.tier) / FOLDER / f"{stem}.md"
+        note = f"; the committed table, whose artefacts are not here: {below_root(earlier)}" if earlier.is_file() else ""
         return [Missing(what, f"not run: `{grid.command}`{note}")]
     table, blocks = _table(ablation), [Text(f"{what} {_status(ablation)}")]
     if len(table.frame["cell"].unique()) > 1:

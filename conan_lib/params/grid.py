@@ -26,7 +26,7 @@ class GridParams(Section):
     """What a grid file says. Cells are the product of the axes, and beside it the cells that stand alone."""
 
     name: str = Field(pattern=r"^[a-z0-9_-]+$")
-    """Names the tables: reports/<tier>/ablations/ablation_<name>."""
+    """Names the tables: runs/<tier>/ablations/ablation_<name>."""
     title: str
     """A line for the report."""
     tier: str

@@ -37,14 +37,15 @@ class Runtime(Section):
     """Unix time at which training saves a checkpoint and stops, to go on when it is called again. Commands set it from --minutes."""
     artefacts: str = "artefacts"
     """Folder of the content-addressed results, relative to the working directory's project root."""
-    reports: str = "reports"
+    reports: str = "runs"
+    """Folder of the reports, below the project root; git ignores it. `conan-lib publish` alone writes to reports/, which is committed."""
 
 
 class Params(Section):
     """Everything that one run needs. Keys hash a stage's own sections only (see stages.py)."""
 
     tier: str = Field(pattern=r"^[a-z0-9_-]+$")
-    """Names the report's folder, reports/<tier>/."""
+    """Names the report's folder, runs/<tier>/."""
     data: DataParams = DataParams()
     sets: SetsParams = SetsParams()
     heldout: HeldoutParams = HeldoutParams()

@@ -1,9 +1,10 @@
-"""The report of one parameter file: reports/<tier>/ from manifests and result files alone, on finished and unfinished runs.
+"""The report of one parameter file: runs/<tier>/ from manifests and result files alone, on finished and unfinished runs.
 
     report.md, index.html   the same content for GitHub and for a browser
     figures/ tables/        every figure and every table as a file
     ablations/              table, figure and page of each grid that was run; those of an earlier run stay
     claims.json claims.csv  the claims ledger
+    run.json                which run this is: when its last stage finished, from which revision
     notebooks/              the executed notebooks as HTML
     model_card.md           the card of the exported model
 
@@ -24,6 +25,7 @@ from conan_lib.findings.run import Run
 from conan_lib.findings.tables import to_csv
 from conan_lib.report.card import model_card
 from conan_lib.report.citations import Citations
+from conan_lib.report.evidence import RECORD, beside, record
 from conan_lib.report.headline import tiles, what
 from conan_lib.report.notebooks import export
 from conan_lib.report.render import inline, picture, template
@@ -39,7 +41,7 @@ def build_report(params_file: str | Path) -> Path:
         params_file: a tier's YAML file.
 
     Returns:
-        The folder reports/<tier>.
+        The folder runs/<tier>.
 
     Raises:
         UserError: a mistake in the parameter file.
@@ -47,7 +49,8 @@ def build_report(params_file: str | Path) -> Path:
     run = Run.open(params_file)
     folder = project_root() / run.params.runtime.reports / run.params.tier
     judged, parts = judge(run), [section(topic, run) for topic in topics()]
-    blocks = [block for part in parts for block in part.blocks]
+    others = beside(run, judged)
+    blocks = [*([others] if others else []), *(block for part in parts for block in part.blocks)]
     pictures = {block.id: picture(block.drawing) for block in blocks if isinstance(block, Figure)}
     copies = sorted((project_root() / run.params.runtime.artefacts / "notebooks" / run.params.tier).glob("*.ipynb"))
     files = {block.id: block.written or f"figures/{block.id}.{pictures[block.id][0]}" for block in blocks if isinstance(block, Figure)}
@@ -59,13 +62,14 @@ def build_report(params_file: str | Path) -> Path:
             write_ablation(ablation)
     written += [write(folder / "notebooks" / f"{copy.stem}.html", export(copy)) for copy in copies]
     context = _context(run, judged, parts, {copy.stem for copy in copies}) | {"cite": Citations(parts, copies)}
-    context["figure_files"] = files
+    context |= {"figure_files": files, "beside": others}
     captions = {block.id: block.caption for block in blocks if isinstance(block, Figure)}
     context["inlined"] = {id: inline(id, kind, content, captions[id]) for id, (kind, content) in pictures.items()}
     ledger = [ledger_row(*pair) for pair in judged]
     write(folder / "claims.json", json.dumps(ledger, ensure_ascii=False, indent=1) + "\n")
     frame = pd.DataFrame(ledger, dtype=object)
     write(folder / "claims.csv", to_csv(Table("claims", "", frame.assign(details=frame["details"].map("; ".join)), ())))
+    write(folder / RECORD, json.dumps(record(run), indent=1) + "\n")
     write(folder / "model_card.md", model_card(run))
     write(folder / "report.md", template("report.md.j2", html=False).render(context))
     write(folder / "index.html", template("index.html.j2", html=True).render(context))

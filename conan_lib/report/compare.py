@@ -30,7 +30,7 @@ NUMBERS = ("claims that point the paper's way", "cross-lingual R@10", "bits per 
 
 
 def compare(first: str | Path, second: str | Path) -> Path:
-    """Write reports/compare/<first>-<second>/ (report.md, index.html, tables/).
+    """Write runs/compare/<first>-<second>/ (report.md, index.html, tables/).
 
     Args:
         first, second: parameter files.

@@ -24,7 +24,7 @@ def run_grid(
     console: Console | None = None,
     execute: Callable[[Stage, Path], str | None] | None = None,
 ) -> Grid:
-    """Run what is not finished of a grid, then write its table and figure to reports/<tier>/ablations/.
+    """Run what is not finished of a grid, then write its table and figure to runs/<tier>/ablations/.
 
     Killed at any moment and run again, it goes on where it stopped: finished stages are skipped, a partial one is resumed.
 

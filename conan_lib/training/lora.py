@@ -12,13 +12,16 @@ from conan_lib.params.training import LoraParams
 
 
 def add_lora(model: SentenceTransformer, lora: LoraParams, seed: int) -> None:
-    """Puts adapters on `lora.targets`, in place; from here on they alone train. At the start they change nothing (B = 0).
+    """Puts adapters on `lora.targets`, in place; from here on they alone train, and the token embeddings where `lora.embeddings` says so.
+
+    At the start they change nothing (B = 0).
 
     Raises:
         UserError: see `check_targets`.
     """
     from peft import LoraConfig
 
+    embeddings = model.transformers_model.get_input_embeddings()
     layers = [name for name, module in model.transformers_model.named_modules() if isinstance(module, torch.nn.Linear)]
     check_targets("lora.targets", lora.targets, layers)
     set_seed(seed)
@@ -27,6 +30,7 @@ def add_lora(model: SentenceTransformer, lora: LoraParams, seed: int) -> None:
         lora_alpha=lora.alpha or 2 * lora.rank,
         lora_dropout=lora.dropout,
         target_modules=list(lora.targets),
+        modules_to_save=[name for name, module in model.transformers_model.named_modules() if module is embeddings and lora.embeddings],
         task_type="FEATURE_EXTRACTION",
     )
     model.add_adapter(config)

@@ -100,7 +100,7 @@ def test_only_shared_seeds_are_paired(project):
 def test_the_files_of_a_grid(small, project):
     page = write_ablation(small)
     text = page.read_text()
-    assert page == project / "reports/small/ablations/ablation_small.md" and (page.parent / "ablation_small.png").stat().st_size > 5000
+    assert page == project / "runs/small/ablations/ablation_small.md" and (page.parent / "ablation_small.png").stat().st_size > 5000
     rows = list(csv.DictReader((page.parent / "ablation_small.csv").open()))
     assert [(row["metric"], row["cell"]) for row in rows] == [
         (METRIC_NAMES[metric], cell) for metric in ("mean", "crosslingual") for cell in ("soft", "causal")

@@ -27,7 +27,7 @@ NAMES = ("Conan-Embedding-v2", "arxiv.org/abs/2509.12892", "Apache-2.0")
 @pytest.fixture
 def copied(finished, tmp_path, monkeypatch) -> None:
     """A finished run of the test's own, without writing its artefacts again."""
-    shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("reports"))
+    shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("runs"))
     monkeypatch.chdir(tmp_path / "run")
 
 

@@ -42,7 +42,7 @@ def rows(folder, name="scores") -> list[dict]:
 
 def test_a_difference_is_the_mean_over_the_same_queries(two, tmp_path):
     folder = compare(*two)
-    assert folder == tmp_path / "reports/compare/tiny-other"
+    assert folder == tmp_path / "runs/compare/tiny-other"
     by_cell = {(row["model"], row["task"]): row for row in rows(folder)}
     paired = by_cell["supervised", "wiki-titles"]
     low, value, high = (float(paired[f"other minus tiny{end}"]) for end in (" low", "", " high"))
@@ -91,7 +91,7 @@ def test_a_run_without_results_or_compared_with_itself_is_one_line(fake_run, tmp
     for other, why in ((OTHER, "no stage of other has finished"), ("params/tiny.yaml", "twice"), ("params/twin.yaml", "are the same run")):
         with pytest.raises(UserError, match=why):
             compare("params/tiny.yaml", other)
-    assert not (tmp_path / "reports").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_rewritten_scores_change_the_table(two):

@@ -25,7 +25,7 @@ def browser():
 @pytest.fixture(scope="module")
 def opened(browser, finished):
     """Open index.html; at the end no page may have logged an error or asked for something outside it."""
-    said, index = [], (finished / "reports" / "tiny" / "index.html").as_uri()
+    said, index = [], (finished / "runs" / "tiny" / "index.html").as_uri()
 
     def open_page(**options):
         page = browser.new_context(**{"viewport": {"width": 1400, "height": 900}} | options).new_page()

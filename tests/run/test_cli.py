@@ -211,9 +211,9 @@ def test_a_full_disk_is_one_line_and_a_slip_of_ours_is_not(project, conan, monke
 def test_a_report_says_where_it_is(project, conan, monkeypatch):
     with open_stage("corpus", FILE).work() as work:
         work.commit({})
-    module = types.SimpleNamespace(build_report=lambda file: project / "reports/small")
+    module = types.SimpleNamespace(build_report=lambda file: project / "runs/small")
     monkeypatch.setitem(sys.modules, "conan_lib.report.build", module)
-    assert conan("report", FILE) == (0, "report: reports/small/report.md\n", "")
+    assert conan("report", FILE) == (0, "report: runs/small/report.md\n", "")
 
 
 def test_a_missing_package_is_named_with_the_mend(project, conan, monkeypatch):

@@ -85,7 +85,7 @@ def test_a_grid_ends_as_if_it_had_not_been_killed(trainable, monkeypatch):
     grid = run_grid(FILE, console=QUIET, execute=compute_logged)
     assert all(cell.finished for cell in grid.cells) and cell.stages["weak"].artefact.manifest == before
     assert len(list((trainable / "artefacts/supervised").iterdir())) == 2 and len(list((trainable / "artefacts/pretrain").iterdir())) == 1
-    written = sorted(path.name for path in (trainable / "reports/small/ablations").iterdir())
+    written = sorted(path.name for path in (trainable / "runs/small/ablations").iterdir())
     assert written == ["ablation_small.csv", "ablation_small.md", "ablation_small.png"]
 
     again = trainable / "again"
@@ -125,7 +125,7 @@ def test_a_failed_cell_loses_no_other(small, capsys):
         f"1 of 4 cells failed: causal (seed 0): stage mine {broken}: ValueError: no anchors (see artefacts/grids/small/mine-"
     )
     assert [cell.finished for cell in open_grid(FILE).cells] == [True, False, True, True]
-    table = (project_root() / "reports/small/ablations/ablation_small.md").read_text()
+    table = (project_root() / "runs/small/ablations/ablation_small.md").read_text()
     assert "3 of 4 runs finished; not run: causal (seed 0): `conan-lib run --grid" in table
     small.called.clear()
     run_grid(FILE, console=QUIET, execute=small)

@@ -36,7 +36,7 @@ def reports(monkeypatch) -> list:
 
     def build_report(params_file):
         built.append(params_file)
-        page = project_root() / "reports/small/report.md"
+        page = project_root() / "runs/small/report.md"
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text("# Report\n")
 

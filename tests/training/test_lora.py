@@ -50,6 +50,23 @@ def test_adapters_alone_train_and_merging_leaves_a_stock_model(model, tmp_path):
     np.testing.assert_allclose(SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(TEXTS), unmerged, atol=1e-5)
 
 
+def test_the_embeddings_train_in_full_where_they_are_asked_for_and_the_model_is_a_stock_one_afterwards(model):
+    before, names = model.encode(TEXTS), set(model.state_dict())
+    weight = model.transformers_model.get_input_embeddings().weight.detach().clone()
+    add_lora(model, LoraParams(rank=3, embeddings=True), seed=0)
+    np.testing.assert_allclose(model.encode(TEXTS), before, atol=1e-6)
+    optimiser = torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1.0)
+    model(model.preprocess(TEXTS))["sentence_embedding"].square().sum(0).max().backward()
+    assert any("embed_tokens" in name for name, parameter in model.named_parameters() if parameter.grad is not None)
+    optimiser.step()
+    unmerged = model.encode(TEXTS)
+    merge_lora(model)
+    assert set(model.state_dict()) == names and all(parameter.requires_grad for parameter in model.parameters())
+    moved = (model.transformers_model.get_input_embeddings().weight - weight).abs().sum(1) > 0
+    assert 0 < moved.sum() < len(moved), "only the tokens of the texts have a gradient"
+    np.testing.assert_allclose(model.encode(TEXTS), unmerged, atol=1e-5)
+
+
 def test_the_scale_is_alpha_over_rank(model):
     add_lora(model, LoraParams(rank=4), seed=0)
     assert model.transformers_model.layers[0].self_attn.q_proj.scaling == {"default": 2.0}

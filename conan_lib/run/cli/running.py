@@ -141,7 +141,7 @@ def report(
     file: Annotated[str, typer.Argument(help="A parameter file, or the name of a tier.", show_default=False)],
     other: Annotated[str | None, typer.Argument(help="Another one: compare the two runs.", show_default=False)] = None,
 ):
-    """Build reports/<tier>/ again from the finished stages, or compare two runs in reports/compare/."""
+    """Build runs/<tier>/ again from the finished stages, or compare two runs in runs/compare/."""
     from conan_lib.params import load_params
 
     first, second = _tier_file(file), other and _tier_file(other)
@@ -160,6 +160,25 @@ def report(
 
         what, folder = "comparison", compare(first, second)
     say(f"{what}: {os.path.relpath(folder)}/report.md")
+
+
+@app.command()
+def publish(
+    file: Annotated[str, typer.Argument(help="A parameter file, or the name of a tier.", show_default=False)],
+    partial: Annotated[bool, typer.Option("--partial", help="Also a run of which stages have not finished.")] = False,
+):
+    """Replace the committed report reports/<tier>/ with that of your run, and say what it replaced."""
+    from conan_lib.params import load_params
+
+    path = _tier_file(file)
+    load_params(path)
+    from conan_lib.report.evidence import publish
+
+    done = publish(path, partial)
+    for line in done.changed:
+        say(f"verdict of {line}")
+    counts = (f"{len(files)} {what}" for what, files in (("new", done.new), ("replaced", done.replaced), ("removed", done.removed)))
+    say(f"published: {os.path.relpath(done.folder)}/report.md; files: {', '.join(counts)}; git diff shows them")
 
 
 def _tier_file(name: str) -> Path:

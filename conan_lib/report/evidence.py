@@ -1,0 +1,115 @@
+"""The committed report of a tier beside a run's own: its verdicts, when and from which revision; and the one way to replace it.
+
+A run writes below runtime.reports, which git ignores. reports/<tier>/ is evidence: `publish` alone writes there.
+"""
+
+import filecmp
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from conan_lib.artefacts import read_json
+from conan_lib.errors import UserError
+from conan_lib.findings.blocks import Block, Table
+from conan_lib.findings.claim import Claim, Finding
+from conan_lib.findings.files import committed, write
+from conan_lib.findings.grids import FOLDER
+from conan_lib.findings.run import Run
+from conan_lib.findings.tables import measured
+from conan_lib.stages import below_root, project_root
+
+RECORD = "run.json"
+"""Names the run of a report: tier, time of its last stage, revisions, stages that had not finished."""
+
+
+def record(run: Run) -> dict:
+    """What RECORD holds."""
+    manifests = run.manifests.values()
+    return {
+        "tier": run.params.tier,
+        "finished": max((manifest["finished_at"] for manifest in manifests), default=None),
+        "revisions": sorted({manifest["environment"]["revision"] or "no checkout" for manifest in manifests}),
+        "unfinished": [name for name in run.stages if not run.finished(name)],
+    }
+
+
+def beside(run: Run, judged: list[tuple[Claim, Finding]]) -> Block | None:
+    """Each claim's verdict in this run and in the committed report of the tier; None where there is none, or it is of this very run."""
+    folder = committed(run.params.tier)
+    if not (folder / "claims.json").is_file() or not (folder / RECORD).is_file():
+        return None
+    known = read_json(folder / RECORD)
+    if (known["finished"], known["revisions"]) == tuple(record(run)[name] for name in ("finished", "revisions")):
+        return None
+    theirs = {row["id"]: row for row in read_json(folder / "claims.json")}
+    rows = []
+    for claim, finding in judged:
+        row, low, high = theirs.get(claim.id, {}), *(finding.interval or (None, None))
+        rows.append(
+            {"claim": f"{claim.id} {claim.name}", "this run": finding.verdict}
+            | measured("effect", {"value": finding.effect, "low": low, "high": high})
+            | {"seeds": finding.seeds, "committed": row.get("verdict")}
+            | measured("committed effect", {"value": row.get("effect"), **dict(zip(("low", "high"), _interval(row), strict=True))})
+            | {"committed seeds": row.get("seeds")}
+        )
+    caption = (
+        f"This run beside the committed report {below_root(folder)}/report.md, finished {known['finished']}, "
+        f"revision {', '.join(known['revisions'])}."
+    )
+    return Table("committed", caption, pd.DataFrame(rows, dtype=object), (f"{below_root(folder)}/claims.json",), "none")
+
+
+def _interval(row: dict) -> tuple[float | None, float | None]:
+    return tuple(row.get("interval") or (row.get("low"), row.get("high")))
+
+
+@dataclass(frozen=True)
+class Published:
+    """What `publish` did: the folder, the files it wrote new, replaced and removed, and claims whose verdict is another."""
+
+    folder: Path
+    new: tuple[str, ...]
+    replaced: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def publish(params_file: str | Path, partial: bool = False) -> Published:
+    """Copy a run's report over the committed one of its tier. Grids that the run lacks stay as they were committed.
+
+    Args:
+        params_file: the run; its report is built anew.
+        partial: also a run of which stages have not finished.
+
+    Raises:
+        UserError: nothing has finished; a partial run without `partial`; runtime.reports is the folder of committed reports itself.
+    """
+    from conan_lib.report.build import build_report
+
+    run = Run.open(params_file)
+    target, waiting = committed(run.params.tier), record(run)["unfinished"]
+    if (project_root() / run.params.runtime.reports / run.params.tier).resolve() == target.resolve():
+        raise UserError(f"{run.params_file}: runtime.reports is {below_root(target.parent)}: a run writes elsewhere, and publish copies it")
+    if not run.manifests:
+        raise UserError(f"{run.params_file}: no stage has finished, so there is nothing to publish")
+    if waiting and not partial:
+        raise UserError(f"{run.params_file}: {', '.join(waiting)} not finished: finish the run, or give --partial")
+    source, before = build_report(params_file), _verdicts(target)
+    files = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
+    new = [file for file in files if not (target / file).is_file()]
+    replaced = [file for file in files if file not in new and not filecmp.cmp(source / file, target / file, shallow=False)]
+    for file in (*new, *replaced):
+        write(target / file, (source / file).read_bytes())
+    stale = [path for path in sorted(target.rglob("*")) if path.is_file() and path.relative_to(target) not in files]
+    removed = [path.relative_to(target) for path in stale if FOLDER not in path.relative_to(target).parts]
+    for file in removed:
+        (target / file).unlink()
+    after = _verdicts(target)
+    changed = [f"{id}: {was} -> {after[id]}" for id, was in before.items() if id in after and after[id] != was]
+    return Published(target, *(tuple(map(str, some)) for some in (new, replaced, removed)), tuple(changed))
+
+
+def _verdicts(folder: Path) -> dict[str, str]:
+    path = folder / "claims.json"
+    return {row["id"]: row["verdict"] for row in read_json(path)} if path.is_file() else {}
