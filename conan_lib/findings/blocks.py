@@ -13,6 +13,11 @@ from conan_lib.findings.plots import style
 from conan_lib.findings.run import Run
 from conan_lib.stages import Stage, project_root
 
+LONGEST, LARGEST = 9, 80
+"""Rows and cells of a table that stands open on the page; a longer one is folded."""
+BRIEF = 5
+"""Rows of a table that report.md prints."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -56,6 +61,16 @@ class Table:
     kind: ClassVar[str] = "table"
 
     @property
+    def long(self) -> bool:
+        """Whether a page links it and shows it on demand only."""
+        return self.folded or len(self.frame) > LONGEST or self.frame.size > LARGEST
+
+    @property
+    def brief(self) -> bool:
+        """Whether report.md prints it; any other it links."""
+        return not self.folded and len(self.frame) <= BRIEF and self.frame.size <= LARGEST / 2
+
+    @property
     def file(self) -> str:
         """The table as CSV: its own, or the one that was `written` already."""
         return self.written or f"tables/{self.id}.csv"
@@ -68,6 +83,7 @@ class Figure:
     Attributes:
         written: a file below the report's folder that shows it already.
         page: what index.html shows in the drawing's place.
+        takeaway: the sentence above it: what it shows, from the numbers.
     """
 
     id: str
@@ -76,6 +92,7 @@ class Figure:
     sources: tuple[str, ...]
     written: str | None = None
     page: Markup | None = None
+    takeaway: str = ""
     kind: ClassVar[str] = "figure"
 
 
@@ -104,9 +121,17 @@ def table(
     return _made(run, caption, stages, make, lambda frame, keys: Table(id, caption, frame, keys, missing, **options))
 
 
-def figure(run: Run, id: str, caption: str, stages: tuple[str, ...], draw: Callable[..., matplotlib.figure.Figure]) -> Block:
-    """`draw` of the stages' objects as a Figure, or why there is none."""
-    return _made(run, caption, stages, draw, lambda drawn, keys: Figure(id, caption, drawn, keys))
+def figure(
+    run: Run,
+    id: str,
+    caption: str,
+    stages: tuple[str, ...],
+    draw: Callable[..., matplotlib.figure.Figure],
+    takeaway: Callable[..., str] | None = None,
+) -> Block:
+    """`draw` of the stages' objects as a Figure, or why there is none; `takeaway` of the same objects says what it shows."""
+    says = lambda: takeaway(*(run.stages[name] for name in stages)) if takeaway else ""  # noqa: E731
+    return _made(run, caption, stages, draw, lambda drawn, keys: Figure(id, caption, drawn, keys, takeaway=says()))
 
 
 def scored(run: Run, id: str, caption: str, make: Callable[[list[dict]], pd.DataFrame], **options: Any) -> Block:
@@ -117,9 +142,11 @@ def scored(run: Run, id: str, caption: str, make: Callable[[list[dict]], pd.Data
     return replace(block, caption=f"{caption} Incomplete: {waiting}.") if isinstance(block, Table) and waiting else block
 
 
-def evaluated(run: Run, id: str, caption: str, draw: Callable[..., matplotlib.figure.Figure]) -> Block:
+def evaluated(
+    run: Run, id: str, caption: str, draw: Callable[..., matplotlib.figure.Figure], takeaway: Callable[..., str] | None = None
+) -> Block:
     """A figure of stage evaluate, with the peers where they have finished."""
-    return figure(run, id, caption, ("evaluate", "peers") if run.finished("peers") else ("evaluate",), draw)
+    return figure(run, id, caption, ("evaluate", "peers") if run.finished("peers") else ("evaluate",), draw, takeaway)
 
 
 def also_from(block: Block, *keys: str) -> Block:

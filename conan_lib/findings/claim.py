@@ -6,7 +6,7 @@ testable at this scale`: neither confirmation nor refutation rests on one run.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Literal
 
@@ -25,7 +25,16 @@ MEANINGS: dict[Verdict, str] = {
 }
 """Verdict -> what it means, in the order of the first screen."""
 MIN_SEEDS = 3
+FIRST = datetime(2026, 11, 22, 15, 22, 56, tzinfo=UTC), "e9c0577"
+"""When the ledger was written, before any run of three seeds or any grid: the rules that have not changed since."""
+BEFORE_GRIDS = datetime(2026, 11, 22, 21, 47, 16, tzinfo=UTC), "fa43de4"
+"""When the claims that grids test got their last wording, two hours before the first grid."""
+STRICTER = datetime(2026, 11, 23, 13, 49, 12, tzinfo=UTC), "c28644c"
+"""When C5, C6, C8 and C10 were made to ask for what their statements say, after the grids had run (LOG.md, "Four readings by others")."""
 FEW_SEEDS = "Below three seeds: at most directional."
+
+LIKE_WITH_LIKE = datetime(2026, 11, 29, 16, 15, 0, tzinfo=UTC), "REVISION"
+"""When C6 asked for an arm in which LoRA trains the token embeddings too, and C9 counted tables of vectors among larger models."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,8 @@ class Finding:
         effect: the number that decides, in `unit`, with its 95 % `interval`.
         seeds: that it rests on.
         keys: artefacts that hold the numbers.
+        caveat: what the first screen says beside the verdict, from the numbers; empty where there is nothing.
+        model: whose numbers these are: its name, budget and headline score.
     """
 
     verdict: Verdict
@@ -49,6 +60,8 @@ class Finding:
     interval: Interval | None = None
     seeds: int = 0
     keys: tuple[str, ...] = ()
+    caveat: str = ""
+    model: str = ""
 
     def __post_init__(self):
         if self.effect is not None and not (self.keys and isfinite(self.effect)):
@@ -60,6 +73,24 @@ class Finding:
     def text(self) -> str:
         """All of it as one sentence."""
         return "; ".join((self.reason, *self.details))
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A rule that a claim had before.
+
+    Attributes:
+        decided, revision: when, and in which git revision.
+        rule: what it said.
+        why: why it was changed.
+        verdict: what it says of a run today, from the run and what the rule of now found.
+    """
+
+    decided: datetime
+    revision: str
+    rule: str
+    why: str
+    verdict: Callable[[Run, Finding], Verdict]
 
 
 @dataclass(frozen=True)
@@ -76,8 +107,10 @@ class Claim:
         rule: how a verdict follows.
         evaluate: from a run to a Finding.
         inconsistencies: points where the paper is inconsistent that touch the claim.
-        decided: the day on which the rule was decided.
+        decided: when the rule was decided.
         revision: the git revision in which it was.
+        caveat: what the first screen says beside the verdict whatever it is: what the test cannot show.
+        earlier: the rules that it had before, the first one first.
     """
 
     id: str
@@ -89,8 +122,10 @@ class Claim:
     rule: str
     evaluate: Callable[[Run], Finding]
     inconsistencies: tuple[int, ...] = ()
-    decided: date | None = None
-    revision: str | None = None
+    decided: datetime = FIRST[0]
+    revision: str = FIRST[1]
+    caveat: str = ""
+    earlier: tuple[Earlier, ...] = ()
 
     def __post_init__(self):
         unknown = set(self.inconsistencies) - set(inconsistencies())
@@ -100,11 +135,16 @@ class Claim:
 
 def ledger_row(claim: Claim, finding: Finding) -> dict:
     """A claim and its finding as plain values."""
-    row = {name: value for name, value in vars(claim).items() if name != "evaluate"} | asdict(finding)
-    row["decided"] = claim.decided and claim.decided.isoformat()
+    row = {name: value for name, value in vars(claim).items() if name not in ("evaluate", "earlier")} | asdict(finding)
+    row |= {"decided": claim.decided.isoformat(), "caveat": caveats(claim, finding)}
     low, high = finding.interval or (None, None)
     del row["interval"]
     return row | {"low": low, "high": high}
+
+
+def caveats(claim: Claim, finding: Finding) -> str:
+    """What stands beside the verdict on the first screen."""
+    return "; ".join(filter(None, (claim.caveat, finding.caveat)))
 
 
 def difference(effect: float, interval: Interval, seeds: int) -> Verdict:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from conan_lib.findings.ablation import ALPHA, Ablation, Estimate
 from conan_lib.findings.claim import Finding, Verdict, difference, reading, signed_text, weakest
 from conan_lib.findings.run import Run
+from conan_lib.findings.trained import trained_in
 
 MEAN = "mean"
 
@@ -18,10 +19,26 @@ def from_grid(name: str, *cells: str) -> Callable[[Callable[[Ablation], Finding]
 
     def wrap(evaluate: Callable[[Ablation], Finding]) -> Callable[[Run], Finding]:
         def evaluated(run: Run) -> Finding:
-            return _missing(run, name, cells) or evaluate(run.ablations[name].among(cells))
+            if missing := lacking(run, name, cells):
+                return missing
+            ablation = run.ablations[name].among(cells)
+            return replace(evaluate(ablation), model=trained_in(ablation))
 
         evaluated.__doc__ = evaluate.__doc__
         return evaluated
+
+    return wrap
+
+
+def by_earlier_rule(name: str, *cells: str) -> Callable[[Callable[[Ablation], Verdict]], Callable[[Run, Finding], Verdict]]:
+    """Make a rule that a claim had before of a function of a grid; `not run` where the grid cannot be judged."""
+
+    def wrap(judge: Callable[[Ablation], Verdict]) -> Callable[[Run, Finding], Verdict]:
+        def judged(run: Run, _: Finding) -> Verdict:
+            return "not run" if lacking(run, name, cells) else judge(run.ablations[name].among(cells))
+
+        judged.__doc__ = judge.__doc__
+        return judged
 
     return wrap
 
@@ -57,7 +74,8 @@ def text(one: Estimate) -> str:
     return signed_text(one.value, (one.low, one.high))
 
 
-def _missing(run: Run, name: str, cells: Iterable[str]) -> Finding | None:
+def lacking(run: Run, name: str, cells: Iterable[str]) -> Finding | None:
+    """Why a grid cannot be judged: no file, no such cell, no finished seed in all of them; None where it can."""
     ablation = run.ablations.get(name)
     if ablation is None:
         why = next((f"{file}: {error}" for file, error in run.broken_grids.items() if file.endswith(f"/{name}.yaml")), None)

@@ -11,9 +11,10 @@ from conan_lib.findings.ablation import ALPHA, Ablation, Estimate
 from conan_lib.findings.blocks import Block, Figure, Missing, Table, Text
 from conan_lib.findings.files import committed, write
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, series, style
-from conan_lib.findings.published import PaperTable
+from conan_lib.findings.published import PaperTable, published
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import measured, to_csv, to_markdown
+from conan_lib.findings.trained import trained_in
 from conan_lib.grids import Grid
 from conan_lib.stages import Stage, below_root, project_root
 
@@ -72,7 +73,11 @@ def forest(ablation: Ablation) -> Drawing:
             axis.locator_params(axis="x", nbins=4)
         panels[0].set_yticks(range(len(names)), names)
         panels[0].set_ylim(len(names) - 0.5, -0.5)
-        drawing.supxlabel(f"difference to {baseline}, 95 % interval; filled: corrected p < {ALPHA}", fontsize=9)
+        levels = [f"{metric} {one.value:.3f}" for metric in metrics if (one := ablation.mean(baseline, metric))]
+        drawing.supxlabel(
+            f"difference to {baseline} ({', '.join(levels)}), 95 % interval\nblue: above it, orange: below; filled: corrected p < {ALPHA}",
+            fontsize=9,
+        )
         return drawing
 
 
@@ -137,8 +142,46 @@ def with_paper(run: Run, table: PaperTable, grid: str, rows: dict[str, tuple[str
             missing[name] = "not run"
             own = [_mean(ablation, rows[row][place], metric) for row in frame.iloc[:, 0]]
             frame = frame.join(pd.DataFrame([measured(name, vars(one) if one else None, 100) for one in own]))
-    note = f" Ours: the mean over seeds at this tier, with its 95 % interval; what is not run: `{ablation.grid.command}`."
+    note = f" Ours: {trained_in(ablation)}; the mean over seeds with its 95 % interval; what is not run: `{ablation.grid.command}`."
     return [Table(f"paper_{table.id}", table.caption + note, frame, ("paper", ablation.grid.file), missing, decimals=2)]
+
+
+def slopes_of_ablation(run: Run) -> Figure | None:
+    """The paper's Table 4 beside our cells of the same names; None where no seed of the grid has finished."""
+    ablation, paper = run.ablations.get("sm_clr_dhnm"), published()["ablation"]
+    rows = {row[0]: (100 * one.value, 100 * one.low, 100 * one.high) for row in paper.rows
+            if ablation and (one := _mean(ablation, row[0], "mean"))}  # fmt: skip
+    if not rows:
+        return None
+    theirs = {row[0]: row[1] for row in paper.rows if row[1] is not None}
+    drawing = side_by_side(theirs, rows, f"the paper: {paper.columns[1]}", "ours: mean of all tasks' main metrics, x 100")
+    best = max(rows, key=lambda name: rows[name][0])
+    says = (
+        f"Best in the paper: {max(theirs, key=theirs.get)}; best of ours: {best}. Ours are {trained_in(ablation)}; an interval covers "
+        "seeds and queries."
+    )
+    return Figure("table_4", "Table 4 beside our grid, like for like: the same rows, a scale each.", drawing,
+                  ("paper", ablation.grid.file), takeaway=says)  # fmt: skip
+
+
+def side_by_side(theirs: dict[str, float], ours: dict[str, tuple[float, float, float]], left: str, right: str) -> Drawing:
+    """Two panels of dots, rows shared, a scale each: the paper's numbers, and ours (value, low, high)."""
+    names = list(dict.fromkeys((*theirs, *ours)))
+    with style():
+        drawing = Drawing(figsize=(8.4, 0.3 * len(names) + 1.1))
+        one, two = drawing.subplots(1, 2, sharey=True)
+        for place, name in enumerate(names):
+            if name in theirs:
+                one.plot(theirs[name], place, "D", color=PALETTE[1])
+            if name in ours:
+                value, low, high = ours[name]
+                two.hlines(place, low, high, color=PALETTE[0])
+                two.plot(value, place, "o", color=PALETTE[0])
+        one.set_yticks(range(len(names)), names)
+        one.set_ylim(len(names) - 0.5, -0.5)
+        one.set_title(left, fontsize=9)
+        two.set_title(right, fontsize=9)
+        return drawing
 
 
 def _mean(ablation: Ablation, cell: str, metric: str) -> Estimate | None:
@@ -164,8 +207,9 @@ def write_ablation(grid: Grid | Ablation) -> Path:
 def _table(ablation: Ablation) -> Table:
     params = ablation.grid.params
     id, minus = f"ablation_{params.name}", f"minus {params.baseline}"
-    return Table(id, f"{params.title}.", ablation_table(ablation), (ablation.grid.file,), "no comparison", differences=(minus,),
-                 keys=("artefacts",), written=f"{FOLDER}/{id}.csv")  # fmt: skip
+    caption = f"{params.title}. Model: {trained_in(ablation)}."
+    return Table(id, caption, ablation_table(ablation), (ablation.grid.file,), "no comparison", differences=(minus,), keys=("artefacts",),
+                 written=f"{FOLDER}/{id}.csv")  # fmt: skip
 
 
 def _blocks(run: Run, ablation: Ablation) -> list[Block]:
@@ -175,9 +219,11 @@ def _blocks(run: Run, ablation: Ablation) -> list[Block]:
         earlier = committed(run.params.tier) / FOLDER / f"{stem}.md"
         note = f"; the committed table, whose artefacts are not here: {below_root(earlier)}" if earlier.is_file() else ""
         return [Missing(what, f"not run: `{grid.command}`{note}")]
-    table, blocks = _table(ablation), [Text(f"{what} {_status(ablation)}")]
+    table, blocks = _table(ablation), [Text(f"{what} {_status(ablation)} Model: {trained_in(ablation)}.")]
     if len(table.frame["cell"].unique()) > 1:
-        caption = f"{what} Differences to {params.baseline}."
+        caption = (
+            f"{what} Differences to {params.baseline}, {trained_in(ablation)}: blue above it, orange below; filled where Holm leaves it."
+        )
         blocks.append(Figure(stem, caption, forest(ablation), (grid.file,), written=f"{FOLDER}/{stem}.png"))
     if params.curves == "negatives":
         id = f"{stem}_negatives"

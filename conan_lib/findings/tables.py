@@ -6,6 +6,7 @@ This is the one place where a number becomes text.
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -95,14 +96,27 @@ def to_csv(table: Table) -> str:
     return frame.to_csv(index=False)
 
 
+def filled(table: Table) -> Table:
+    """The table as a page shows it: without columns, and without rows of numbers, in which nothing was measured. The CSV keeps them."""
+    frame, flat = table.frame, _folded(table.frame)
+    empty = [name for name in flat.columns[1:] if all(is_missing(_value(cell)) for cell in flat[name])]
+    frame = frame.drop(columns=[name for name in frame if str(name).removesuffix(LOW).removesuffix(HIGH) in empty])
+    flat = _folded(frame)
+    numbers_of = [name for name in flat if any(_is_number(_value(cell)) for cell in flat[name])]
+    if numbers_of and len(frame):
+        keep = [any(not is_missing(_value(cell)) for cell in row) for row in flat[numbers_of].itertuples(index=False)]
+        frame = frame[keep] if any(keep) else frame
+    return replace(table, frame=frame.reset_index(drop=True))
+
+
 def to_html(table: Table, cite: Any = None) -> Markup:
     """The table as HTML. `cite` links artefact keys (report.citations); without it they are text."""
-    return Markup(_styled(_Html, table, lambda column: partial(column.html, cite=cite), escape))
+    return Markup(_styled(_Html, filled(table), lambda column: partial(column.html, cite=cite), escape))
 
 
 def to_markdown(table: Table) -> str:
     """The table as GitHub shows it."""
-    return _styled(_Markdown, table, lambda column: lambda cell: markdown_cell(column.text(cell)), markdown_cell)
+    return _styled(_Markdown, filled(table), lambda column: lambda cell: markdown_cell(column.text(cell)), markdown_cell)
 
 
 def show(frame: pd.DataFrame, missing: str | dict[str, str] = "not measured", **options: Any) -> Styler:

@@ -12,20 +12,24 @@ Each file is written atomically and is the same for the same artefacts; files of
 """
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
 
 from conan_lib.findings.blocks import Figure, Table
-from conan_lib.findings.claim import MEANINGS, Claim, Finding, ledger_row
+from conan_lib.findings.claim import MEANINGS, Claim, Finding, caveats, ledger_row
+from conan_lib.findings.dates import dates
 from conan_lib.findings.files import write
 from conan_lib.findings.grids import write_ablation
 from conan_lib.findings.published import inconsistencies
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import to_csv
+from conan_lib.findings.trained import trained_by
 from conan_lib.report.card import model_card
 from conan_lib.report.citations import Citations
 from conan_lib.report.evidence import RECORD, beside, record
+from conan_lib.report.first import PAPER, abstract, forest_of_claims, like_for_like
 from conan_lib.report.headline import tiles, what
 from conan_lib.report.notebooks import export
 from conan_lib.report.render import inline, picture, template
@@ -50,7 +54,8 @@ def build_report(params_file: str | Path) -> Path:
     folder = project_root() / run.params.runtime.reports / run.params.tier
     judged, parts = judge(run), [section(topic, run) for topic in topics()]
     others = beside(run, judged)
-    blocks = [*([others] if others else []), *(block for part in parts for block in part.blocks)]
+    first = [forest_of_claims(judged), *filter(None, [like_for_like(run)])]
+    blocks = [*first, *([others] if others else []), *(block for part in parts for block in part.blocks)]
     pictures = {block.id: picture(block.drawing) for block in blocks if isinstance(block, Figure)}
     copies = sorted((project_root() / run.params.runtime.artefacts / "notebooks" / run.params.tier).glob("*.ipynb"))
     files = {block.id: block.written or f"figures/{block.id}.{pictures[block.id][0]}" for block in blocks if isinstance(block, Figure)}
@@ -62,7 +67,8 @@ def build_report(params_file: str | Path) -> Path:
             write_ablation(ablation)
     written += [write(folder / "notebooks" / f"{copy.stem}.html", export(copy)) for copy in copies]
     context = _context(run, judged, parts, {copy.stem for copy in copies}) | {"cite": Citations(parts, copies)}
-    context |= {"figure_files": files, "beside": others}
+    context |= {"figure_files": files, "beside": others, "first": first}
+    context["root"] = _root(folder)
     captions = {block.id: block.caption for block in blocks if isinstance(block, Figure)}
     context["inlined"] = {id: inline(id, kind, content, captions[id]) for id, (kind, content) in pictures.items()}
     ledger = [ledger_row(*pair) for pair in judged]
@@ -80,6 +86,12 @@ def build_report(params_file: str | Path) -> Path:
     return folder
 
 
+def _root(folder: Path) -> str | None:
+    """The README of the checkout that a report stands in, as the report links it; None where it stands elsewhere."""
+    readme = project_root() / "README.md"
+    return os.path.relpath(readme, folder) if readme.is_file() and folder.is_relative_to(project_root()) else None
+
+
 def _context(run: Run, judged: list[tuple[Claim, Finding]], parts: list[Section], notebooks: set[str]) -> dict:
     """What both templates print."""
     manifests = run.manifests.values()
@@ -94,6 +106,11 @@ def _context(run: Run, judged: list[tuple[Claim, Finding]], parts: list[Section]
         "judged": judged,
         "inconsistencies": inconsistencies(),
         "claims": {claim.id: claim for claim, _ in judged},
+        "dates": {claim.id: dates(run, claim, finding) for claim, finding in judged},
+        "caveats": {claim.id: caveats(claim, finding) for claim, finding in judged},
+        "trained": trained_by(run),
+        "abstract": abstract(run, judged, what(run)),
+        "paper": PAPER,
         "verdicts": {claim.id: finding.verdict for claim, finding in judged},
         "meanings": MEANINGS,
         "what": what(run),

@@ -15,6 +15,8 @@ class Tile:
     value: str
     label: str
     sources: tuple[str, ...]
+    file: str = ""
+    """Where the number stands, below the report's folder."""
 
 
 def tiles(run: Run, findings: list[Finding]) -> list[Tile]:
@@ -39,7 +41,8 @@ def _recall(run: Run) -> Tile:
         return Tile("not run", f"{label}; {why}", (run.key("evaluate"),))
     first, words = run.untrained
     start = f"{own[first]['value']:.2f} to " if own.get(first, {}).get("value") is not None else ""
-    return Tile(f"{start}{own['supervised']['value']:.2f}", f"{label}; {words} to stage 4", (own["supervised"]["key"],))
+    value, label = f"{start}{own['supervised']['value']:.2f}", f"{label}; {words} to stage 4"
+    return Tile(value, label, (own["supervised"]["key"],), "tables/crosslingual.csv")
 
 
 def _bits(run: Run) -> Tile:
@@ -50,14 +53,15 @@ def _bits(run: Run) -> Tile:
     falls = sum(row["after"] < row["before"] for row in bits.values())
     before, after = (sum(row[when] for row in bits.values()) / len(bits) for when in ("before", "after"))
     return Tile(
-        f"{before:.2f} to {after:.2f}", f"bits per byte of held-out text, mean over languages; falls in {falls} of {len(bits)}", keys
-    )
+        f"{before:.2f} to {after:.2f}", f"bits per byte of held-out text, mean over languages; falls in {falls} of {len(bits)}", keys,
+        "tables/bits_per_byte.csv",
+    )  # fmt: skip
 
 
 def _seconds(run: Run) -> Tile:
     seconds = sum(manifest["seconds"] for manifest in run.manifests.values())
     label = f"of computing, {len(run.manifests)} of {len(run.stages)} stages finished"
-    return Tile(f"{seconds / 60:.1f} min", label, ("manifests",))
+    return Tile(f"{seconds / 60:.1f} min", label, ("manifests",), "tables/stages.csv")
 
 
 def _verdicts(findings: list[Finding]) -> Tile:
@@ -65,4 +69,4 @@ def _verdicts(findings: list[Finding]) -> Tile:
     holds = counts.pop("reproduced"), counts.pop("directional")
     rest = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count or verdict == "contradicted")
     label = f"claims point the paper's way: {holds[0]} reproduced, {holds[1]} directional; {rest}"
-    return Tile(f"{sum(holds)} of {len(findings)}", label, ("claims.json",))
+    return Tile(f"{sum(holds)} of {len(findings)}", label, ("claims.json",), "claims.json")

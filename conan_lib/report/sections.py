@@ -34,6 +34,21 @@ class Section:
     claims: tuple[str, ...] = ()
     inconsistencies: tuple[int, ...] = ()
 
+    @property
+    def lead(self) -> int:
+        """So many blocks stand open: up to the first figure, or the first short table where there is none."""
+        kinds = [isinstance(block, Figure) for block in self.blocks]
+        short = [isinstance(block, Table) and not block.long for block in self.blocks]
+        return next((found.index(True) + 1 for found in (kinds, short) if True in found), len(self.blocks))
+
+    @property
+    def rest(self) -> str:
+        """What is folded behind the lead, counted."""
+        kinds = [block.kind for block in self.blocks[self.lead :]]
+        names = {"figure": ("figure", "figures"), "table": ("table", "tables"), "missing": ("thing not here", "things not here")}
+        counted = [(kinds.count(kind), *both) for kind, both in names.items()]
+        return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counted if count) or "text"
+
 
 def section(topic: Topic, run: Run) -> Section:
     """A topic's section of a run.

@@ -16,6 +16,7 @@ them from result rows. The Table says how they look (decimals, sign, what an emp
 a frame by `findings.tables.show(frame)`.
 """
 
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -23,6 +24,7 @@ from pkgutil import iter_modules
 from conan_lib.findings.claim import Claim, Finding
 from conan_lib.findings.run import Run
 from conan_lib.findings.topic import Topic
+from conan_lib.findings.trained import trained_by
 
 
 @cache
@@ -39,4 +41,5 @@ def claims() -> tuple[Claim, ...]:
 
 def judge(run: Run) -> list[tuple[Claim, Finding]]:
     """What a run says about each claim; a claim whose input is missing says so."""
-    return [(claim, claim.evaluate(run)) for claim in claims()]
+    found, own = ((claim, claim.evaluate(run)) for claim in claims()), trained_by(run)
+    return [(claim, finding if finding.model or finding.verdict == "not run" else replace(finding, model=own)) for claim, finding in found]

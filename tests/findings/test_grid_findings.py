@@ -18,7 +18,7 @@ from conan_lib.findings.run import Run
 from conan_lib.grids import open_grid
 from conan_lib.report.build import build_report
 from conan_lib.run.grid import lacking
-from conan_lib.topics import judge
+from conan_lib.topics import claims, judge
 from tests.small_grid import FILE, GRID, commit, write_grid
 
 pytestmark = pytest.mark.usefixtures("one_environment")
@@ -127,10 +127,11 @@ def test_a_grid_that_was_not_run_says_how(ours, tmp_path):
     for page in ("report.md", "index.html"):
         assert "conan-lib run --grid params/grids/alpha.yaml --seeds 0,1,2" in (folder / page).read_text()
     assert not (folder / "ablations").exists()
-    (folder / "ablations").mkdir()
-    (folder / "ablations/ablation_alpha.md").write_text("earlier")
-    assert "ablations/ablation_alpha.md" in (build_report("params/tiny.yaml") / "report.md").read_text()
-    assert (folder / "ablations/ablation_alpha.md").read_text() == "earlier"
+    earlier = tmp_path / "reports/tiny/ablations/ablation_alpha.md"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("earlier")
+    assert "reports/tiny/ablations/ablation_alpha.md" in (build_report("params/tiny.yaml") / "report.md").read_text()
+    assert earlier.read_text() == "earlier"
 
 
 def test_a_run_grid_is_in_the_report(ours):
@@ -138,7 +139,7 @@ def test_a_run_grid_is_in_the_report(ours):
     folder = build_report("params/tiny.yaml")
     assert sorted(path.suffix for path in (folder / "ablations").iterdir()) == [".csv", ".md", ".png"]
     text = (folder / "report.md").read_text()
-    assert "(ablations/ablation_alpha.png)" in text and "[ablations/ablation_alpha.csv](ablations/ablation_alpha.csv)" in text
+    assert "(ablations/ablation_alpha.png)" in text and "](ablations/ablation_alpha.csv)" in text and "Model: grids of" in text
     assert not (folder / "figures/ablation_alpha.svg").exists() and not (folder / "tables/ablation_alpha.csv").exists()
     assert 'href="ablations/ablation_alpha.csv"' in (folder / "index.html").read_text()
 
@@ -198,6 +199,12 @@ def test_all_three_below_a_single_part_are_not_the_best(ours):
 
 def lora(full_with: float, full_without: float) -> dict[str, float]:
     full = {"full + SM": full_with, "full": full_without}
+    return full | {f"LoRA r32 + embeddings{sm}": 0.3 for sm in (" + SM", "")}
+
+
+def frozen(full_with: float, full_without: float) -> dict[str, float]:
+    """LoRA of three ranks that leave the embeddings as they are, and no arm that trains them."""
+    full = {"full + SM": full_with, "full": full_without}
     return full | {f"LoRA r{r}{sm}": 0.3 + r / 1000 for r in (16, 32, 64) for sm in (" + SM", "")}
 
 
@@ -209,8 +216,20 @@ def test_full_fine_tuning_and_the_mask_interact(ours):
 def test_full_fine_tuning_that_is_ahead_without_the_mask_too_is_against_the_claim(ours):
     """The claim has two halves: an interaction alone is not both."""
     finding = ours("lora", lora(0.6, 0.5))["C6"]
-    assert finding.verdict == "contradicted" and finding.effect == pytest.approx(-0.16 / 2, abs=0.01)
-    assert finding.text.startswith("LoRA minus full without the mask (mean of three ranks) decides; the interaction +0.0")
+    assert finding.verdict == "contradicted" and finding.effect == pytest.approx(-0.2 / 2, abs=0.01)
+    assert finding.text.startswith(
+        "LoRA minus full without the mask decides (LoRA of rank 32 that trains the embeddings too); the interacti"
+    )
+
+
+def test_lora_that_leaves_the_embeddings_alone_gives_no_verdict_whatever_the_earlier_rules_said(ours):
+    finding = ours("lora", frozen(0.6, 0.5))["C6"]
+    assert (
+        finding.verdict == "not testable at this scale" and finding.text.startswith("withdrawn: ") and "% of the parameters" in finding.text
+    )
+    assert "withdrawn" in finding.caveat and "grids of tiny" in finding.model
+    (claim,) = (claim for claim in claims() if claim.id == "C6")
+    assert [one.verdict(Run.open("params/tiny.yaml"), finding) for one in claim.earlier] == ["reproduced", "contradicted"]
 
 
 def test_negatives_need_harder_negatives_and_better_retrieval(ours):

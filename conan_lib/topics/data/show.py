@@ -27,7 +27,6 @@ def show(run: Run) -> dict:
     return {
         "paper": Table("paper_data", paper.caption, paper.frame, ("paper",), origin="the paper"),
         "ours": table(run, "data_ours", ours, ("sets",), lambda _: read_table(run), "not recorded", origin="ours"),
-        "funnel": figure(run, "funnel", "Text that each step of cleaning left.", ("corpus",), funnel),
         "kept": figure(run, "kept_text", "Training text by source and language.", ("corpus",), kept_text),
         "funnel_table": table(run, "funnel", "What each step of cleaning left, all sources together, held-out text included.", ("corpus",),
                               funnel_table, "first step", decimals=1),

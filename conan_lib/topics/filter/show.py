@@ -16,10 +16,21 @@ from conan_lib.stages import Stage
 def show(run: Run) -> dict:
     caption = "Scores of the teachers and the cut."
     return {
-        "scores": figure(run, "teacher_scores", caption, ("teacher", "weak"), lambda _, weak: teacher_scores(weak)),
+        "scores": figure(run, "teacher_scores", caption, ("teacher", "weak"), lambda _, weak: teacher_scores(weak),
+                         lambda _, weak: dropped(weak)),
         "results": results(run, "teacher"),
         "grid": grid_blocks(run, "data"),
-    }
+    }  # fmt: skip
+
+
+def dropped(stage: Stage) -> str:
+    """Stage `weak`: how many pairs the filter dropped of all, where the percentile counts the scored ones alone."""
+    found, percentile = stage.results, stage.weak.drop_percentile
+    lost = found["pairs"] - found["pairs_kept"]
+    return (
+        f"{lost:,} of {found['pairs']:,} pairs are dropped, {lost / found['pairs']:.1%}: the lowest {percentile:g} % of the pairs that a "
+        "teacher scored. A pair without a score is kept."
+    )
 
 
 def teacher_scores(stage: Stage) -> Drawing:

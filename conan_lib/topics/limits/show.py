@@ -112,7 +112,7 @@ def gap_figure(stage: Stage) -> Drawing:
     labels = {"log ratio": "larger number over smaller", "difference": "larger number minus smaller"}
     with style():
         drawn = Drawing(figsize=(3.2 * len(names) + 0.4, 5.4))
-        grid = drawn.subplots(len(gaps), len(names), sharex="row", sharey="col", squeeze=False)
+        grid = drawn.subplots(len(gaps), len(names), sharex="row", sharey=True, squeeze=False)
         for row, (reading, gap) in zip(grid, gaps.items(), strict=True):
             for axis, name in zip(row, names, strict=True):
                 level = numbers.groupby(["template", "language"])[name].transform("mean")

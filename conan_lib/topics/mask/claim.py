@@ -1,7 +1,7 @@
 """C1: the soft mask helps."""
 
 from conan_lib.findings.ablation import Ablation
-from conan_lib.findings.claim import FEW_SEEDS, Claim, Finding
+from conan_lib.findings.claim import BEFORE_GRIDS, FEW_SEEDS, Claim, Finding
 from conan_lib.findings.grid_claims import MEAN, finding, from_grid
 
 
@@ -23,4 +23,6 @@ CLAIM = Claim(
     rule=f"Reproduced if soft minus the better of the other two is above 0 with its 95 % interval over seeds and queries. {FEW_SEEDS}",
     evaluate=soft_mask_helps,
     inconsistencies=(1, 8),
+    decided=BEFORE_GRIDS[0],
+    revision=BEFORE_GRIDS[1],
 )

@@ -1,10 +1,12 @@
 """Figures of the soft mask: what it looks like at several points of its schedule, how alpha and the open share of the future grow, and how
 far the model's vectors move with them."""
 
+import math
+
 import torch
 
 from conan_lib.attention import alpha_at, mask_matrix
-from conan_lib.findings.blocks import figure
+from conan_lib.findings.blocks import Block, Figure, Missing, figure
 from conan_lib.findings.grids import grid_blocks
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, style
 from conan_lib.findings.run import Run
@@ -13,15 +15,53 @@ from conan_lib.topics.mask.measure import stored_shift
 from conan_lib.training.softmask_callback import SoftMaskCallback
 
 RATIOS = ("l/i", "i/l")
+IN_WORDS = {"l/i": "length / row", "i/l": "row / length"}
 SCHEDULES = {"linear": "t/τ", "quadratic": "(t/τ)²", "inverse_quadratic": "1 − (1 − t/τ)²"}
+LENGTH = 40
+"""Tokens of the text whose opening is drawn."""
 POINTS = (0.0, 0.01, 0.1, 0.5, 1.0)
 
 
 def show(run: Run) -> dict:
     return {
+        "opening": opening_block(run),
+        "shift": shift_block(run),
         "mask": figure(run, "mask", "The soft mask M at several steps.", ("weak",), mask_heatmaps),
         "grid": grid_blocks(run, "masks"),
     }
+
+
+def opened(alpha: float, reading: str, ratio: str, length: int = LENGTH) -> float:
+    """Share of the attention that lies on the future, mean over rows, over that of a bidirectional mask; all logits are 1.
+
+    1 is bidirectional, 0 causal. The reading `logit` multiplies the logits by M, `weight` the weights.
+    """
+    future = torch.ones(length, length).triu(1).bool()
+    mask = mask_matrix(alpha, torch.ones(1, length, dtype=torch.long), ratio)[0]
+    weights = torch.exp(mask) if reading == "logit" else math.e * mask
+    share, whole = ((w * future).sum(1) / w.sum(1) for w in (weights, torch.ones_like(mask)))
+    return (share.sum() / whole.sum()).item()
+
+
+def opening_block(run: Run) -> Figure:
+    """How soon the mask opens: arithmetic, so it stands in the report of every run."""
+    alphas = [0.0, *(10 ** (step / 20 - 3) for step in range(61))]
+    with style():
+        drawing = Drawing(figsize=(7.6, 3.2))
+        axis = drawing.subplots()
+        for colour, reading in zip(PALETTE, ("weight", "logit"), strict=False):
+            for ratio, line in zip(RATIOS, ("-", "--"), strict=True):
+                label = f"{'weight' if reading == 'weight' else 'logit, as printed'}; factor {IN_WORDS[ratio]}"
+                axis.plot(alphas, [100 * opened(alpha, reading, ratio) for alpha in alphas], line, color=colour, label=label)
+        axis.axvline(0.01, color=GREY, linestyle=":")
+        axis.set(xlabel="alpha", ylabel="of the way from causal\nto bidirectional (%)", ylim=(-3, 103))
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    takeaway = (
+        f"The opening is front-loaded: at alpha = 0.01 attention has gone {opened(0.01, 'weight', 'l/i'):.0%} of the way from causal to "
+        f"bidirectional, and the form as printed, which multiplies logits, starts at {opened(0.0, 'logit', 'l/i'):.0%}: it is not causal."
+    )
+    caption = f"Share of attention on the future, {LENGTH} tokens with equal logits, mean over rows: arithmetic, no model."
+    return Figure("opening", caption, drawing, ("paper",), takeaway=takeaway)
 
 
 def mask_heatmaps(stage: Stage, length: int = 16) -> Drawing:
@@ -41,7 +81,7 @@ def mask_heatmaps(stage: Stage, length: int = 16) -> Drawing:
                 )  # fmt: skip
                 axis.grid(False)
                 axis.set_title(f"t = {step}, α = {alpha(step):.2f}")
-            row[0].set_ylabel(f"ratio {ratio}\nrow i (query)")
+            row[0].set_ylabel(f"factor {IN_WORDS[ratio]}\nrow i (query)")
         for axis in axes[-1]:
             axis.set_xlabel("column j (key)")
         drawing.colorbar(image, ax=axes, label="M", fraction=0.03)
@@ -67,21 +107,39 @@ def alpha_schedules(stage: Stage, length: int = 64) -> Drawing:
             left.plot(steps, alphas, color=colour, linewidth=3 if own else 1.4, label=formula + (" (this run)" if own else ""))
             for ratio, line in zip(RATIOS, ("-", "--"), strict=True):
                 opened = [mask_matrix(alpha_at(point, 1, schedule), one, ratio)[0][future].mean().item() for point in grid]
-                right.plot(grid, opened, line, color=colour, label=f"{ratio}" if schedule == "linear" else None)
+                right.plot(grid, opened, line, color=colour, label=IN_WORDS[ratio] if schedule == "linear" else None)
         left.set(title="the schedule", xlabel="optimiser step t", ylabel="α(t)", ylim=(-0.03, 1.05))
         left.legend()
         right.set(title=f"how far the future is open, l = {length}", xlabel="t/τ", ylabel="mean of M over j > i", ylim=(-0.03, 1.05))
-        right.legend(title="ratio")
+        right.legend(title="factor beside alpha")
         return drawing
 
 
-def hidden_state_shift(stage: Stage) -> Drawing:
-    """How far the vectors of the model that the stage starts from have moved from causal, over t/tau: a panel for each schedule.
+def shift_block(run: Run) -> Block:
+    """How far the run's language model moves as the mask opens, measured once and kept."""
+    caption = "Change of text vectors against causal, before any training: the mask alone moves them."
+    if why := run.unfinished("heldout", "sft"):
+        return Missing(caption, why)
+    if not (run.stages["sft"].path / "model" / "config.json").is_file():
+        return Missing(caption, f"{run.key('sft')} holds no model")
+    rows = stored_shift(run.stages["weak"])
+    share = {(row["reading"], row["ratio"], row["schedule"], row["fraction"]): row["shift"] for row in rows}
+    whole = share["weight", "l/i", "linear", 1.0]
+    takeaway = (
+        f"The soft mask is front-loaded: at alpha = 0.01 the vectors have made {share['weight', 'l/i', 'linear', 0.01] / whole:.0%} of "
+        f"their move from causal to bidirectional. The form as printed, which multiplies logits, makes "
+        f"{share['logit', 'l/i', 'linear', 0.0] / whole:.0%} of it before the first step: it is not causal."
+    )
+    return Figure("shift", caption, draw_shift(rows), (run.key("sft"), run.key("heldout")), takeaway=takeaway)
 
-    The dotted line is the abrupt switch to bidirectional attention. `stage` needs its inputs finished, not itself.
-    The first drawing measures.
-    """
-    rows = stored_shift(stage)
+
+def hidden_state_shift(stage: Stage) -> Drawing:
+    """`draw_shift` of the model that the stage starts from. The first drawing measures; `stage` needs its inputs finished, not itself."""
+    return draw_shift(stored_shift(stage))
+
+
+def draw_shift(rows: list[dict]) -> Drawing:
+    """How far vectors have moved from causal, over t/tau: a panel for each schedule; dotted: the abrupt switch."""
     abrupt = next(row["shift"] for row in rows if (row["reading"], row["ratio"], row["alpha"]) == ("weight", "l/i", 1))
     with style():
         drawing = Drawing(figsize=(9.6, 3.6))

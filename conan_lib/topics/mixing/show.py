@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from conan_lib.data.records import read
 from conan_lib.findings.blocks import figure, table
-from conan_lib.findings.plots import MARKERS, Drawing, language_colours, series, style
+from conan_lib.findings.plots import INK, MARKERS, PAPER, Drawing, language_colours, series, style
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import measured
 from conan_lib.stages import Stage
@@ -19,7 +19,8 @@ ARMS = ("without CLR", "with CLR")
 def show(run: Run) -> dict:
     how = "Cross-lingual R@1 {}, from the row's language to the column's."
     return {
-        "umap": with_points(run, figure(run, "umap", "The same texts embedded without and with CLR, projected by UMAP.", ("mix",), umap)),
+        "umap": with_points(run, figure(run, "umap", "The same texts embedded without and with CLR, projected by UMAP.", ("mix",), umap,
+                                       neighbours)),
         "measures": table(run, "mixing", "How well the languages share one space.", ("mix",), mixing_table,
                           {"difference": "not paired"}, differences=("difference",)),
         "matrix": figure(run, "r1_matrix", "Cross-lingual R@1 without and with CLR.", ("mix",), r1_matrix),
@@ -51,6 +52,17 @@ def r1_table(stage: Stage, arm: str = "with CLR") -> pd.DataFrame:
     return table[table.index].rename_axis("from").reset_index()
 
 
+def neighbours(stage: Stage) -> str:
+    """The sentence above the UMAP: what a neighbourhood holds, without and with CLR."""
+    mixing = series(stage, "mixing.json")
+    without, with_ = (mixing[arm]["entropy"]["value"] for arm in ("without CLR", "with CLR"))
+    return (
+        f"With CLR a text's neighbours are of all languages (entropy {with_:.2f}; 1 is an even mix), without it of its own "
+        f"({without:.2f}). "
+        "The texts are scripture, aligned verse by verse."
+    )
+
+
 def umap(stage: Stage) -> Drawing:
     """The same texts embedded without and with CLR, projected by UMAP, coloured by language; numbers of the vectors above each."""
     points, numbers = read(stage.path / "points.parquet"), series(stage, "mixing.json")
@@ -62,6 +74,9 @@ def umap(stage: Stage) -> Drawing:
                 own = [(row["x"], row["y"]) for row in points if row["model"] == arm and row["lang"] == language]
                 axis.scatter(*zip(*own, strict=True), s=11, color=colour, marker=MARKERS[number % len(MARKERS)], label=language, alpha=0.75,
                              linewidths=0)  # fmt: skip
+                if arm == ARMS[0]:  # apart without CLR: a cluster is named where it is; with CLR a name would stand nowhere
+                    axis.annotate(language, np.median(own, axis=0), weight="bold", ha="center", va="center", color=INK,
+                                  bbox={"boxstyle": "round,pad=0.15", "facecolor": PAPER, "edgecolor": colour})  # fmt: skip
             found = {metric: numbers[arm][metric]["value"] for metric in ("purity", "entropy", "mean_r1")}
             chance = numbers[arm]["purity"]["chance"]
             axis.set_title(

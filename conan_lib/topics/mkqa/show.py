@@ -107,10 +107,21 @@ def _other_data(run: Run) -> Block:
         return Missing(what, "this run has the paper's own data, above")
     caption = (
         f"The paper's protocol on another benchmark, {found['benchmark']}: {found['questions_scored']:,} questions over "
-        f"{found['passages']:,} passages, read up to {found['max_length']} tokens. {_held_out(found)}Shares, not percent. Not to be "
+        f"{found['passages']:,} passages. {_against_chance(run.file('mkqa', 'scores.json'))} Texts are "
+        f"read up to {found['max_length']} tokens. {_held_out(found)}Shares, not percent. Not to be "
         "compared with the paper's table: in a small corpus a random ranking already finds what the last columns say."
     )
     return Table("mkqa_other_data", caption, scores_table(run.stages["mkqa"]), (run.key("mkqa"),))
+
+
+def _against_chance(rows: list[dict]) -> str:
+    """R@20 beside that of a random ranking, and what that says."""
+    one = next((row for row in rows if (row["language"], row["metric"]) == (MEAN, METRICS[0])), None)
+    if one is None or one["chance"] is None:
+        return ""
+    value, low, high, chance = (one[name] for name in ("value", "low", "high", "chance"))
+    says = "at the level of chance" if low <= chance <= high else "above chance" if value > chance else "below chance"
+    return f"R@20 is {value:.3f} [{low:.3f}, {high:.3f}], a random ranking finds {chance:.3f}: {says}."
 
 
 def _held_out(found: dict) -> str:

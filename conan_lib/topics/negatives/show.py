@@ -31,16 +31,12 @@ def negatives(stage: Stage) -> Drawing:
             scores.plot([row["step"] for row in own], [row["mean_score"] for row in own], marker="o", markersize=3, label=task)
         scores.legend()
         scores.set(title="how hard the negatives are", xlabel="optimiser step", ylabel="mean cosine with the anchor")
-        width = 0.8 * min(np.diff(steps), default=1)
-        swaps.bar(
-            steps, [row["swaps"] for row in rows], width=width, color=PALETTE[1], alpha=0.5, label="swaps (take effect at the next visit)"
-        )
-        swaps.bar(
-            steps, [row.get("swapped_in", 0) for row in rows], width=width, color=PALETTE[3], alpha=0.6, label="swapped-in negatives used"
-        )
-        swaps.set(title="negatives swapped", xlabel="optimiser step", ylabel="number", ylim=(0, None))
+        for colour, field, label in ((PALETTE[1], "swaps", "swaps (take effect at the next visit)"),
+                                     (PALETTE[3], "swapped_in", "swapped-in negatives used")):  # fmt: skip
+            swaps.plot(steps, np.cumsum([row.get(field) or 0 for row in rows]), color=colour, label=label)
+        swaps.set(title="negatives swapped, summed up", xlabel="optimiser step", ylabel="number so far", ylim=(0, None))
         swaps.legend()
-        if any(row.get("exhausted") is not None for row in rows):
+        if any(row.get("exhausted") for row in rows):
             share = swaps.twinx()
             share.plot(steps, [100 * (row.get("exhausted") or 0) for row in rows], color=GREY, linestyle="--")
             share.set_ylabel("exhausted pools (%)", color=GREY)

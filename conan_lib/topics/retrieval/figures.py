@@ -8,11 +8,15 @@ import numpy as np
 from conan_lib.errors import UserError
 from conan_lib.evaluation.checkpoints import checkpoints as trained
 from conan_lib.evaluation.metrics import MEAN
-from conan_lib.findings.plots import INK, MARKERS, PALETTE, Drawing, series, style
+from conan_lib.findings.plots import INK, MARKERS, PALETTE, PAPER, Drawing, series, style
 from conan_lib.stages import Stage
 from conan_lib.topics.retrieval.whiten import SUFFIX, WHITENED
 
 METRICS = {"recall_at_10": "R@10", "recall_at_1": "R@1", "ndcg_at_10": "nDCG@10"}
+
+
+SERIES = ("random", "start", "pretrained", "weak", "supervised")
+"""Checkpoints that the figure by language shows; the others lie on top of their neighbours."""
 
 
 def checkpoints(stage: Stage, peers: Stage | None = None, metric: str = "recall_at_10") -> Drawing:
@@ -40,7 +44,8 @@ def checkpoints(stage: Stage, peers: Stage | None = None, metric: str = "recall_
             errors = np.abs(np.array([[rows[name]["low"], rows[name]["high"]] for name in names]).T - values)
             places = np.arange(len(names)) + width * (number - (len(groups) - 1) / 2)
             bars = axis.bar(places, values, 0.92 * width, yerr=errors, color=PALETTE[0], alpha=0.4 if number else 1, ecolor=INK, capsize=3)
-            axis.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, weight="normal" if number else "bold")
+            clear = {"boxstyle": "round,pad=0.1", "facecolor": PAPER, "edgecolor": "none"}  # peers' lines pass behind a label
+            axis.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, weight="normal" if number else "bold", bbox=clear)
             bars.set_label(how)
         for colour, dashes, row in zip(cycle(PALETTE[1:]), cycle(("-", "--", ":", "-.")), lines, strict=False):
             label = f"{row['model']} {row['value']:.2f} (n = {row['n']:,})"
@@ -60,7 +65,9 @@ def languages(stage: Stage, peers: Stage | None = None, metric: str = "recall_at
     rows = [row for row in [*_crosslingual(stage, metric), *_peer_rows(peers, metric)] if row["subset"] != MEAN]
     last = {row["subset"]: row for row in rows if row["model"] == "supervised"}
     order = sorted(last, key=lambda language: -last[language]["value"])
-    models = list(dict.fromkeys(row["model"] for row in rows))
+    named = list(dict.fromkeys(row["model"] for row in rows))
+    own_models = [name for name in named if name in SERIES]
+    models = own_models + [name for name in named if name not in (*SERIES, "sft", "supervised_no_clr") and SUFFIX not in name]
     with style():
         drawing = Drawing(figsize=(max(6.5, 0.75 * len(order) + 2.4), 3.5))
         axis = drawing.subplots()

@@ -1,11 +1,12 @@
 """The paper's main tables beside ours, and what each stage of training added: scores, languages, differences, whitening, seeds."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pandas as pd
 
 from conan_lib.evaluation.checkpoints import checkpoints
-from conan_lib.evaluation.metrics import MAIN_METRIC, is_main
+from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, is_main
 from conan_lib.findings.blocks import Block, Missing, Table, evaluated, scored, table
 from conan_lib.findings.intervals import Interval, combine_seeds, mean_of
 from conan_lib.findings.plots import series
@@ -53,6 +54,7 @@ def show(run: Run) -> dict:
                 "checkpoints",
                 "Cross-lingual R@10 of each checkpoint, as it is and whitened; lines: peers, as they are.",
                 figures.checkpoints,
+                lambda *_: _stages_in_words(run),
             ),
             evaluated(run, "languages", "Cross-lingual R@10 by language of the query.", figures.languages),
         ],
@@ -71,6 +73,17 @@ def show(run: Run) -> dict:
         "seeds": _seeds(run),
         "reseeded": _reseeded(run.with_seeds("evaluate")),
     }
+
+
+def _stages_in_words(run: Run) -> str:
+    """R@10 from the start to the last checkpoint, and which stage made the largest step."""
+    found = {row["model"]: row["value"] for row in run.scores if row["type"] == "crosslingual" and row["subset"] == MEAN and is_main(row)}
+    own = [name for name in (run.untrained[0], "pretrained", "sft", "weak", "supervised") if found.get(name) is not None]
+    if len(own) < 2:
+        return ""
+    steps = {after: found[after] - found[before] for before, after in pairwise(own)}
+    last = max(steps, key=steps.get)
+    return f"R@10 goes from {found[own[0]]:.2f} to {found[own[-1]]:.2f}; stage {last} makes the largest step, {steps[last]:+.2f}."
 
 
 def _paper(id: str) -> Table:

@@ -71,9 +71,11 @@ def speed(stage: Stage) -> Drawing:
     with style():
         drawn = Drawing(figsize=(6.8, 0.5 * len(found) + 1.0))
         axis = drawn.subplots()
-        bars = axis.barh(labels, values, color=[COLOURS[row["kind"]] for row in found], height=0.7)
         axis.hlines(range(len(found)), [row["low"] for row in found], [row["high"] for row in found], color=GREY, linewidth=2)
-        axis.bar_label(bars, [f"{value:,.0f}" for value in values], padding=8)
+        dots = [axis.plot(row["rate"], place, "o", markersize=8, color=COLOURS[row["kind"]])[0] for place, row in enumerate(found)]
+        for place, value in enumerate(values):
+            axis.annotate(f"{value:,.0f}", (value, place), xytext=(9, 0), textcoords="offset points", va="center")
+        axis.set_yticks(range(len(found)), labels)
         axis.set_xscale("log")
         where = f"{found[0]['threads']} CPU threads" if found[0].get("device", "cpu") == "cpu" else "one GPU"
         axis.set(xlabel=f"texts per second, {where} (logarithmic)", title="encoding speed: ours and peers")
@@ -81,7 +83,7 @@ def speed(stage: Stage) -> Drawing:
         axis.margins(x=0.15)
         axis.grid(axis="y", visible=False)
         kinds = [kind for kind in COLOURS if any(row["kind"] == kind for row in found)]
-        drawn.legend([bars[[row["kind"] for row in found].index(kind)] for kind in kinds], kinds, loc="outside upper right", ncols=3)
+        drawn.legend([dots[[row["kind"] for row in found].index(kind)] for kind in kinds], kinds, loc="outside upper right", ncols=3)
         return drawn
 
 

@@ -28,12 +28,12 @@ def show(run: Run) -> dict:
         "pretrain_loss": figure(run, "pretrain_loss", "Loss and learning rate.", ("pretrain",), training_loss),
         "pretrain_bits": figure(run, "pretrain_bits", "Held-out bits per byte, before and after.", ("pretrain",), bits_per_byte),
         "pretrain_table": table(run, "bits_per_byte", bits, ("pretrain",), bits_table, differences=("change",)),
-        "sft_loss": figure(run, "sft_loss", "Loss and learning rate.", ("sft",), training_loss),
         "sft_bits": table(run, "sft_bits", bits, ("sft",), bits_table, differences=("change",)),
         "generations": table(run, "generations", generations, ("sft",), generations_table, "empty", folded=True),
         "weak_loss": figure(run, "weak_loss", losses, ("weak",), contrastive_loss),
         "weak_losses": table(run, "weak_losses", "First and last loss.", ("weak",), loss_table),
-        "supervised_loss": figure(run, "supervised_loss", by_task, ("supervised",), contrastive_loss),
+        "supervised_loss": figure(run, "supervised_loss", by_task, ("supervised",), contrastive_loss, what_the_loss_shows),
+        "visits": visits(run),
         "supervised_losses": table(run, "supervised_losses", "First and last loss by task.", ("supervised",), loss_table),
         "rising": rising(run),
         "results": {name: results(run, name) for name in ("pretrain", "sft", "weak", "mine", "supervised")},
@@ -52,6 +52,46 @@ def _parameter(run: Run, path: str) -> object:
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+def loss_by_visit(stage: Stage) -> pd.DataFrame:
+    """Stage `supervised`: a task's loss over its visits to the same anchors: the last steps of one visit, and the first of the next.
+
+    A visit is as many steps as the task's rows fill batches; a task whose anchors do not come again has no row. "End" and "start" are a
+    tenth of a visit's steps.
+    """
+    results, sizes, table = stage.results, stage.supervised.task_batch_size, []
+    for task, rows in results.get("rows", {}).items():
+        losses = [row["loss"] for row in series(stage) if row.get("task") == task and row.get("loss") is not None]
+        visit = rows // sizes[task]
+        few = max(1, visit // 10)
+        for number in range(1, len(losses) // max(1, visit) + 1):
+            again = losses[number * visit : (number + 1) * visit]
+            if visit and len(again) >= few:
+                ends = losses[number * visit - few : number * visit]
+                table.append({"task": task, "visit": number + 1, "steps a visit": visit, "end of the visit before": float(np.mean(ends)),
+                              "start of this visit": float(np.mean(again[:few])), "mean of this visit": float(np.mean(again))})  # fmt: skip
+    return pd.DataFrame(table)
+
+
+def visits(run: Run) -> Table | str:
+    """The table of losses by visit; empty where no anchor comes again."""
+    if not run.finished("supervised") or (frame := loss_by_visit(run.stages["supervised"])).empty:
+        return ""
+    caption = "Loss (nats) when anchors come again: a tenth of a visit's steps at its end, and at the start of the next."
+    return Table("loss_by_visit", caption, frame, (run.key("supervised"),), decimals=2)
+
+
+def what_the_loss_shows(stage: Stage, fall: float = 0.75) -> str:
+    """The sentence above the losses: a loss that falls at once when its anchors come again has been memorised."""
+    frame = loss_by_visit(stage)
+    if frame.empty:
+        return "No task sees its anchors twice, so a falling loss is no memorisation."
+    again = frame[frame["start of this visit"] < fall * frame["end of the visit before"]]
+    if again.empty:
+        return "No loss falls at once when its anchors come again."
+    falls = "; ".join(f"{row.task} from {row[4]:.1f} to {row[5]:.1f} at visit {row.visit}" for row in again.itertuples())
+    return f"Memorisation: the loss falls at once when the same anchors come again ({falls}). It says nothing about new queries."
 
 
 def rising(run: Run) -> list[str]:
@@ -146,14 +186,14 @@ def bits_per_byte(stage: Stage) -> Drawing:
 
 
 def contrastive_loss(stage: Stage) -> Drawing:
-    """Loss over steps of a contrastive stage: one panel for each task, with alpha of the soft mask on its own panel where it was logged."""
+    """Loss over steps of a contrastive stage: one panel for each task, with alpha of the soft mask in the first where it was logged."""
     rows = [row for row in series(stage) if row.get("loss") is not None]
     tasks = sorted({row.get("task") or "loss" for row in rows})
     alphas = [(row["step"], row["alpha"]) for row in series(stage) if row.get("alpha") is not None]
-    panels = len(tasks) + bool(alphas)
+    panels = len(tasks)
     columns = min(panels, 3)
     with style():
-        drawing = Drawing(figsize=(3.1 * columns + 0.6, 2.5 * -(-panels // columns)))
+        drawing = Drawing(figsize=(3.1 * columns + (3.4 if alphas else 0.6), 2.5 * -(-panels // columns)))
         axes = list(drawing.subplots(-(-panels // columns), columns, squeeze=False).flat)
         for colour, task, axis in zip(np.resize(PALETTE, len(tasks)), tasks, axes, strict=False):
             steps, losses = np.array([(r["step"], r["loss"]) for r in rows if (r.get("task") or "loss") == task]).T
@@ -161,9 +201,11 @@ def contrastive_loss(stage: Stage) -> Drawing:
             axis.plot(steps, _running_mean(losses), color=colour)
             axis.set(title=task if task != "loss" else "InfoNCE", xlabel="optimiser step", ylabel="loss (nats)", ylim=(0, None))
         if alphas:
-            axis = axes[len(tasks)]
-            axis.plot(*zip(*alphas, strict=True), color=PALETTE[1])
-            axis.set(title="soft mask", xlabel="optimiser step", ylabel="alpha(t)", ylim=(-0.03, 1.05))
+            mask = axes[0].twinx()  # one plot: what the loss does as the mask opens
+            mask.plot(*zip(*alphas, strict=True), color=PALETTE[1], linestyle="--")
+            mask.set(ylabel="alpha(t) of the soft mask, dashed", ylim=(-0.03, 1.05))
+            mask.grid(False)
+            mask.spines["right"].set_visible(True)
         for axis in axes[panels:]:
             axis.set_axis_off()
         return drawing

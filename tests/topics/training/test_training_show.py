@@ -1,5 +1,7 @@
 """Pins: a figure shows the series of its file; axes are labelled; a language keeps its colour; a missing series is a clear error."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from conan_lib.table import RUN
 from conan_lib.topics.data.show import funnel_table, kept_text_table
 from conan_lib.topics.negatives.show import negatives
 from conan_lib.topics.this_run.show import budget, pipeline
-from conan_lib.topics.training.show import bits_table, contrastive_loss, loss_table, training_loss
+from conan_lib.topics.training.show import bits_table, contrastive_loss, loss_by_visit, loss_table, training_loss, what_the_loss_shows
 from tests.handmade import rewrite
 
 TINY = "params/tiny.yaml"
@@ -26,7 +28,7 @@ def test_losses_by_task_are_the_files_rows(report):
     assert all(axis.get_xlabel() and axis.get_ylabel() for axis in axes)
 
 
-def test_alpha_has_its_own_panel(report):
+def test_alpha_shares_the_plot_of_the_loss(report):
     axes = contrastive_loss(open_stage("weak", TINY)).axes
     assert len(axes) == 2 and axes[1].lines[0].get_ydata()[-1] == 1.0
 
@@ -56,10 +58,11 @@ def test_loss_is_not_drawn_over_by_a_mean_of_one(fake_run, steps, labels):
 
 def test_negatives_show_scores_and_swaps(fake_run):
     stage = open_stage("supervised", fake_run(*_up_to("supervised")))
-    scores, swaps, _ = negatives(stage).axes
+    scores, swaps, *_ = negatives(stage).axes
     rows = series(stage, "negatives.json")
     assert list(scores.lines[0].get_ydata()) == [row["mean_score"] for row in rows]
-    assert [bar.get_height() for bar in swaps.patches] == [row[field] for field in ("swaps", "swapped_in") for row in rows]
+    for line, field in zip(swaps.lines, ("swaps", "swapped_in"), strict=True):
+        assert list(line.get_ydata()) == list(np.cumsum([row[field] for row in rows]))
     rewrite(stage, "negatives.json", [])
     with pytest.raises(UserError, match="no rows"):
         negatives(stage)
@@ -108,3 +111,25 @@ def test_tables_hold_the_files_numbers(report):
         }
     ]
     assert score_table(rows)["m"].isna().all()
+
+
+def test_a_loss_that_falls_when_its_anchors_come_again_is_called_memorisation(fake_run):
+    """20 rows in batches of 2 are a visit of 10 steps; the second visit begins at half the loss."""
+    stage = open_stage("supervised", fake_run(*_up_to("supervised")))
+    size = stage.supervised.task_batch_size["retrieval"]
+    manifest = stage.path / "manifest.json"
+    found = json.loads(manifest.read_text())
+    found["results"]["rows"] = {"retrieval": 10 * size}
+    manifest.write_text(json.dumps(found))
+    for second, says in (
+        (4.0, "Memorisation: the loss falls at once when the same anchors come again (retrieval from 9.0 to 4.0"),
+        (8.5, "No loss"),
+    ):
+        losses = [9.0] * 10 + [second] * 5
+        rewrite(stage, "history.json", [{"step": n, "task": "retrieval", "loss": loss} for n, loss in enumerate(losses, 1)])
+        again = open_stage("supervised", TINY)
+        assert what_the_loss_shows(again).startswith(says)
+        (row,) = loss_by_visit(again).to_dict("records")
+        assert (row["visit"], row["steps a visit"], row["start of this visit"]) == (2, 10, second)
+    rewrite(stage, "history.json", [{"step": n, "task": "retrieval", "loss": 9.0} for n in range(1, 9)])
+    assert what_the_loss_shows(open_stage("supervised", TINY)).startswith("No task sees its anchors twice")
