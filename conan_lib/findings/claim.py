@@ -33,7 +33,7 @@ STRICTER = datetime(2026, 11, 23, 13, 49, 12, tzinfo=UTC), "c28644c"
 """When C5, C6, C8 and C10 were made to ask for what their statements say, after the grids had run (LOG.md, "Four readings by others")."""
 FEW_SEEDS = "Below three seeds: at most directional."
 
-LIKE_WITH_LIKE = datetime(2026, 11, 29, 16, 15, 0, tzinfo=UTC), "REVISION"
+LIKE_WITH_LIKE = datetime(2026, 11, 29, 16, 15, 0, tzinfo=UTC), "f9d67f6"
 """When C6 asked for an arm in which LoRA trains the token embeddings too, and C9 counted tables of vectors among larger models."""
 
 
