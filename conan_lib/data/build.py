@@ -32,12 +32,6 @@ def build_corpus(stage: Stage) -> dict:
 
     Writes documents.parquet (what language models read), funnel.json, sources.json, and what `read_corpus` reads.
 
-    Args:
-        stage: the opened "corpus" stage.
-
-    Returns:
-        The stage, finished.
-
     Raises:
         UserError: a data package is missing, a language is unknown, no text is left, or the hub is out of reach.
     """
@@ -73,12 +67,6 @@ def build_corpus(stage: Stage) -> dict:
 def build_sets(stage: Stage) -> dict:
     """Make every set of SETS, a table each, from training text alone.
 
-    Args:
-        stage: the opened "sets" stage.
-
-    Returns:
-        The stage, finished.
-
     Raises:
         UserError: the corpus has not finished, or the package of the verses is missing.
     """
@@ -92,12 +80,6 @@ def build_sets(stage: Stage) -> dict:
 @computes
 def build_heldout(stage: Stage) -> dict:
     """Make the evaluation sets, eval/test (reported) and eval/dev (tuning), and mixing.parquet.
-
-    Args:
-        stage: the opened "heldout" stage.
-
-    Returns:
-        The stage, finished.
 
     Raises:
         UserError: the corpus has not finished, or the held-out books hold fewer distinct verses than heldout.candidates.

@@ -4,6 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from tqdm import tqdm
+
 from conan_lib.artefacts import write_json
 from conan_lib.data import records
 from conan_lib.data.corpus import EXCERPT, LABEL_TASKS, Corpus
@@ -103,43 +105,32 @@ def _crosslingual(writer: Writer, corpus: Corpus, params: HeldoutParams, split: 
 
 
 def _retrieval(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str) -> None:
+    """Article, news and trivia sets of each language, from (query id, query, passage id, passage).
+
+    A query that occurs twice is ambiguous and only its passage is kept.
+    """
     for lang in corpus.params.languages:
-        articles = [d for d in corpus.of(split, "encyclopedia") if d.lang == lang]
-        pairs = [(d.id, d.summary, d.id, d.text[:EXCERPT]) for d in articles]
-        _add_retrieval(
-            writer,
-            f"wiki-retrieval-{lang}",
-            lang,
-            "wiki",
-            "CC BY-SA 4.0",
-            "short description -> article",
-            pairs,
-            params,
-            corpus.params.seed,
-        )
-        news = [(d.id, d.title, d.id, d.text[:EXCERPT]) for d in corpus.of(split, "news") if d.lang == lang and d.title]
-        _add_retrieval(
-            writer, f"news-retrieval-{lang}", lang, "news", "not stated", "headline -> article", news, params, corpus.params.seed
-        )
-        asked = [(d.id, d.title, f"answer/{normalise(d.text)}", d.text) for d in corpus.of(split, "question") if d.lang == lang]
-        _add_retrieval(writer, f"trivia-{lang}", lang, "trivia", "not stated", "question -> answer", asked, params, corpus.params.seed)
-
-
-def _add_retrieval(
-    writer: Writer, name: str, lang: str, source: str, licence_: str, note: str, pairs: list, params: HeldoutParams, seed: int
-) -> None:
-    """pairs: (query id, query, passage id, passage). A query that occurs twice is ambiguous and only its passage is kept."""
-    counts = Counter(normalise(query) for _, query, _, _ in pairs)
-    asked = [pair for pair in pairs if counts[normalise(pair[1])] == 1 and len(pair[1]) > 3]
-    asked = sample(asked, params.texts, seed)
-    passages = {key: text for _, _, key, text in pairs if text}
-    if len(asked) >= FEWEST:
-        writer.add(
-            name, "retrieval", lang, source, licence_, note,
-            queries=([{"id": f"q/{key}", "text": query, "lang": lang} for key, query, _, _ in asked], QUERIES),
-            corpus=([{"id": key, "text": text} for key, text in passages.items()], CORPUS),
-            qrels=([{"query_id": f"q/{key}", "corpus_id": answer, "score": 1.0} for key, _, answer, _ in asked], QRELS),
-        )  # fmt: skip
+        articles, news, asked = ([d for d in corpus.of(split, kind) if d.lang == lang] for kind in ("encyclopedia", "news", "question"))
+        sets = {
+            "wiki-retrieval": ("wiki", "CC BY-SA 4.0", "short description -> article",
+                               [(d.id, d.summary, d.id, d.text[:EXCERPT]) for d in articles]),
+            "news-retrieval": ("news", "not stated", "headline -> article",
+                               [(d.id, d.title, d.id, d.text[:EXCERPT]) for d in news if d.title]),
+            "trivia": ("trivia", "not stated", "question -> answer",
+                       [(d.id, d.title, f"answer/{normalise(d.text)}", d.text) for d in asked]),
+        }  # fmt: skip
+        for name, (source, licence_, note, pairs) in sets.items():
+            counts = Counter(normalise(query) for _, query, _, _ in pairs)
+            chosen = [pair for pair in pairs if counts[normalise(pair[1])] == 1 and len(pair[1]) > 3]
+            chosen = sample(chosen, params.texts, corpus.params.seed)
+            passages = {key: text for _, _, key, text in pairs if text}
+            if len(chosen) >= FEWEST:
+                writer.add(
+                    f"{name}-{lang}", "retrieval", lang, source, licence_, note,
+                    queries=([{"id": f"q/{key}", "text": query, "lang": lang} for key, query, _, _ in chosen], QUERIES),
+                    corpus=([{"id": key, "text": text} for key, text in passages.items()], CORPUS),
+                    qrels=([{"query_id": f"q/{key}", "corpus_id": answer, "score": 1.0} for key, _, answer, _ in chosen], QRELS),
+                )  # fmt: skip
 
 
 def _reranking(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str) -> None:
@@ -214,6 +205,8 @@ def _declared(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str)
                 continue
             if len(next(iter(tables.values()), ([],))[0]) >= FEWEST:
                 writer.add(*about, **tables)
+            elif held:
+                tqdm.write(f"{name}: not evaluated on {split}: of {len(held)} rows too few, or all alike; hold out more")
 
 
 def _searched(held: list[dict], train: list[dict], params: HeldoutParams, seed: int, by_language: bool) -> dict[str, tuple]:

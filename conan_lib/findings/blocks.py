@@ -149,11 +149,6 @@ def evaluated(
     return figure(run, id, caption, ("evaluate", "peers") if run.finished("peers") else ("evaluate",), draw, takeaway)
 
 
-def also_from(block: Block, *keys: str) -> Block:
-    """The block, citing further artefacts where it shows anything."""
-    return block if isinstance(block, Text | Missing) else replace(block, sources=(*block.sources, *keys))
-
-
 def _made(run: Run, what: str, stages: tuple[str, ...], make: Callable[..., Any], wrap: Callable[[Any, tuple[str, ...]], Block]) -> Block:
     if why := run.unfinished(*stages):
         return Missing(what, why)

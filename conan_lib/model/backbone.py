@@ -115,7 +115,7 @@ def build(backbone: BackboneParams, vocab_size: int, seed: int) -> PreTrainedMod
 
 
 def with_weights(folder: Path) -> str:
-    """The folder's name, if there is a whole model in it: artefacts may be carried here without their weights (see carry.py).
+    """The folder's name, if there is a whole model in it: artefacts may be carried here without their weights (run/parcel.py).
 
     Raises:
         UserError: there is no model in the folder, or its weights are missing.

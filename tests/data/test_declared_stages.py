@@ -198,8 +198,8 @@ def test_a_wrong_record_stops_a_run_before_it_starts(tmp_path):
     ("clustering", {"text": "note {}", "label": "one"}, "data.sets: p: every label is one, from which nothing is learnt"),
     ("sts", {"sentence1": "a {}", "sentence2": "b {}", "score": 1}, "data.sets: p: every score is 1.0, from which nothing is learnt"),
 ])  # fmt: skip
-def test_a_set_of_one_label_or_one_score_is_refused_beforehand_and_by_the_stage(tmp_path, task, record, message):
-    records = [{name: value.format(n) if isinstance(value, str) else value for name, value in record.items()} for n in range(30)]
+def test_a_set_of_one_label_or_one_score_is_refused_beforehand_and_by_the_stage(tmp_path, capsys, task, record, message):
+    records = [{name: value.format(n) if isinstance(value, str) else value for name, value in record.items()} for n in range(90)]
     params = params_of(tmp_path, [{"from": lines(tmp_path / "p.jsonl", records), "task": task, "lang": "en"}], languages=["en"])
     with pytest.raises(UserError, match=message):
         check_sets(params.data)
@@ -208,6 +208,7 @@ def test_a_set_of_one_label_or_one_score_is_refused_beforehand_and_by_the_stage(
         build_sets(open_stage("sets", params))
     assert open_stage("sets", params).status == "new"
     assert not build_heldout(open_stage("heldout", params)).results["evaluation_sets"]["test"]
+    assert "p-en: not evaluated on test: of " in capsys.readouterr().out
 
 
 def test_two_sets_of_one_name_are_refused(tmp_path):

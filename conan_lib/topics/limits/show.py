@@ -191,7 +191,7 @@ def _order(found: dict) -> list[tuple[str, dict]]:
 
 
 def training_share(run: Run) -> dict[str, float]:
-    """Language -> share of the characters that training text has; empty where stage data does not say."""
+    """Language -> share of the characters that training text has; empty where stage corpus does not say."""
     characters = run.results("corpus").get("train_chars") or {}
     return {language: count / sum(characters.values()) for language, count in characters.items()}
 
