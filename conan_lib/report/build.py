@@ -36,6 +36,7 @@ from conan_lib.report.render import inline, picture, template
 from conan_lib.report.sections import Section, section
 from conan_lib.stages import project_root
 from conan_lib.topics import judge, topics
+from conan_lib.topics.this_run.show import pipeline
 
 
 def build_report(params_file: str | Path) -> Path:
@@ -55,7 +56,8 @@ def build_report(params_file: str | Path) -> Path:
     judged, parts = judge(run), [section(topic, run) for topic in topics()]
     others = beside(run, judged)
     first = [forest_of_claims(judged), *filter(None, [like_for_like(run)])]
-    blocks = [*first, *([others] if others else []), *(block for part in parts for block in part.blocks)]
+    picture_of_stages = Figure("pipeline", "The stages, and what feeds them.", pipeline(), ("conan_lib.table",))
+    blocks = [*first, picture_of_stages, *([others] if others else []), *(block for part in parts for block in part.blocks)]
     pictures = {block.id: picture(block.drawing) for block in blocks if isinstance(block, Figure)}
     copies = sorted((project_root() / run.params.runtime.artefacts / "notebooks" / run.params.tier).glob("*.ipynb"))
     files = {block.id: block.written or f"figures/{block.id}.{pictures[block.id][0]}" for block in blocks if isinstance(block, Figure)}
@@ -67,7 +69,7 @@ def build_report(params_file: str | Path) -> Path:
             write_ablation(ablation)
     written += [write(folder / "notebooks" / f"{copy.stem}.html", export(copy)) for copy in copies]
     context = _context(run, judged, parts, {copy.stem for copy in copies}) | {"cite": Citations(parts, copies)}
-    context |= {"figure_files": files, "beside": others, "first": first}
+    context |= {"figure_files": files, "beside": others, "first": first, "pipeline": picture_of_stages}
     context["root"] = _root(folder)
     captions = {block.id: block.caption for block in blocks if isinstance(block, Figure)}
     context["inlined"] = {id: inline(id, kind, content, captions[id]) for id, (kind, content) in pictures.items()}

@@ -19,6 +19,7 @@ from conan_lib.grids import open_grid
 from conan_lib.report.build import build_report
 from conan_lib.run.grid import lacking
 from conan_lib.topics import claims, judge
+from conan_lib.topics.training_gap import slopes
 from tests.small_grid import FILE, GRID, commit, write_grid
 
 pytestmark = pytest.mark.usefixtures("one_environment")
@@ -230,6 +231,8 @@ def test_lora_that_leaves_the_embeddings_alone_gives_no_verdict_whatever_the_ear
     assert "withdrawn" in finding.caveat and "grids of tiny" in finding.model
     (claim,) = (claim for claim in claims() if claim.id == "C6")
     assert [one.verdict(Run.open("params/tiny.yaml"), finding) for one in claim.earlier] == ["reproduced", "contradicted"]
+    left, right = slopes(Run.open("params/tiny.yaml")).drawing.axes
+    assert [label.get_text() for label in left.get_yticklabels()][-2:] == ["full", "full + SM"] and len(right.lines) == 8
 
 
 def test_negatives_need_harder_negatives_and_better_retrieval(ours):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from conan_lib.errors import UserError
-from conan_lib.findings.blocks import Block, Figure, Missing, Table, figure
+from conan_lib.findings.blocks import Block, Missing, Table, figure
 from conan_lib.findings.manifests import environment_table, parameters_table, stages_block
 from conan_lib.findings.plots import INK, PALETTE, PAPER, Drawing, style
 from conan_lib.findings.run import Run
@@ -17,7 +17,6 @@ def show(run: Run) -> dict:
     environment, keys = environment_table(run.manifests.values()), tuple(run.key(name) for name in run.manifests)
     parameters = parameters_table(run.stages.values())
     return {
-        "pipeline": Figure("pipeline", "The stages, and what feeds them.", pipeline(), ("conan_lib.table",)),
         "budget": figure(run, "budget", "Wall-clock seconds by stage.", (), lambda: budget(run.stages)),
         "stages": stages_block("stages", "Stages, artefacts, seconds, seeds.", run),
         "grids": grid_artefacts(run),
