@@ -70,6 +70,11 @@ def _fingerprint(found: tuple[tuple[Path, int, int], ...]) -> str:
     return digest.hexdigest()[:16]
 
 
+def leads() -> bool:
+    """Whether this process writes: all do but those of a launch that are not its first."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 @dataclass(frozen=True)
 class Artefact:
     """One stage's result. `parameters` are the sections that the key hashes; `inputs` are the artefacts that it is made from."""
@@ -177,7 +182,7 @@ class Artefact:
         """
         for name in self.inputs:
             self.needs(name)
-        if together and int(os.environ.get("RANK", 0)) > 0:
+        if together and not leads():
             yield Work(self, leads=False)
             return
         self.path.mkdir(parents=True, exist_ok=True)

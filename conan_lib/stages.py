@@ -1,6 +1,5 @@
 """A stage of a run: its row of the table, its parameters, its artefact; how it is opened, and the one way in which it is computed."""
 
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from functools import cached_property, wraps
 from importlib import import_module
 from pathlib import Path
 
-from conan_lib.artefacts import Artefact, again, fingerprint, first_damaged
+from conan_lib.artefacts import Artefact, again, fingerprint, first_damaged, leads
 from conan_lib.errors import Stopped, UserError
 from conan_lib.params import Params, Runtime, load_params, without_clr
 from conan_lib.table import START, TABLE
@@ -65,8 +64,8 @@ class Stage:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes the artefact: all do but those of a launch that are not its first."""
-        return int(os.environ.get("RANK", 0)) == 0
+        """Whether this process writes the artefact; see artefacts.leads."""
+        return leads()
 
     @property
     def device(self) -> str:
@@ -223,5 +222,6 @@ def compute(stage: Stage) -> Stage:
 
 def blame(stage: Stage) -> None:
     """Raises UserError where a file of an input is damaged: the likely reason why the stage failed."""
-    for damaged in filter(None, (first_damaged(other.path) for other in stage.inputs.values() if other.finished)):
+    found = (first_damaged(other.path) for other in stage.inputs.values() if other.finished)
+    if damaged := next(filter(None, found), None):
         raise UserError(f"{damaged}: damaged: {again(damaged)}") from None

@@ -6,7 +6,6 @@ It runs on sentence-transformers' trainer (accelerate below it). What is ours is
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import TrainerCallback
 
-from conan_lib.artefacts import read_json, write_json
+from conan_lib.artefacts import leads, read_json, write_json
 from conan_lib.attention.softmask import kind
 from conan_lib.errors import UserError
 from conan_lib.model.backbone import export
@@ -96,7 +95,7 @@ def train_embedder(
     if mask is not None:
         history = [{**row, "alpha": mask.alpha(row["step"] - 1)} for row in history]
         attention = kind(mask.alpha(options.max_steps), options.soft_mask.reading, options.soft_mask.ratio)
-    if int(os.environ.get("RANK", 0)) == 0:
+    if leads():
         # the i/l mask has no stock form at its end; stage 4 is bidirectional whatever came before
         export(model, folder / "model", causal=attention == "causal")
         write_json(folder / "history.json", history)
@@ -136,13 +135,16 @@ def _same_run(folder: Path, tasks: list[Task], options: ContrastiveParams) -> Pa
     Raises:
         UserError: other options or rows led to it.
     """
-    digest = hashlib.sha256(json.dumps([task.rows for task in tasks], sort_keys=True).encode()).hexdigest()[:16]
-    checkpoint, file, now = last_checkpoint(folder), folder / "options.json", {**options.model_dump(mode="json"), "rows": digest}
+    digest = hashlib.sha256()
+    for row in (row for task in tasks for row in task.rows):
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+    now = {**options.model_dump(mode="json"), "rows": digest.hexdigest()[:16]}
+    checkpoint, file = last_checkpoint(folder), folder / "options.json"
     before = read_json(file) if checkpoint else now
     for name, value in now.items():
         if before.get(name) != value:
             raise UserError(f"{folder}: of another run: {name} {before.get(name)} is now {value}: choose another folder, or remove it")
-    if int(os.environ.get("RANK", 0)) == 0:
+    if leads():
         write_json(file, now)
     return checkpoint
 

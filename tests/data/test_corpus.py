@@ -19,7 +19,7 @@ DOCUMENTS = {
 
 
 def test_what_is_written_is_read_again(tmp_path):
-    params = Params(tier="test", data={"scripture": False}, runtime={"artefacts": str(tmp_path), "threads": 1})
+    params = Params(tier="test", data={"sets": [{"from": "embedded/wiki"}]}, runtime={"artefacts": str(tmp_path), "threads": 1})
     scripture, index = Scripture(params.data), EvaluationIndex(params.data.decontamination_ngram)
     scripture.taint([(1, 2, 3), (40, 1, 1)])
     index.add([("What is the capital of France?", "en")])
