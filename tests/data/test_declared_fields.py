@@ -163,7 +163,10 @@ def test_an_instruction_may_have_no_input_and_a_pair_takes_the_prompt_of_its_set
     assert (pair[0]["instruction"], pair[0]["input"], pair[0]["output"]) == ("Answer the question.", Q, P)
 
 
-def test_a_chat_without_an_answer_is_refused(tmp_path):
+def test_a_chat_without_an_answer_or_a_role_is_refused(tmp_path):
+    nobody = [{"from": "human", "value": "x"}, {"from": ["gpt"], "value": "y"}]
+    with pytest.raises(UserError, match="line 1: conversations holds a turn without a role or a text"):
+        read_all(lines(tmp_path / "c.jsonl", {"conversations": nobody}), task="sft")
     with pytest.raises(UserError, match="line 1: messages does not end with an answer"):
         read_all(lines(tmp_path / "s.jsonl", {"messages": CHAT[:2]}), task="sft")
 

@@ -23,6 +23,8 @@ CASES = {
     "c.csv": (b"a,b\n1,2\n1,2,3\n", "c.csv, line 3: 3 fields under 2 names: quote what holds a ','"),
     "d.csv": (b"a,b\n1,2\n1\n", "d.csv, line 3: 1 fields under 2 names"),
     "e.csv": (b'a,b\n1,"2\n', "e.csv, line 2: not CSV"),
+    "f.csv": (b"a,b,a\n1,2,3\n", "f.csv, line 1: two columns are called a: give one of them another name"),
+    "r.jsonl": (b'{"query": "a"}\n' + b"[" * 100_000, "r.jsonl, line 2: not JSON"),
     "g.jsonl.gz": (b"no gzip", "g.jsonl.gz: not readable as gzip"),
     "h.jsonl.gz": (gzip.compress(b'{"query": "a"}' * 99)[:-20] + b"x" * 20, "h.jsonl.gz: not readable as gzip"),
     "x.docx": (b"", "x.docx: not a kind of file that is read: give .jsonl, .json"),

@@ -306,9 +306,9 @@ def _chat(name: str, turns: Any) -> tuple[str, list[tuple[str, str]]]:
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise BadRecord(f"{name} is {str(turns)[:60]!r}, where a list of {{role, content}} is needed: correct it")
     said = [(turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))) for turn in turns]
+    if not all(isinstance(part, str) for turn in said for part in turn) or not any(role != "system" for role, _ in said):
+        raise BadRecord(f"{name} holds a turn without a role or a text, or none: give each turn role and content")
     others = [(roles.get(role, role), text) for role, text in said if role != "system"]
-    if not others or not all(isinstance(text, str) for _, text in said):
-        raise BadRecord(f"{name} holds a turn without a text, or none: give each turn role and content")
     return "\n".join(text for role, text in said if role == "system"), others
 
 

@@ -26,6 +26,8 @@ PARAGRAPH = 4000
 """Characters after which a plain text's document ends at the next line: files without empty lines would be one document."""
 BUILT, BEGUN = "build.json", "identity.json"
 """What `conan-lib translate` leaves in a folder that is done, and in one that it has begun."""
+NOT_JSON = (json.JSONDecodeError, RecursionError)
+"""RecursionError: what is in itself too often."""
 csv.field_size_limit(sys.maxsize)
 
 
@@ -87,8 +89,12 @@ def json_lines(path: Path) -> Iterator[object]:
         for number, line in enumerate(file, 1):
             try:
                 yield json.loads(line) if line.strip() else None
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}, line {number}: not JSON ({error.msg}, column {error.colno})") from None
+            except NOT_JSON as error:
+                raise UserError(f"{path}, line {number}: not JSON ({_why(error)})") from None
+
+
+def _why(error: Exception) -> str:
+    return f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 @contextmanager
@@ -123,8 +129,8 @@ def _json(path: Path) -> Iterator[tuple[str, object]]:
     with opened(path) as file:
         try:
             rows = json.load(file)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {error.lineno}: not JSON ({error.msg}, column {error.colno})") from None
+        except NOT_JSON as error:
+            raise UserError(f"{path}, line {getattr(error, 'lineno', 1)}: not JSON ({_why(error)})") from None
     yield from ((f"record {number}", row) for number, row in enumerate(rows, 1))
 
 
@@ -144,6 +150,8 @@ def _table(path: Path, delimiter: str) -> Iterator[tuple[str, object]]:
     with opened(path) as file:
         rows = csv.DictReader(file, delimiter=delimiter, strict=True)
         try:
+            if twice := sorted({name for name in rows.fieldnames or () if rows.fieldnames.count(name) > 1}):
+                raise UserError(f"{path}, line 1: two columns are called {twice[0]}: give one of them another name")
             for row in rows:
                 if None in row or None in row.values():
                     wanted, found = len(rows.fieldnames), sum(value is not None for value in row.values()) + len(row.get(None, [0])) - 1
