@@ -37,6 +37,14 @@ def test_a_new_file_is_one_that_plan_takes(own, start, conan):
     )
 
 
+def test_few_pairs_fill_a_batch_also_when_the_teacher_has_dropped_some(own, start, conan):
+    few = (own / "pairs.jsonl").read_text().splitlines(keepends=True)[:10]
+    (own / "few.jsonl").write_text("".join(few))
+    assert conan("new", "few.yaml", "--start", start, "--data", "few.jsonl")[0] == 0
+    params = load_params("few.yaml")
+    assert params.weak.batch_size <= 10 * (1 - params.weak.drop_percentile / 100) - 1
+
+
 @pytest.mark.parametrize(
     ("option", "said"), [(("--start", "no-such"), "--start no-such: no such folder"), (("--data", "none.jsonl"), "none.jsonl")]
 )

@@ -75,7 +75,7 @@ def write_new(file: Path, start: str, data: Path, task: str = "retrieval", lang:
     adapters = BYTES * weights > 0.7 * room
     longest = statistics.quantiles([max(len(row["anchor"]), len(row["positive"])) for row in pairs] * 2, n=10)[-1]
     length = min(reach_of(config), 512 if cuda else 128, 16 * math.ceil((longest / 3 + 8) / 16))
-    batch = min(64 if cuda else 16, len(pairs))
+    batch = min(64 if cuda else 16, max(1, len(pairs) // 2))  # the teacher drops some pairs, and some are held out
     width = config.hidden_size
     extra = {"lora": "{rank: 16}"} if adapters else {}
     extra |= {"cached_minibatch": "16"} if cuda else {}
