@@ -22,6 +22,7 @@ from conan_lib.findings.claim import MEANINGS, Claim, Finding, caveats, ledger_r
 from conan_lib.findings.dates import dates
 from conan_lib.findings.files import write
 from conan_lib.findings.grids import write_ablation
+from conan_lib.findings.pipeline import pipeline
 from conan_lib.findings.published import inconsistencies
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import to_csv
@@ -36,7 +37,6 @@ from conan_lib.report.render import inline, picture, template
 from conan_lib.report.sections import Section, section
 from conan_lib.stages import project_root
 from conan_lib.topics import judge, topics
-from conan_lib.topics.this_run.show import pipeline
 
 
 def build_report(params_file: str | Path) -> Path:

@@ -86,7 +86,7 @@ def test_without_a_terminal_a_line_at_each_start_says_which_of_how_many_and_how_
     assert "1/8, time left unknown  01_data: corpus" in starts[0]
     assert all(f" start {n}/8, " in line and f"  {name}: " in line
                for n, (name, line) in enumerate(zip(NOTEBOOKS, starts, strict=True), 1))  # fmt: skip
-    assert out.splitlines()[-1].split() == ["page", "reports/small/report.md"]
+    assert out.splitlines()[-1].split() == ["page", "runs/small/report.md"]
     (project / FILE).write_text("tier: small\nmixing: {neighbours: 3}\n")
     assert " 1/1, about 0 s left  08_clr_umap: mix" in conan("run", FILE)[1]
 

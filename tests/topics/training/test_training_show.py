@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from conan_lib.errors import UserError
+from conan_lib.findings.pipeline import pipeline
 from conan_lib.findings.plots import LANGUAGES, language_colours, series
 from conan_lib.findings.scores import score_table
 from conan_lib.stages import open_stage
 from conan_lib.table import RUN
 from conan_lib.topics.data.show import funnel_table, kept_text_table
 from conan_lib.topics.negatives.show import negatives
-from conan_lib.topics.this_run.show import budget, pipeline
+from conan_lib.topics.this_run.show import budget
 from conan_lib.topics.training.show import bits_table, contrastive_loss, loss_by_visit, loss_table, training_loss, what_the_loss_shows
 from tests.handmade import rewrite
 
