@@ -11,6 +11,8 @@ from pathlib import Path
 from conan_lib.artefacts import Artefact, again, fingerprint, first_damaged, leads
 from conan_lib.errors import Stopped, UserError
 from conan_lib.params import Params, Runtime, load_params, without_clr
+from conan_lib.params.evaluation import PROBED
+from conan_lib.params.sets import EMBEDDED
 from conan_lib.table import START, TABLE
 
 
@@ -126,15 +128,36 @@ def open_stage(name: str, params: Params | str | Path) -> Stage:
     return _open(name, params)
 
 
+def left_out(params: Params) -> dict[str, str]:
+    """The stages of the table that are no part of a run of these parameters, each with the reason: the one place that decides it."""
+    found = {} if params.model is not None else {START: "the run begins from scratch"}
+    data, mixing, mix = params.data, params.mixing, params.supervised.mix
+    reviews = mixing.texts == "multiemo" or (mixing.texts == "auto" and located(mixing.multiemo_archive).is_file())
+    why = ""
+    if not mix.get("clr"):
+        why = "supervised.mix has no clr, so there is nothing to compare"
+    elif not any(share for task, share in mix.items() if task != "clr"):
+        why = "supervised.mix has clr alone, so nothing trains without it"
+    elif not (data.scripture or reviews or data.aligned_rows):
+        why = "the mixing of languages needs aligned texts in two languages: scripture, or held-out rows of a clr set"
+    if why:
+        found |= {"supervised_no_clr": why, "mix": why}
+    if params.mkqa.source == "embedded" and not ({EMBEDDED} <= data.embedded or {"trivia", "wiki"} <= data.embedded):
+        found["mkqa"] = "its embedded questions and passages are no part of data.sets: name others by mkqa.source"
+    if not set(data.languages) & set(PROBED):
+        found["probes"] = f"there are sentences in {', '.join(PROBED)} alone"
+    return found
+
+
 def takes_part(name: str, params: Params) -> bool:
-    """Whether a run of these parameters has that stage: `start` holds nothing where a run begins from scratch."""
-    return name != START or params.model is not None
+    """Whether a run of these parameters has that stage."""
+    return name not in left_out(params)
 
 
 def _open(name: str, params: Params) -> Stage:
     spec = TABLE[name]
     inputs = {other: _open(other, params) for other in spec.inputs if takes_part(other, params)}
-    own = without_clr(params) if name == "supervised_no_clr" else params
+    own = without_clr(params) if name == "supervised_no_clr" and takes_part(name, params) else params
     parameters = {
         section: found.model_dump(mode="json", exclude_none=True)
         for section in spec.sections

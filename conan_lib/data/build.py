@@ -23,6 +23,7 @@ from conan_lib.data.gather import gather
 from conan_lib.data.sets import SETS
 from conan_lib.data.sources.bible import Scripture, check_languages
 from conan_lib.data.sources.embedded import lee50
+from conan_lib.data.suites import suite_texts
 from conan_lib.stages import Stage, computes
 
 
@@ -41,6 +42,7 @@ def build_corpus(stage: Stage) -> dict:
     workers = stage.runtime.threads
     external = [(text, "en") for pair in (lee50() if params.embedded else ()) for text in pair[:2]]
     counts = Funnel()
+    external += suite_texts(params.decontaminate or ())
     declared = gather_declared(params, counts)
     corpus, funnel, origins = gather(params, Scripture(params, workers), sources, dict.fromkeys(external), workers, declared)
     for row in corpus.rows:

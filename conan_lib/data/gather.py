@@ -6,7 +6,7 @@ from itertools import chain
 
 from conan_lib.data.clean import Funnel, check, exact_duplicates, near_duplicates, repair
 from conan_lib.data.corpus import HELDOUT, Corpus, Splits
-from conan_lib.data.declared.gather import Declared, asked, decontaminated
+from conan_lib.data.declared.gather import PASSAGE, Declared, asked, decontaminated
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.sampling import chance, sample
 from conan_lib.data.sources.bible import LANGUAGES, PACKAGE, SCRIPTURE, Scripture
@@ -95,13 +95,17 @@ def gather(
     documents["train"] = _decontaminate(documents["train"], index, workers)
     for split in documents:
         funnel.count("decontaminated", documents[split])
-    if any(splits.values()) and not any(prose.get(d.source, True) for d in documents["train"]):
+    if any(d.kind != PASSAGE for found in splits.values() for d in found) and not any(
+        prose.get(d.source, True) for d in documents["train"]
+    ):
         raise UserError("data: no training text is left after cleaning: lower data.min_chars or raise data.max_documents")
     return Corpus(params, documents, scripture, index, decontaminated(declared.rows, index)), funnel, records
 
 
 def evaluated(document: Document) -> list[str]:
-    """The texts of a held-out document that an evaluation shows."""
+    """The texts of a held-out document that an evaluation shows; the rows of declared sets say themselves what is asked of them."""
+    if document.kind == PASSAGE:
+        return []
     titled = document.kind in ("question", "dialogue", "news") and document.title
     return [document.text] + ([document.title] if titled else []) + ([document.summary] if document.summary else [])
 

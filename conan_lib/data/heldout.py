@@ -2,13 +2,14 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import combinations
 from pathlib import Path
 
 from tqdm import tqdm
 
 from conan_lib.artefacts import write_json
 from conan_lib.data import records
-from conan_lib.data.corpus import EXCERPT, LABEL_TASKS, Corpus
+from conan_lib.data.corpus import EXCERPT, HELDOUT, LABEL_TASKS, Corpus
 from conan_lib.data.declared.fields import text_id
 from conan_lib.data.ngrams import normalise
 from conan_lib.data.sampling import sample
@@ -244,10 +245,42 @@ def _label_rows(documents: Iterable, size: int, seed: int) -> list[dict]:
 
 
 def mixing_texts(corpus: Corpus, params: HeldoutParams) -> list[dict]:
-    """Held-out verses in every language; rows of one group are translations of each other."""
+    """Held-out verses in every language, or the queries of declared clr rows with their passages; rows of one group say the same. A run
+    that has neither gets held-out texts of one language, each a group of its own.
+
+    Raises:
+        UserError: clr rows are held out, and fewer than four groups are whole.
+    """
+    if not corpus.scripture.languages:
+        seed, pivot = corpus.params.seed + 1, corpus.params.languages[0]
+        if corpus.params.aligned_rows:
+            return _aligned_rows([row for row in corpus.rows if row["task"] == "clr" and row["split"] == "test"], pivot)
+        texts = next(filter(None, (corpus.documents[split] for split in (*HELDOUT, "train"))), [])
+        lang = Counter(d.lang for d in texts).most_common(1)[0][0] if texts else pivot
+        few = sample([d for d in texts if d.lang == lang], params.texts, seed)
+        return [{"text": d.text, "lang": lang, "group": d.id} for d in few]
     verses = sample(candidates(corpus, params, "test"), params.texts, corpus.params.seed + 1)
     return [
         {"text": corpus.scripture.text(verse, lang), "lang": lang, "group": "bible/{}/{}/{}".format(*verse)}
         for verse in verses
         for lang in corpus.scripture.languages
     ]
+
+
+def _aligned_rows(rows: list[dict], pivot: str) -> list[dict]:
+    """One text of each language in every group; where few queries are in all languages, those of the two that most groups have."""
+    groups: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        groups[row["group"]] |= {row["lang"]: row["anchor"], row["positive_lang"] or pivot: row["positive"]}
+    languages = {lang for texts in groups.values() for lang in texts}
+    whole = [group for group, texts in groups.items() if set(texts) == languages]
+    if len(whole) < FEWEST and len(languages) > 2:
+        pairs = Counter(pair for texts in groups.values() for pair in combinations(sorted(texts), 2))
+        languages = set(pairs.most_common(1)[0][0])
+        whole = [group for group, texts in groups.items() if languages <= set(texts)]
+    if len(whole) < 4:
+        raise UserError(
+            f"data.sets: {len(whole)} queries of the clr rows are held out, and the mixing of languages needs 4: hold out more "
+            "(heldout: 0.2), or none (heldout: 0.0)"
+        )
+    return [{"text": groups[group][lang], "lang": lang, "group": group} for group in whole for lang in sorted(languages)]

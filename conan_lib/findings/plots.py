@@ -92,6 +92,14 @@ class Drawing(matplotlib.figure.Figure):
         return buffer.getvalue()
 
 
+def nothing(why: str) -> Drawing:
+    """A figure that says why there is none."""
+    with style():
+        drawing = Drawing(figsize=(8.4, 0.7))
+        drawing.text(0.5, 0.5, why, ha="center", va="center", color=GREY)
+        return drawing
+
+
 def language_colours(languages: Iterable[str]) -> dict[str, str]:
     """ISO code -> colour; a language has the same colour in every figure, whichever others are drawn."""
     colours = [*PALETTE, *(matplotlib.colors.to_hex(c) for c in matplotlib.colormaps["tab20b"].colors)]

@@ -14,7 +14,7 @@ from conan_lib.grids import Grid, open_grid
 from conan_lib.model.start import backbone_of
 from conan_lib.params import Params, load_params, with_seed
 from conan_lib.params.load import SEEDED
-from conan_lib.stages import Stage, below_root, open_stage, project_root, takes_part
+from conan_lib.stages import Stage, below_root, left_out, open_stage, project_root, takes_part
 from conan_lib.table import RUN, START
 
 SEEDS = range(10)
@@ -63,7 +63,7 @@ class Run:
         return ("random", "random weights") if self.params.model is None else (START, "the start")
 
     def finished(self, *names: str) -> bool:
-        return all(self.stages[name].finished for name in names)
+        return all(name in self.stages and self.stages[name].finished for name in names)
 
     def results(self, name: str) -> dict[str, Any]:
         """The committed numbers of a stage; empty where it has not finished."""
@@ -75,17 +75,29 @@ class Run:
         Raises:
             UserError: the file is damaged.
         """
+        if not self.finished(name):
+            return None
         path = self.stages[name].path / file
-        return read_json(path) if self.finished(name) and path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     def key(self, name: str) -> str:
         """What a number is cited by: the artefact's folder below artefacts/, for example evaluate/0123456789abcdef."""
-        artefact = self.stages[name].artefact
+        artefact = (self.stages.get(name) or open_stage(name, self.params)).artefact
         return f"{artefact.stage}/{artefact.key}"
 
     def unfinished(self, *names: str) -> str:
         """Why the numbers of these stages are missing, or an empty string."""
-        return "; ".join(f"stage {name} is {self.stages[name].status} ({self.key(name)})" for name in names if not self.finished(name))
+        return "; ".join(dict.fromkeys(map(self._unfinished, (name for name in names if not self.finished(name)))))
+
+    def _unfinished(self, name: str) -> str:
+        if name not in self.stages:
+            return f"not part of this run: {self.left_out[name]}"
+        return f"stage {name} is {self.stages[name].status} ({self.key(name)})"
+
+    @cached_property
+    def left_out(self) -> dict[str, str]:
+        """The stages that are no part of it, each with the reason."""
+        return left_out(self.params)
 
     @cached_property
     def ablations(self) -> dict[str, Ablation]:

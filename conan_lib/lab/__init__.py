@@ -9,11 +9,12 @@ import logging
 
 from transformers.utils.logging import disable_progress_bar
 
+from conan_lib.lab.absent import absent, shown
 from conan_lib.lab.explore import explore
 from conan_lib.lab.parameters import changes, parameters
 from conan_lib.lab.tables import numbers, texts
 
-__all__ = ["changes", "explore", "numbers", "parameters", "texts"]
+__all__ = ["absent", "changes", "explore", "numbers", "parameters", "shown", "texts"]
 
 disable_progress_bar()
 logging.getLogger().addHandler(logging.NullHandler())

@@ -22,7 +22,7 @@ MODELS = {"with CLR": "supervised", "without CLR": "supervised_no_clr"}
 
 
 def neighbours(evaluate: Stage, text: str, channels: int | None = None, count: int = 6) -> Styler:
-    """The held-out verses nearest to a text, in all languages, by the supervised model.
+    """The held-out verses, or other held-out texts, nearest to a text, in all languages, by the supervised model.
 
     Args:
         evaluate: a stage made from `heldout` and `supervised`.

@@ -44,6 +44,9 @@ class DataParams(Section):
     """Books that only tune: Judges, Nehemiah, Romans."""
     heldout_share: float = Field(0.05, gt=0, lt=0.5)
     """Share of the other documents, by title, held out for test, and as much again for dev."""
+    decontaminate: tuple[str, ...] | None = None
+    """Benchmarks or tasks by their names in mteb, "MTEB(eng, v2)": no training text may overlap what they ask. Needs the hub, or mteb's
+    data sets in its cache."""
     parallel_passages: int = Field(2_000, ge=0)
     """Language-model documents of kind `parallel`: a passage followed by its translation, spread over the languages."""
 
@@ -61,6 +64,12 @@ class DataParams(Section):
     def scripture(self) -> bool:
         """Whether verses are read: as documents, as aligned texts of training, and as held-out sets."""
         return bool(self.embedded & {EMBEDDED, SCRIPTURE.rpartition("/")[2]})
+
+    @property
+    def aligned_rows(self) -> bool:
+        """Whether rows of a clr set are held out: queries and passages that say the same in two languages."""
+        clr = [row for row in self.declared if row.task == "clr"]
+        return any(isinstance(row.heldout, str) or row.heldout_share(self.heldout_share) for row in clr)
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -125,6 +125,10 @@ class MixingParams(Section):
     """Resamples (of groups of translations) of a 95 % interval."""
 
 
+PROBED = ("en", "de", "es", "fr", "ru", "zh", "ja", "ko", "ar")
+"""Languages that the probes have sentences in (topics/limits/sentences.yaml)."""
+
+
 class ProbesParams(Section):
     """Sentences that differ in a number, a unit or a negation alone (claim C10). Asked in each language of data.languages that has them."""
 

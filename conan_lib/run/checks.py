@@ -83,10 +83,12 @@ def check_sources(params: Params, todo: set[str]) -> None:
     if "corpus" in todo:
         from conan_lib.data.catalogue import check_sets, fed, open_sources  # imported when they are needed, as below
         from conan_lib.data.sources.bible import check_languages
+        from conan_lib.data.suites import check_suites
 
         open_sources(params.data)
         check_languages(params.data)
         fed(params.data)
+        check_suites(params.data)
         check_sets(params.data)
         check_tasks(params)
     if "mkqa" in todo and params.mkqa.source == "hub":

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from conan_lib.artefacts import write_json
+from conan_lib.artefacts import replacing, write_json
 from conan_lib.errors import RunError, UserError
 from conan_lib.params import Params, load_params
 from conan_lib.run.checks import check_stages
@@ -22,7 +22,7 @@ from conan_lib.run.closing import closing_table
 from conan_lib.run.kernels import WarmStart, kernel_manager
 from conan_lib.run.runner import Runner, Task, say
 from conan_lib.run.worker import Here, environment_of
-from conan_lib.stages import Stage, below_root, blame, compute, open_stage, project_root, resolve, takes_part
+from conan_lib.stages import Stage, below_root, blame, compute, left_out, open_stage, project_root, resolve, takes_part
 from conan_lib.table import RUN, notebooks
 
 NOTEBOOKS = notebooks()
@@ -64,11 +64,15 @@ class Step(Task):
 
 
 def steps_of(params: Params) -> list[Step]:
-    """All eight steps of a run; nothing is computed or checked."""
-    return [
-        Step(notebook, tuple(open_stage(name, params) for name in stages if takes_part(name, params)))
-        for notebook, stages in NOTEBOOKS.items()
-    ]
+    """The steps of a run, without notebooks of which no stage is part of it; nothing is computed or checked."""
+    found = {notebook: [name for name in stages if takes_part(name, params)] for notebook, stages in NOTEBOOKS.items()}
+    return [Step(notebook, tuple(open_stage(name, params) for name in names)) for notebook, names in found.items() if names]
+
+
+def absent(params: Params) -> dict[str, str]:
+    """The notebooks of which no stage is part of a run, each with the reason."""
+    why = left_out(params)
+    return {notebook: why[stages[0]] for notebook, stages in NOTEBOOKS.items() if set(stages) <= set(why)}
 
 
 def select(start: str | None = None, stop: str | None = None, only: str | None = None) -> list[str]:
@@ -135,6 +139,9 @@ def run_notebooks(
     steps, began = steps_of(params), time.monotonic()
     chosen = [step for step in steps if step.title in select(start, stop, only)]
     check(chosen)
+    for notebook, why in absent(params).items():
+        if notebook in select(start, stop, only):
+            _say_absent(steps[0].copy.with_name(f"{notebook}.ipynb"), why, console)
     for step in chosen:
         if step.finished:
             say(console, "already done", step)
@@ -184,6 +191,19 @@ def _execute(step: Step, params_file: Path, manager: type, show: Callable[[str],
     except DeadKernelError:
         raise RunError(f"{_where(step)}: the kernel died, perhaps out of memory (see {os.path.relpath(step.copy)})") from None
     write_json(step.copy.with_suffix(".json"), step.record)
+
+
+def _say_absent(copy: Path, why: str, console: Console) -> None:
+    """Write the title of a notebook and, in the place of the rest, why it is no part of this run."""
+    import nbformat
+
+    title = nbformat.read(project_root() / "notebooks" / copy.name, as_version=4).cells[0].source.splitlines()[0]
+    console.print(f"{'not part':13} {copy.stem}: {why}")
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"{title}\n\nNot part of this run: {why}.", id="absent")])
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(copy) as new:
+        nbformat.write(page, new)
+    copy.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _where(step: Step) -> str:

@@ -76,6 +76,7 @@ def train_embedder(
     runtime, folder = runtime or Runtime(), Path(folder)
     tasks = build_tasks(rows, options, pools)
     _prepare(model.to(training_device(runtime)), options)
+    model.prompts = options.saved_prompts | row_prompts(rows, options)
     pool, dims, callbacks, mask = None, None, [], None
     if isinstance(options, WeakParams):
         mask = SoftMaskCallback(options.soft_mask, options.max_steps)
@@ -180,7 +181,11 @@ def _chosen(name: str, rows: list[Row], options: SupervisedParams) -> list[Row]:
 def _weak_tasks(rows: list[Row], options: WeakParams) -> list[Task]:
     """One task for all pairs, or one for each language with its share of the steps; a language that fills no batch is left out."""
     prompts = _prompts("weak", options)
-    rows = [{"anchor": row["anchor"], "positive": row["positive"], "lang": row.get("lang", "")} for row in rows]
+    rows = [
+        {"anchor": row["anchor"], "positive": row["positive"], "lang": row.get("lang", "")}
+        | ({"prompt": row["prompt"]} if row.get("prompt") else {})
+        for row in rows
+    ]
     if options.batch_languages == "mixed":
         return [Task("weak", rows, options.batch_size, prompts=prompts)]
     own: dict[str, list[Row]] = {}
@@ -197,6 +202,18 @@ def _prompts(name: str, options: ContrastiveParams) -> tuple[str, str]:
     return (prompt.query, prompt.document) if prompt else ("", "")
 
 
+def row_prompts(rows: Mapping[str, Sequence[Row]], options: ContrastiveParams) -> dict[str, str]:
+    """Prompts that the rows themselves bring, by the names that are saved with the model: a type of task has one where all of its rows
+    have the same."""
+    found: dict[str, set[str]] = {}
+    for name, own in rows.items():
+        default = _prompts(name, options)[0]
+        found.setdefault(TASKS[name].evaluation, set()).update(row.get("prompt") or default for row in own)
+    return {
+        "query" if kind == "Retrieval" else kind: prompts.pop() for kind, prompts in found.items() if len(prompts) == 1 and any(prompts)
+    }
+
+
 def _prepare(model: SentenceTransformer, options: WeakParams | SupervisedParams) -> None:
     """The model as it trains: cosines, fp32, the options' length, prompts and attention.
 
@@ -209,7 +226,6 @@ def _prepare(model: SentenceTransformer, options: WeakParams | SupervisedParams)
     if isinstance(options, SupervisedParams) and max(options.matryoshka_dims) != width:
         raise UserError(f"matryoshka_dims: the last must be the model's width {width}, not {max(options.matryoshka_dims)}")
     model.float().max_seq_length = options.max_length
-    model.prompts = options.saved_prompts
     for module in model:
         if isinstance(module, Pooling):
             module.include_prompt = options.pool_prompts is not False

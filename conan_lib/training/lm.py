@@ -43,7 +43,8 @@ MEASURE = PretrainParams(max_length=128)
 def pretrain(stage: Stage) -> dict | None:
     """Stage `pretrain`: from random weights, or on from the start; writes model/, random/ (weights drawn at random) and history.json.
 
-    Without a section in the parameters the start passes through: model/ is the start's, and only its bits per byte are measured.
+    Without a section in the parameters the start passes through: model/ is the start's, and only its bits per byte are measured, where
+    there is text enough.
 
     Raises:
         UserError: no training or no held-out documents, too little text for one batch, no such device.
@@ -51,7 +52,7 @@ def pretrain(stage: Stage) -> dict | None:
     section: PretrainParams | None = stage.pretrain
     tokenizer = load_tokenizer(stage.inputs["tokenizer"].path / "tokenizer")
     documents = read(stage.inputs["corpus"].path / "documents.parquet")
-    validation = validation_batches([d for d in documents if d["split"] == "dev"], tokenizer, section or MEASURE)
+    validation = validation_batches([d for d in documents if d["split"] == "dev"], tokenizer, section or MEASURE, section is not None)
     start = stage.inputs[START].path / "model" if START in stage.inputs else None
     measure = partial(bits_per_byte, batches=validation, bytes_of=token_bytes(tokenizer))
     if section is None:
@@ -80,7 +81,8 @@ def pretrain(stage: Stage) -> dict | None:
 def finetune(stage: Stage) -> dict | None:
     """Stage `sft`: writes model/, history.json and generations.json (greedy outputs of held-out records, before and after).
 
-    Without a section in the parameters the model before it passes through: bits per byte and outputs are measured.
+    Without a section in the parameters the model before it passes through: bits per byte and outputs are measured, where there are
+    records.
 
     Raises:
         UserError: too few records, no such device.
@@ -92,7 +94,7 @@ def finetune(stage: Stage) -> dict | None:
     collate = partial(pad, padding=tokenizer.pad_token_id)
     records = read(stage.inputs["sets"].path / "sft.parquet")
     held_out = min(HELD_OUT_MAX, int(HELD_OUT_SHARE * len(records)))
-    if not held_out:
+    if section and not held_out:
         raise UserError(f"sft.parquet: {len(records)} records are too few to train on and to hold some out: raise sets.sft_records")
     order = np.random.default_rng(seed).permutation(len(records))
     test, train = ([records[i] for i in part] for part in (order[:held_out], order[held_out:]))
@@ -173,11 +175,13 @@ def pack_documents(documents: list[dict], tokenizer: PreTrainedTokenizerBase, se
     return blocks
 
 
-def validation_batches(documents: list[dict], tokenizer: PreTrainedTokenizerBase, section: PretrainParams) -> dict[str, list[dict]]:
+def validation_batches(
+    documents: list[dict], tokenizer: PreTrainedTokenizerBase, section: PretrainParams, needed: bool = True
+) -> dict[str, list[dict]]:
     """Language -> batches of `validation_blocks` packed blocks, the same for every seed; a language that fills none is left out.
 
     Raises:
-        UserError: no language has a block.
+        UserError: no language has a block, and one is needed.
     """
     texts = defaultdict(list)
     for i in np.random.default_rng(0).permutation(len(documents)):
@@ -195,7 +199,7 @@ def validation_batches(documents: list[dict], tokenizer: PreTrainedTokenizerBase
             blocks = Blocks(ids, section.max_length, section.document_mask)
             rows = min(len(blocks), section.validation_blocks)
             batches[language] = [blocks[i : min(i + EVALUATION_BATCH, rows)] for i in range(0, rows, EVALUATION_BATCH)]
-    if not batches:
+    if needed and not batches:
         raise UserError(f"documents.parquet: no language of split dev fills a block of {section.max_length} tokens: check the data")
     return batches
 
@@ -211,6 +215,8 @@ def encode_records(records: Sequence[dict], tokenizer: PreTrainedTokenizerBase, 
     <s> stands for what the tokenizer opens a text with, which may be nothing, and </s> for its end of text. Where it is too long, the
     output keeps at least half of the room and the end of the input is cut; a cut output has no </s>.
     """
+    if not records:
+        return []
     questions = tokenizer([prompt(record) for record in records], add_special_tokens=False)["input_ids"]
     answers = tokenizer([record["output"] for record in records], add_special_tokens=False)["input_ids"]
     opening, _ = frame(tokenizer)

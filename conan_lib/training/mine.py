@@ -198,6 +198,8 @@ def _queries(rows: Mapping[str, Sequence[Row]], corpus: Sequence[Row]) -> list[d
             language = by_id[row["positive_id"]] if row["positive_id"] in by_id else by_text.get(row["positive"], "")
             excluded = {text} if TASKS[name].pool_by == "passage" else positives[text]
             query = queries.setdefault(pool, {"pool": pool, "text": text, "lang": language, "excluded": excluded, "given": {}})
+            if TASKS[name].pool_by == "anchor":
+                query["prompt"] = row.get("prompt")
             query["given"] |= dict.fromkeys(negative for negative in row.get("negatives") or () if negative not in excluded)
     return list(queries.values())
 
@@ -213,7 +215,7 @@ def _search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """What each query was given, then its `wanted` best passages after the `skipped` best, without the excluded ones -> places (Q, K), -1
     for none, and their cosines (Q, K), NaN for none. What is given must be among the passages."""
-    index, asked = _vectors(model, passages, [query["text"] for query in queries], progress)
+    index, asked = _vectors(model, passages, [(query.get("prompt"), query["text"]) for query in queries], progress)
     columns = defaultdict(list)
     for column, text in enumerate(passages):
         columns[text].append(column)
@@ -238,16 +240,16 @@ def _search(
     return found, cosine
 
 
-def _vectors(model, passages: list[str], queries: list[str], progress: bool) -> tuple[Tensor, Tensor]:
-    """Unit vectors of passages (N, D) and queries (Q, D), each distinct text encoded once, under the prompts that the model brings."""
+def _vectors(model, passages: list[str], queries: list[tuple[str | None, str]], progress: bool) -> tuple[Tensor, Tensor]:
+    """Unit vectors of passages (N, D) and queries (Q, D), each distinct text encoded once, under a query's own prompt or that of its side
+    which the model brings."""
     options = {"batch_size": 128 if model.device.type == "cpu" else 512, "convert_to_tensor": True, "normalize_embeddings": True}
-    prompts = [model.prompts.get(side) or "" for side in ("document", "query")]
-    sides = [[*passages, *queries]] if prompts[0] == prompts[1] else [passages, queries]
-    found = []
-    for side, prompt in zip(sides, prompts, strict=False):
-        place = {text: number for number, text in enumerate(dict.fromkeys(side))}
-        vectors = model.encode(list(place), show_progress_bar=progress, prompt=prompt or None, **options)
-        found.append(vectors[[place[text] for text in side]])
-    if len(found) == 1:
-        return found[0][: len(passages)], found[0][len(passages) :]
-    return found[0], found[1]
+    document, query = (model.prompts.get(side) or "" for side in ("document", "query"))
+    sides = [(document, text) for text in passages] + [(prompt or query, text) for prompt, text in queries]
+    place, found = {}, []
+    for prompt in dict.fromkeys(prompt for prompt, _ in sides):
+        texts = list(dict.fromkeys(text for own, text in sides if own == prompt))
+        place |= {(prompt, text): len(place) + number for number, text in enumerate(texts)}
+        found.append(model.encode(texts, show_progress_bar=progress, prompt=prompt or None, **options))
+    vectors = torch.cat(found)[[place[side] for side in sides]]
+    return vectors[: len(passages)], vectors[len(passages) :]

@@ -16,6 +16,8 @@ from conan_lib.stages import located
 SPLITS = ("test", "dev", "train")
 BLOCK = 10_000
 """Rows that are compared with the evaluation texts at a time."""
+PASSAGE = "passage"
+"""Kind of a document that is a passage of a pair, or a labelled text."""
 SHOWN = ("anchor", "positive", "input", "output", "text")
 """Fields of a row that training shows."""
 
@@ -50,7 +52,20 @@ def gather_declared(params: DataParams, funnel: Funnel) -> Declared:
             else:
                 found.rows.extend({**row, "task": declared.task, "split": split} for row in rows)
         found.records.append(_record(declared, splits))
+    if not params.embedded and not any(row.task == "text" for row in params.declared):
+        _passages(found)
     return found
+
+
+def _passages(found: Declared) -> None:
+    """Without a set of text, what the other rows find or label is what a start's tokenizer and language model are measured on."""
+    seen: set[str] = set()
+    for row in sorted(found.rows, key=lambda row: SPLITS.index(row["split"])):  # a text is held out if one of its rows is
+        text, key = row.get("positive") or row.get("text") or "", row.get("positive_id") or row["id"]
+        if row["task"] != "sft" and text and text not in seen:
+            seen.add(text)
+            lang = row.get("positive_lang") or row["lang"]
+            found.documents[row["split"]].append(Document(f"{row['source']}/{key}", text, lang, row["source"], PASSAGE, group=row["group"]))
 
 
 def divided(declared: DeclaredSet, params: DataParams, funnel: Funnel) -> dict[str, list[dict]]:

@@ -73,7 +73,8 @@ def plan(file: File):
     """Show what a run would do, without running it: the model's size, data sets, stages, steps; then check all that a run checks."""
     from conan_lib.params import load_params
     from conan_lib.run.notebooks import check, steps_of
-    from conan_lib.stages import resolve
+    from conan_lib.stages import left_out, resolve
+    from conan_lib.table import RUN, START, TABLE
 
     params = load_params(resolve(file))
     steps = steps_of(params)
@@ -99,6 +100,9 @@ def plan(file: File):
             work = f"{optimiser.max_steps:,} steps" if optimiser else "passes the start through" if passes else ""
             verb = {"finished": "skip", "partial": "resume", "new": "run"}[stage.status]
             say(f"{step.title:14} {stage.name:18} {stage.key}  {verb:7} {work}".rstrip())
+    for name, why in left_out(params).items():
+        if name in RUN and name != START:
+            say(f"{TABLE[name].notebook:14} {name:18} not part of this run: {why}")
     check(steps)
     for row in params.data.declared:
         if row.hub and not row.pinned:

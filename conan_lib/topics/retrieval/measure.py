@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conan_lib.artefacts import write_json
 from conan_lib.evaluation.checkpoints import checkpoint_encoder, checkpoints
-from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, is_whole
+from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, METRICS, is_whole
 from conan_lib.evaluation.peers import score_peers
 from conan_lib.evaluation.scores import compare, provenance, score
 from conan_lib.evaluation.tasks import open_tasks
@@ -84,13 +84,15 @@ def score_checkpoint(stage: Stage) -> dict:
 
 
 def _write(stage: Stage, folder: Path, rows: list[dict], tasks: list, suffix: str = "") -> None:
-    """scores.json, and differences.json: each checkpoint against the one before it in cross-lingual retrieval."""
+    """scores.json, and differences.json: each checkpoint against the one before it in cross-lingual retrieval, or where no task is
+    cross-lingual, in retrieval."""
     write_json(folder / "scores.json", rows)
+    kind = next((kind for kind in KINDS if any(task.kind == kind for task in tasks)), None)
     differences = [
         compare(folder, before + suffix, after + suffix, task.metadata.name, metric, stage.tasks)
         for task in tasks
-        if task.kind == "crosslingual"
-        for metric in ("recall_at_10", "recall_at_1")
+        if task.kind and task.kind == kind
+        for metric in (("recall_at_10", "recall_at_1") if kind == "crosslingual" else METRICS[kind])
         for before, after in pairwise(checkpoints(stage))
     ]
     write_json(folder / "differences.json", differences)

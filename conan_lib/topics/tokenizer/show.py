@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from conan_lib.findings.blocks import figure, table
-from conan_lib.findings.plots import GREY, PALETTE, Drawing, series, style
+from conan_lib.findings.plots import GREY, PALETTE, Drawing, nothing, series, style
 from conan_lib.findings.run import Run
 from conan_lib.stages import Stage
 
@@ -22,6 +22,8 @@ def show(run: Run) -> dict:
 def fertility(stage: Stage) -> Drawing:
     """Stage `tokenizer`: tokens per word and bytes per token on held-out text by language, and the teacher's if it was read."""
     rows = series(stage, "fertility.json")
+    if not rows:
+        return nothing("there is no held-out text to measure fertility on")
     languages = sorted({row["lang"] for row in rows})
     names = [name for name in TOKENIZERS if any(row["tokenizer"] == name for row in rows)]
     titles = {
@@ -45,7 +47,7 @@ def fertility(stage: Stage) -> Drawing:
 
 def fertility_table(stage: Stage) -> pd.DataFrame:
     """Tokens per word and bytes per token by language, ours and others."""
-    rows = pd.DataFrame(series(stage, "fertility.json"))
+    rows = pd.DataFrame(series(stage, "fertility.json"), columns=["lang", "tokenizer", "tokens_per_word", "bytes_per_token"])
     table = rows.pivot(index="lang", columns="tokenizer", values=["tokens_per_word", "bytes_per_token"])
     table.columns = [f"{name}: {measure.replace('_', ' ')}" for measure, name in table.columns]
     return table.reset_index().rename(columns={"lang": "language"})

@@ -11,7 +11,7 @@ from conan_lib.data.packing import Blocks
 from conan_lib.findings.blocks import Table, figure, table
 from conan_lib.findings.grids import NOT_REPORTED
 from conan_lib.findings.manifests import results
-from conan_lib.findings.plots import GREY, PALETTE, Drawing, series, style
+from conan_lib.findings.plots import GREY, PALETTE, Drawing, nothing, series, style
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import cut
@@ -136,7 +136,7 @@ def training_loss(stage: Stage) -> Drawing:
     """Stages `pretrain` and `sft`: loss and learning rate over steps; a running mean of a twentieth of the steps, where that is several."""
     rows = series(stage)
     if not rows:
-        return _nothing("the start passes through: no step was trained")
+        return nothing("the start passes through: no step was trained")
     steps, losses = [row["step"] for row in rows], np.array([row["loss"] for row in rows])
     window = max(1, len(losses) // 20)
     smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
@@ -158,17 +158,11 @@ def training_loss(stage: Stage) -> Drawing:
         return drawing
 
 
-def _nothing(why: str) -> Drawing:
-    """A figure that says why there is none."""
-    with style():
-        drawing = Drawing(figsize=(8.4, 0.7))
-        drawing.text(0.5, 0.5, why, ha="center", va="center", color=GREY)
-        return drawing
-
-
 def bits_per_byte(stage: Stage) -> Drawing:
     """Stages `pretrain` and `sft`: bits per byte of held-out text before and after, by language, the best compressed first."""
     found = sorted(stage.results["bits_per_byte"].items(), key=lambda item: item[1]["after"])
+    if not found:
+        return nothing("there is too little held-out text to measure bits per byte")
     places = range(len(found))
     with style():
         drawing = Drawing(figsize=(7.2, 0.28 * len(found) + 1.1))
@@ -213,7 +207,7 @@ def contrastive_loss(stage: Stage) -> Drawing:
 
 def bits_table(stage: Stage) -> pd.DataFrame:
     """Held-out bits per byte by language, before and after the stage, and their difference."""
-    table = pd.DataFrame(stage.results["bits_per_byte"]).T.rename_axis("language").reset_index()
+    table = pd.DataFrame(stage.results["bits_per_byte"], index=["before", "after"]).T.rename_axis("language").reset_index()
     table["change"] = table["after"] - table["before"]
     return table
 
