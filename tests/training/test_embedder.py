@@ -3,6 +3,7 @@ model is stock, with its prompts; a text is encoded in training as sentence-tran
 does not fit is one line."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -55,6 +56,19 @@ def test_own_pairs_through_stages_3_and_4_killed_and_resumed(tmp_path, monkeypat
         assert plain.encode(["stone"]).shape == (1, 8)
     assert len(weights) == 3
     assert all(torch.equal(weights[0][name], other[name]) for other in weights for name in weights[0])
+
+
+def test_adapters_and_embeddings_that_train_in_full_are_resumed(tmp_path, monkeypatch):
+    options, weights = WEAK.model_copy(update={"lora": LoraParams(rank=2, embeddings=True)}), []
+    for kill in (False, True):
+        run = partial(train_embedder, rows={"weak": ROWS["retrieval"]}, options=options, folder=tmp_path / str(kill), runtime=CPU)
+        if kill:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(Recorder, "on_step_begin", dying_at(4))
+                run(small_encoder(tmp_path / "start"))
+        run(small_encoder(tmp_path / "start"))
+        weights.append(load_file(tmp_path / str(kill) / "model" / "model.safetensors"))
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def dying_at(step: int):
