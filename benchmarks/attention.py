@@ -38,7 +38,7 @@ from benchmarks.variants import (
     square_bytes,
     variants_of,
 )
-from conan_lib.artefacts import environment
+from conan_lib.environment import environment
 from conan_lib.errors import UserError
 from conan_lib.topics.speed.timing import LEAST_REPEATS, once, take_turns
 

@@ -22,8 +22,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from conan_lib.artefacts import environment, write_json
+from conan_lib.environment import environment
 from conan_lib.errors import UserError
+from conan_lib.files import write_json
 from conan_lib.negatives import NegativePool
 from conan_lib.stages import Stage, open_stage
 from conan_lib.training.batch_loss import ContrastiveLoss

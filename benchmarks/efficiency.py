@@ -21,8 +21,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import available_bytes
-from conan_lib.artefacts import environment, peak_memory_mb, write_json
+from conan_lib.environment import environment, peak_memory_mb
 from conan_lib.errors import UserError
+from conan_lib.files import write_json
 from conan_lib.model.backbone import count_parameters, random_encoder
 from conan_lib.params import Params, load_params
 from conan_lib.topics.speed.timing import fitting, rates, take_turns

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.variants import Setting, Variant, call_of, make_inputs, make_mask, reason
-from conan_lib.artefacts import peak_memory_mb
+from conan_lib.environment import peak_memory_mb
 
 
 def available_bytes(device: str) -> int:

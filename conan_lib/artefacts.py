@@ -10,32 +10,24 @@ A stage's key is the hash of its name, its version, its own parameters and the k
 The key does not hash source text, device, worker count or save interval; the manifest records them.
 """
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
-import platform
-import re
-import resource
-import subprocess
 import time
-import zipfile
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from conan_lib.environment import environment, peak_memory_mb
 from conan_lib.errors import UserError
+from conan_lib.files import again, lock, number_in, read_json, write_json
 from conan_lib.table import TABLE
 
 MANIFEST = "manifest.json"
 SHAPE = {"stage": str, "key": str, "results": dict, "seconds": (int, float), "finished_at": str, "environment": dict}
 """What every manifest holds beside the rest of the identity."""
-RECORDED_PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "accelerate", "datasets", "mteb", "numpy")
 
 
 IDENTITY = ("stage", "version", "parameters", "inputs")
@@ -45,29 +37,6 @@ def key_of(identity: dict) -> str:
     """16 hexadecimal digits that name a content: the hash of its stage, version, parameters and inputs, and of nothing else."""
     text = json.dumps({name: identity[name] for name in IDENTITY}, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def fingerprint(path: Path) -> str:
-    """16 hexadecimal digits for what a file or folder of a user holds: names and bytes; of a file above 256 MiB its size and a hundredth of
-    its bytes. `absent` where there is none."""
-    found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path] * path.is_file()
-    if not found:
-        return "absent"
-    return _fingerprint(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in found))
-
-
-@lru_cache(maxsize=256)
-def _fingerprint(found: tuple[tuple[Path, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for path, size, _ in found:
-        digest.update(f"{path.name} {size} ".encode())
-        part = 1 << 20
-        step, part = (part, part) if size <= 256 * part else (size // 100, size // 10_000)
-        with open(path, "rb") as file:
-            for start in range(0, size, step):
-                file.seek(start)
-                digest.update(file.read(part))
-    return digest.hexdigest()[:16]
 
 
 def leads() -> bool:
@@ -186,8 +155,8 @@ class Artefact:
             yield Work(self, leads=False)
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "w") as lock:
-            _lock(lock)
+        with open(self.path / ".lock", "w") as file:
+            lock(file)
             work = Work(self)
             try:
                 yield work
@@ -205,7 +174,7 @@ class Work:
         self.artefact, self.leads = artefact, leads
         self.path = artefact.path
         self._clock = self.path / "seconds.json"
-        self._before = _number(self._clock)
+        self._before = number_in(self._clock)
         self._start = time.monotonic()
         if leads and not artefact.finished:
             write_json(self.path / "identity.json", artefact.identity)
@@ -239,164 +208,3 @@ class Work:
         }
         write_json(self.path / MANIFEST, manifest)
         self._clock.unlink(missing_ok=True)
-
-
-def peak_memory_mb() -> float:
-    """The most resident memory (MB) that this process has held so far: stages of one process share it, helper processes are not in."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # Linux; its getrusage starts from the peak of the parent process
-        kibibytes = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return round(kibibytes * 1024 / 1e6, 1)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 1)
-
-
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-
-
-def _lock(file: IO, wait: bool = True) -> None:
-    """Lock an open file until it is closed: flock, and where a file system has none (some NFS) a record lock.
-
-    Raises:
-        BlockingIOError: another process holds it, and `wait` is off.
-        UserError: the file system has no locks at all.
-    """
-    how = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
-    for lock in (fcntl.flock, fcntl.lockf):
-        try:
-            return lock(file, how)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-    raise UserError(
-        f"{file.name}: this file system has no locks, so two runs could write one artefact: mount it with locks (Lustre: -o flock), "
-        "or name a folder on another one in runtime.artefacts"
-    )
-
-
-@contextmanager
-def held(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file; yields whether it is ours. A killed process lets go of it."""
-    try:
-        file = open(path, "w")  # noqa: SIM115 - only opening may fail so, not what is done while it is held
-    except FileNotFoundError:  # another process has finished and tidied up
-        yield False
-        return
-    with file as lock:
-        try:
-            _lock(lock, wait)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A new file to write, which takes the place of `path` when the block has ended well: a reader sees the old file or the new one, never
-    half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")  # no pattern such as *.json finds what a killed process left
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically."""
-    with replacing(path) as new, open(new, "w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, indent=1)
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file of an artefact.
-
-    Raises:
-        UserError: it is missing or damaged; the line names it and what to do.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing: {again(path)}") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path}: damaged: {again(path)}") from None
-
-
-def again(path: Path) -> str:
-    """What to do about a missing or damaged file: a manifest beside it would still say that its stage has finished."""
-    home = next((folder for folder in path.parents if re.fullmatch("[0-9a-f]{16}", folder.name)), None)
-    return f"remove {home} and run its stage again" if home else "remove it and run what writes it again"
-
-
-def first_damaged(folder: Path) -> Path | None:
-    """The first file of JSON, safetensors, torch or numpy in a folder that is not whole; None where all of them are."""
-    return next((path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".") and _damaged(path)), None)
-
-
-def _damaged(path: Path) -> bool:
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, "pt") as tensors:  # its header says how long the file must be
-                return not tensors.keys()
-        except SafetensorError:
-            return True
-    if path.suffix in (".pt", ".pth", ".npz"):
-        return not zipfile.is_zipfile(path)  # its list of members stands at the end
-    if path.suffix == ".json":
-        try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
-            return True
-    return False
-
-
-def _number(path: Path) -> float:
-    """The number in a JSON file; 0 where there is none."""
-    try:
-        return float(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
-        return 0.0
-
-
-def environment() -> dict:
-    """Where a number comes from: machine, versions, git revision."""
-    return {
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "device": _device(),
-        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
-        "revision": _revision(),
-    }
-
-
-def _device() -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _revision() -> str | None:
-    """The git revision of the source, with + where tracked files differ from it. Outside a checkout what CONAN_REVISION says, or None."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + (
-            "+" if git("status", "--porcelain", "--untracked-files=no", "--", str(here)) else ""
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("CONAN_REVISION")

@@ -8,8 +8,9 @@ from functools import cached_property, wraps
 from importlib import import_module
 from pathlib import Path
 
-from conan_lib.artefacts import Artefact, again, fingerprint, first_damaged, leads
+from conan_lib.artefacts import Artefact, leads
 from conan_lib.errors import Stopped, UserError
+from conan_lib.files import again, fingerprint, first_damaged
 from conan_lib.params import Params, Runtime, load_params, without_clr
 from conan_lib.params.evaluation import PROBED
 from conan_lib.params.sets import EMBEDDED

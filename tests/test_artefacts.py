@@ -16,8 +16,9 @@ import time
 import pytest
 
 from conan_lib import artefacts
-from conan_lib.artefacts import MANIFEST, Artefact, replacing, write_json
+from conan_lib.artefacts import MANIFEST, Artefact
 from conan_lib.errors import UserError
+from conan_lib.files import replacing, write_json
 
 
 def test_key_ignores_the_order_of_parameters_and_the_place(tmp_path):
@@ -202,7 +203,7 @@ def test_what_a_killed_writer_leaves_is_found_by_no_pattern(tmp_path):
 
 def test_peak_memory_counts_what_was_held():
     """A process that held 300 MB and let it go has a peak 300 MB above one that did not."""
-    code = "from conan_lib.artefacts import peak_memory_mb; held = bytes(b'x' * {}); del held; print(peak_memory_mb())"
+    code = "from conan_lib.environment import peak_memory_mb; held = bytes(b'x' * {}); del held; print(peak_memory_mb())"
     low, high = (float(subprocess.check_output([sys.executable, "-c", code.format(size)])) for size in (1, 300_000_000))
     assert high - low == pytest.approx(300, abs=60)
 

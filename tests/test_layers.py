@@ -11,7 +11,7 @@ import conan_lib
 
 ROOT = Path(conan_lib.__file__).parent
 LAYERS = [
-    {"errors", "table", "options"},
+    {"errors", "table", "options", "files", "environment"},
     {"attention", "losses", "negatives"},
     {"training.tasks"},  # declarations, which the parameters name
     {"params"},

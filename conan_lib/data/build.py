@@ -11,7 +11,6 @@ made of them stays empty.
 
 from collections import Counter
 
-from conan_lib.artefacts import write_json
 from conan_lib.data import heldout, language_text, records
 from conan_lib.data.catalogue import open_sources
 from conan_lib.data.clean import Funnel
@@ -24,6 +23,7 @@ from conan_lib.data.sets import SETS
 from conan_lib.data.sources.bible import Scripture, check_languages
 from conan_lib.data.sources.embedded import lee50
 from conan_lib.data.suites import suite_texts
+from conan_lib.files import write_json
 from conan_lib.stages import Stage, computes
 
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conan_lib.artefacts import read_json, write_json
 from conan_lib.data import records
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.sources.bible import Scripture
 from conan_lib.data.sources.document import Document
+from conan_lib.files import read_json, write_json
 from conan_lib.params.data import DataParams
 from conan_lib.stages import Stage
 

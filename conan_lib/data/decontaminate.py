@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from conan_lib.artefacts import again, replacing
 from conan_lib.data.ngrams import hashed_ngrams, normalise, units, width
 from conan_lib.errors import UserError
+from conan_lib.files import again, replacing
 
 
 class EvaluationIndex:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from conan_lib.artefacts import write_json
 from conan_lib.data import records
 from conan_lib.data.corpus import EXCERPT, HELDOUT, LABEL_TASKS, Corpus
 from conan_lib.data.declared.fields import text_id
@@ -18,6 +17,7 @@ from conan_lib.data.sources.bible import Verse, cross_references, verse_id
 from conan_lib.data.sources.embedded import lee50
 from conan_lib.data.sources.packages import licence
 from conan_lib.errors import UserError
+from conan_lib.files import write_json
 from conan_lib.params.data import HeldoutParams
 
 QUERIES, CORPUS = records.schema("id text lang"), records.schema("id text")

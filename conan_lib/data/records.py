@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from conan_lib.artefacts import again, replacing
 from conan_lib.errors import UserError
+from conan_lib.files import again, replacing
 
 
 def read_table(path: str | Path, mend: str | None = None) -> pa.Table:

@@ -1,7 +1,7 @@
 """Our checkpoints, as encoders that mteb and the topics' stages ask."""
 
-from conan_lib.artefacts import read_json
 from conan_lib.evaluation.encoder import Encoder, own_encoder
+from conan_lib.files import read_json
 from conan_lib.stages import Stage, open_stage
 from conan_lib.table import CHECKPOINTS, START
 

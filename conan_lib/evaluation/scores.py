@@ -11,12 +11,12 @@ import mteb
 from sklearn.exceptions import UndefinedMetricWarning
 from tqdm.auto import tqdm
 
-from conan_lib.artefacts import read_json, write_json
 from conan_lib.data.declared.hub import HUB_ERRORS
 from conan_lib.errors import UserError
 from conan_lib.evaluation.metrics import MEAN, METRICS
 from conan_lib.evaluation.statistics import bootstrap_interval, paired_difference, spearman_interval
 from conan_lib.evaluation.tasks import language_of
+from conan_lib.files import read_json, write_json
 from conan_lib.params.evaluation import TasksParams
 
 

@@ -12,12 +12,12 @@ from mteb._set_seed import _set_seed
 from mteb.abstasks import AbsTaskClassification, AbsTaskClustering, AbsTaskRetrieval, AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
 
-from conan_lib.artefacts import read_json, write_json
 from conan_lib.data.records import read, read_table
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import iso_code
 from conan_lib.evaluation.metrics import METRICS
 from conan_lib.evaluation.suites import check_prompts, load_suite
+from conan_lib.files import read_json, write_json
 from conan_lib.params.evaluation import TasksParams
 
 MTEB_TYPE = {"retrieval": "Retrieval", "crosslingual": "Retrieval", "reranking": "Reranking", "classification": "Classification",

@@ -11,9 +11,9 @@ from functools import cached_property
 
 import numpy as np
 
-from conan_lib.artefacts import read_json
 from conan_lib.evaluation.metrics import is_main
 from conan_lib.evaluation.statistics import resampled_means, resampled_spearman
+from conan_lib.files import read_json
 from conan_lib.findings.over_seeds import holm, over_seeds
 from conan_lib.grids import Cell, Grid
 from conan_lib.stages import Stage

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from conan_lib.artefacts import read_json
+from conan_lib.files import read_json
 from conan_lib.findings.claim import Claim, Finding, Verdict
 from conan_lib.findings.run import Run
 from conan_lib.stages import project_root

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from conan_lib.artefacts import replacing
+from conan_lib.files import replacing
 from conan_lib.stages import project_root
 
 

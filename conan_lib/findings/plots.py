@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import matplotlib
 import matplotlib.figure
 
-from conan_lib.artefacts import read_json
+from conan_lib.files import read_json
 from conan_lib.stages import Stage
 
 INK = "#1d2733"

@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from conan_lib.artefacts import read_json
 from conan_lib.errors import UserError
+from conan_lib.files import read_json
 from conan_lib.findings.ablation import Ablation
 from conan_lib.grids import Grid, open_grid
 from conan_lib.model.start import backbone_of

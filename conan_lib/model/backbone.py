@@ -30,9 +30,9 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from conan_lib.artefacts import write_json
 from conan_lib.attention import refuse_older
 from conan_lib.errors import UserError
+from conan_lib.files import write_json
 from conan_lib.params.model import BackboneParams
 
 HEAD_CHUNK = 512

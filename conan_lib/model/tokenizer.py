@@ -13,11 +13,11 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from conan_lib.artefacts import write_json
 from conan_lib.data.languages import UNSPACED
 from conan_lib.data.packing import balanced_order
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
+from conan_lib.files import write_json
 from conan_lib.params.model import TokenizerParams
 from conan_lib.stages import Stage, computes
 from conan_lib.table import START

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from conan_lib.artefacts import read_json
+from conan_lib.files import read_json
 from conan_lib.findings.blocks import Table
 from conan_lib.report.sections import Section
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from conan_lib.artefacts import read_json
 from conan_lib.errors import UserError
 from conan_lib.evaluation.metrics import MAIN_METRIC, is_main
 from conan_lib.evaluation.statistics import paired_difference
+from conan_lib.files import read_json
 from conan_lib.findings.blocks import Block, Missing, Table, Text
 from conan_lib.findings.files import write
 from conan_lib.findings.manifests import parameters_table, stages_block

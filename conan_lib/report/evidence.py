@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from conan_lib.artefacts import read_json
 from conan_lib.errors import UserError
+from conan_lib.files import read_json
 from conan_lib.findings.blocks import Block, Table
 from conan_lib.findings.claim import Claim, Finding
 from conan_lib.findings.files import committed, write

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from conan_lib.artefacts import read_json
+from conan_lib.files import read_json
 from conan_lib.stages import Stage
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from conan_lib.artefacts import read_json
+from conan_lib.files import read_json
 from conan_lib.stages import Stage
 
 

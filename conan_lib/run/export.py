@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from conan_lib.artefacts import again, first_damaged, read_json, write_json
 from conan_lib.errors import UserError
+from conan_lib.files import again, first_damaged, read_json, write_json
 from conan_lib.findings.run import Run
 from conan_lib.model.onnx import export_onnx
 from conan_lib.report.card import MODEL, model_card

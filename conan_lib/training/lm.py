@@ -15,10 +15,10 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
-from conan_lib.artefacts import write_json
 from conan_lib.data.packing import IGNORE, Blocks, balanced_order
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
+from conan_lib.files import write_json
 from conan_lib.model.backbone import build, link, load, save
 from conan_lib.model.tokenizer import frame, load_tokenizer, token_bytes
 from conan_lib.params import Runtime

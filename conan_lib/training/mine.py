@@ -12,9 +12,9 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import TrainerCallback
 
-from conan_lib.artefacts import replacing
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
+from conan_lib.files import replacing
 from conan_lib.model.backbone import with_weights
 from conan_lib.params.training import MineParams
 from conan_lib.stages import Stage, computes

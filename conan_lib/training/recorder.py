@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import torch
 from transformers import TrainerCallback
 
-from conan_lib.artefacts import first_damaged, replacing
 from conan_lib.errors import Stopped, UserError
+from conan_lib.files import first_damaged, replacing
 
 STATE = "recorder.pt"
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from smoke_data import ROOT
 
-from conan_lib.artefacts import read_json
 from conan_lib.data.build import build_corpus, build_heldout, build_sets
 from conan_lib.data.catalogue import check_sets
 from conan_lib.data.declared.gather import asked
@@ -15,6 +14,7 @@ from conan_lib.data.records import read
 from conan_lib.data.sources import packages
 from conan_lib.errors import UserError
 from conan_lib.evaluation.tasks import load_tasks
+from conan_lib.files import read_json
 from conan_lib.params import load_params
 from conan_lib.run.checks import check_sources
 from conan_lib.stages import compute, open_stage

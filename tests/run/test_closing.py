@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from conan_lib.artefacts import write_json
+from conan_lib.files import write_json
 from conan_lib.findings.scores import RECALL
 from conan_lib.run.closing import closing_table
 from conan_lib.stages import open_stage

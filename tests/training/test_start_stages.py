@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from tiny_starts import FAMILIES, save_start
 from transformers import AutoTokenizer
 
-from conan_lib.artefacts import read_json
+from conan_lib.files import read_json
 from conan_lib.model.backbone import load
 from conan_lib.model.start import prepare_start
 from conan_lib.model.tokenizer import train_tokenizer

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from conan_lib.artefacts import fingerprint
 from conan_lib.data.clean import Funnel
 from conan_lib.data.declared import hub, read
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.sampling import chance
 from conan_lib.data.sources.document import Document
+from conan_lib.files import fingerprint
 from conan_lib.params.data import DataParams
 from conan_lib.params.sets import DeclaredSet
 from conan_lib.stages import located

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from conan_lib.artefacts import held, write_json
 from conan_lib.data import records
 from conan_lib.data.clean import identifiable
 from conan_lib.data.translate import AlignedTranslations, Query, Translation, Translator
@@ -23,6 +22,7 @@ from conan_lib.data.translate.checks import check, encoder, similarities
 from conan_lib.data.translate.inputs import encodable, read_pairs, read_translations
 from conan_lib.data.translate.output import SHARD, assemble
 from conan_lib.errors import UserError
+from conan_lib.files import held, write_json
 from conan_lib.params.data import TranslateParams
 
 VERSION = 1

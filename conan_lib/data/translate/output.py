@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from conan_lib.artefacts import replacing, write_json
 from conan_lib.data import records
 from conan_lib.data.translate.card import write_card
 from conan_lib.data.translate.checks import REASONS
 from conan_lib.errors import UserError
+from conan_lib.files import replacing, write_json
 from conan_lib.params.data import TranslateParams
 
 TEXTS = (

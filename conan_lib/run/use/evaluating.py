@@ -6,7 +6,6 @@ from pathlib import Path
 import pyarrow as pa
 from mteb.models import SentenceTransformerEncoderWrapper
 
-from conan_lib.artefacts import write_json
 from conan_lib.data.records import write_table
 from conan_lib.errors import UserError
 from conan_lib.evaluation.metrics import METRICS
@@ -14,6 +13,7 @@ from conan_lib.evaluation.peers import bm25, neutral_tokens
 from conan_lib.evaluation.scores import compare, score
 from conan_lib.evaluation.suites import load_suite
 from conan_lib.evaluation.tasks import Retrieval
+from conan_lib.files import write_json
 from conan_lib.params.evaluation import TasksParams
 from conan_lib.run.use.models import LANGUAGE, load_model, read_pairs, read_texts
 

@@ -8,8 +8,8 @@ from typing import Literal
 from datasets import Dataset
 from sentence_transformers.util import mine_hard_negatives
 
-from conan_lib.artefacts import replacing
 from conan_lib.errors import UserError
+from conan_lib.files import replacing
 from conan_lib.run.use.models import load_model, read_pairs, read_texts
 
 

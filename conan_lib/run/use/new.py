@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from huggingface_hub import model_info
 
-from conan_lib.artefacts import replacing
 from conan_lib.data.declared.hub import HUB_ERRORS
 from conan_lib.errors import UserError
+from conan_lib.files import replacing
 from conan_lib.model.backbone import parameter_audit
 from conan_lib.model.start import reach_of, read_start
 from conan_lib.params.model import HUB, PACKAGE, ModelParams

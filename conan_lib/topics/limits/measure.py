@@ -19,13 +19,13 @@ from math import log, nan
 import numpy as np
 from transformers import AutoTokenizer
 
-from conan_lib.artefacts import write_json
 from conan_lib.data.records import schema, write
 from conan_lib.errors import UserError
 from conan_lib.evaluation.checkpoints import checkpoints
 from conan_lib.evaluation.encoder import load_sentence_transformer
 from conan_lib.evaluation.peers import PEER_ENCODERS
 from conan_lib.evaluation.statistics import ClusterDraws, spearman
+from conan_lib.files import write_json
 from conan_lib.params.evaluation import ProbesParams
 from conan_lib.stages import Stage, computes
 from conan_lib.topics.limits.sentences import NUMBERS, SENTENCES

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from conan_lib.artefacts import Artefact, read_json, write_json
+from conan_lib.artefacts import Artefact
 from conan_lib.attention import alpha_at, set_soft_mask
 from conan_lib.attention.register import DEFAULTS
 from conan_lib.attention.softmask import Ratio, Reading, Schedule
 from conan_lib.data.records import read
+from conan_lib.files import read_json, write_json
 from conan_lib.model.backbone import to_sentence_transformer
 from conan_lib.stages import Stage, open_stage
 from conan_lib.topics.mixing.texts import choose

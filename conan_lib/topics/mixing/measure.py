@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 from scipy.stats import hypergeom
 
-from conan_lib.artefacts import write_json
 from conan_lib.data.records import write_table
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import load_sentence_transformer
 from conan_lib.evaluation.statistics import bootstrap_interval, jackknife_interval, paired_difference
+from conan_lib.files import write_json
 from conan_lib.params.evaluation import MixingParams
 from conan_lib.stages import Stage, computes
 from conan_lib.topics.mixing.texts import Sample, mixing_texts

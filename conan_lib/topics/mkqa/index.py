@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from conan_lib.artefacts import held, replacing, write_json
 from conan_lib.errors import UserError
+from conan_lib.files import held, replacing, write_json
 from conan_lib.params.mkqa import MkqaParams
 from conan_lib.topics.mkqa.data import Benchmark, Passage
 from conan_lib.topics.mkqa.match import AnswerIndex, plain

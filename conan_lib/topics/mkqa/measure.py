@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from conan_lib.artefacts import write_json
 from conan_lib.data import records
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import own_encoder
+from conan_lib.files import write_json
 from conan_lib.stages import Stage, computes, project_root
 from conan_lib.topics.mkqa.data import Benchmark, Question, digest, load_benchmark
 from conan_lib.topics.mkqa.index import WHOLE, encode_shards, matches, search

@@ -1,12 +1,12 @@
 """Stage out_of_domain: our checkpoints and the peers on sets that nothing was trained on. Run: `conan-lib train out_of_domain FILE`."""
 
-from conan_lib.artefacts import read_json, write_json
 from conan_lib.evaluation.bigbench import find_archive
 from conan_lib.evaluation.checkpoints import checkpoint_encoder, checkpoints
 from conan_lib.evaluation.metrics import is_main
 from conan_lib.evaluation.peers import score_peers
 from conan_lib.evaluation.scores import provenance, score
 from conan_lib.evaluation.tasks import load_tasks
+from conan_lib.files import read_json, write_json
 from conan_lib.stages import Stage, computes
 from conan_lib.topics.out_of_domain.sets import write_sets
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from conan_lib.artefacts import write_json
 from conan_lib.data.records import write_table
 from conan_lib.errors import UserError
 from conan_lib.evaluation.bigbench import align, members
+from conan_lib.files import write_json
 from conan_lib.params.evaluation import OutOfDomainParams
 
 SHIFTS = {"amazon_reviews_v1.0": "amazon", "new_wiki_v1.0": "new-wiki", "nyt_v1.0": "nyt", "reddit_v1.0": "reddit",

@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from conan_lib.artefacts import read_json
 from conan_lib.evaluation.bigbench import HOW_TO_GET
 from conan_lib.evaluation.checkpoints import MODELS as CHECKPOINTS
 from conan_lib.evaluation.metrics import is_main
 from conan_lib.evaluation.scores import read_items
+from conan_lib.files import read_json
 from conan_lib.findings.blocks import Missing, Table
 from conan_lib.findings.run import Run
 from conan_lib.findings.scores import MODELS, crosslingual_table, notes_table, score_table

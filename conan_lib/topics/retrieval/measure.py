@@ -4,12 +4,12 @@ last checkpoint alone: what a cell of a grid is measured with, at the cost of on
 from itertools import pairwise
 from pathlib import Path
 
-from conan_lib.artefacts import write_json
 from conan_lib.evaluation.checkpoints import checkpoint_encoder, checkpoints
 from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, METRICS, is_whole
 from conan_lib.evaluation.peers import score_peers
 from conan_lib.evaluation.scores import compare, provenance, score
 from conan_lib.evaluation.tasks import open_tasks
+from conan_lib.files import write_json
 from conan_lib.stages import Stage, computes
 from conan_lib.topics.retrieval.whiten import KINDS, SUFFIX, WHITENED, shared_directions, training_texts, whitened
 

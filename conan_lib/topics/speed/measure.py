@@ -3,12 +3,12 @@
 import random
 from collections.abc import Callable
 
-from conan_lib.artefacts import write_json
 from conan_lib.data.records import read
 from conan_lib.evaluation.checkpoints import checkpoint_encoder
 from conan_lib.evaluation.encoder import Encoder, load_sentence_transformer
 from conan_lib.evaluation.peers import PEER_ENCODERS
 from conan_lib.evaluation.tasks import load_tasks
+from conan_lib.files import write_json
 from conan_lib.model.backbone import count_parameters, random_encoder
 from conan_lib.params.evaluation import SizeParams
 from conan_lib.stages import Stage, computes
