@@ -264,7 +264,7 @@ def describe(config: PreTrainedConfig) -> dict[str, int | str]:
         "memory of the weights": f"{_bytes(4 * total)} in fp32, {_bytes(2 * total)} in bf16",
         "memory of training": f"{_bytes(16 * total)} for fp32 weights, gradients and AdamW's two moments; activations come on top",
         **{
-            f"operations a token in training, length {length:,}": f"{3 * flops_per_token(config, length):.2e}"
+            f"operations per token in training, length {length:,}": f"{3 * flops_per_token(config, length):.2e}"
             for length in sorted({min(512, context), context})
         },
     }

@@ -44,7 +44,7 @@ def build_clr(
 
     Args:
         pairs: .jsonl or .parquet; see inputs.read_pairs.
-        folder: where the data set comes to be; empty, new, or that of a build, finished or not, with the same input, parameters and
+        folder: where to write the data set; empty, new, or that of a build, finished or not, with the same input, parameters and
             translator.
         params: see TranslateParams.
         translations: human translations for `translator: aligned`; see inputs.read_translations.

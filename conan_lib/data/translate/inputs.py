@@ -82,7 +82,7 @@ def _rows(path: Path, fields: tuple[str, ...], optional: tuple[str, ...] = ()) -
             if not isinstance(row[name], str) or not row[name].strip():
                 raise UserError(f"{path}, {place}: {name} is {row[name]!r}, where a text is needed: fill it, or leave the row out")
             if not encodable(row[name]):
-                raise UserError(f"{path}, {place}: {name} holds half a character (a lone surrogate): mend it, or leave the row out")
+                raise UserError(f"{path}, {place}: {name} holds half a character (a lone surrogate): correct it, or leave the row out")
         yield place, row
 
 

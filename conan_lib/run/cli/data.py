@@ -61,7 +61,7 @@ def unpack(
 @app.command()
 def translate(
     pairs: Annotated[Path, typer.Argument(help="Your pairs: .jsonl or .parquet with id, query, passage, lang.", show_default=False)],
-    folder: Annotated[Path, typer.Argument(help="Where the data set comes to be.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder to write the data set to.", show_default=False)],
     file: Annotated[Path | None, typer.Option("--params", help="A parameter file; its section translate is read.")] = None,
     translations: Annotated[Path | None, typer.Option(help="Human translations (id, lang, text) instead of a model's.")] = None,
     model: Annotated[str | None, typer.Option(help="Instruction model: a name on the hub or a folder.")] = None,

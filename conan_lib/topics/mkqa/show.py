@@ -26,7 +26,7 @@ NAMES = dict(zip(METRICS, ("R@20", "R@100", "nDCG@10"), strict=True))
 
 
 def show(run: Run) -> dict:
-    """The paper's table, the paper's languages, and ours by the same protocol on the data that is at hand."""
+    """The paper's table, the paper's languages, and ours by the same protocol on the data that there is."""
     return {"paper": _paper_table(run), "languages": _languages(run), "other": _other_data(run)}
 
 
@@ -99,7 +99,7 @@ def _percent(row: dict | None) -> float | None:
 
 def _other_data(run: Run) -> Block:
     """The paper's protocol on the embedded questions, or on a user's own files."""
-    what = "The paper's protocol on questions and passages that are at hand."
+    what = "The paper's protocol on the questions and passages that there are."
     if why := run.unfinished("mkqa"):
         return Missing(what, why)
     found = run.results("mkqa")

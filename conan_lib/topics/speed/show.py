@@ -96,7 +96,7 @@ def speed_table(found: Iterable[dict]) -> pd.DataFrame:
         line = {"model": row["model"], "what": row["kind"]} | sizes | {"dim": row["dim"], "max tokens": row["max_tokens"]}
         line |= measured(RATE, row, value="rate") | measured(RATIO, _part(row, "ratio"))
         line |= {MINUTES: MINUTES_TEXTS / row["rate"] / 60, "MRL": {None: "untrained", True: "yes", False: "no"}[row["mrl"]]}
-        table.append(line | {"texts a call": row["texts"]})
+        table.append(line | {"texts per call": row["texts"]})
     return pd.DataFrame(table, dtype=object)  # whole numbers stay whole beside empty cells
 
 
