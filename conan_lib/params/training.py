@@ -59,7 +59,7 @@ class LoraParams(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Layers that get an adapter, by the end of their name. Not published: a reading."""
-    embeddings: bool = False
+    embeddings: bool | None = None
     """Whether the token embeddings train too, in full. They are most of the weights of a small model, and full fine-tuning moves them."""
 
 
