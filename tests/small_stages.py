@@ -52,7 +52,7 @@ def write_heldout(folder) -> None:
     pairs = [(a, b) for a in range(8) for b in range(a)]
     add("lee", "sts", "en", test=[{"sentence1": sentence("en", a), "sentence2": sentence("en", b), "score": 1 / (a - b)} for a, b in pairs])
     (folder / "eval" / "test" / "tasks.json").write_text(json.dumps(index))
-    mixing = [{"text": sentence(lang, i), "lang": lang, "group": str(i)} for i in range(VERSES) for lang in ("en", *LANGUAGES)]
+    mixing = [{"text": sentence(lang, i), "lang": lang, "group": f"bible/{i}"} for i in range(VERSES) for lang in ("en", *LANGUAGES)]
     write(folder / "mixing.parquet", mixing, MIXING)
 
 

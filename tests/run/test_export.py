@@ -26,7 +26,7 @@ from conan_lib.run.export import export_model
 from conan_lib.stages import open_stage
 
 FOLDER = "given-away"
-INPUTS = ("corpus", "sets", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine")
+INPUTS = ("corpus", "sets", "heldout", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine")
 TEXTS = ["In the beginning", "Am Anfang", "起初", *(document["text"] for document in documents(4)), "stone"]
 BLOCKER = """
 import importlib, sys

@@ -102,7 +102,7 @@ def test_a_grid_ends_as_if_it_had_not_been_killed(trainable, monkeypatch):
 
 def test_every_stage_runs_once_and_a_second_run_does_nothing(small):
     grid = run_grid(FILE, console=QUIET, execute=small)
-    assert len(small.called) == len({stage.key for stage in small.called}) == 5 + 4 * 4
+    assert len(small.called) == len({stage.key for stage in small.called}) == 7 + 4 * 4
     order = [stage.key for stage in small.called]
     for stage in small.called:
         assert all(order.index(other.key) < order.index(stage.key) for other in stage.inputs.values())

@@ -45,16 +45,14 @@ def test_a_worker_that_dies_at_work_is_a_failure_in_words(data, worker, tmp_path
     with hold(data):  # the worker waits for it
         worker.send(data, tmp_path / "log")
         wait_for((tmp_path / "log").exists)  # it is written to from the stage's first moment
-        for process in multiprocessing.active_children():
-            process.kill()
+        worker._process.kill()
         assert worker.answer() == "the worker died (exit code -9), perhaps out of memory"
     assert not worker.alive and not worker.fits(data.params)
 
 
 def test_a_worker_has_the_environment_of_its_stages_and_answers_for_each(data, worker, tmp_path):
     commit(data)
-    (process,) = multiprocessing.active_children()
-    assert f"OMP_NUM_THREADS={data.runtime.threads}".encode() in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    assert f"OMP_NUM_THREADS={data.runtime.threads}".encode() in Path(f"/proc/{worker._process.pid}/environ").read_bytes().split(b"\0")
     assert worker.fits(data.params) and not worker.fits(with_threads(data.params, 3))
     for stage, answer in ((data, None), (open_stage("sft", data.params), "UserError: stage sft needs"), (data, None)):
         worker.send(stage, tmp_path / "log")
