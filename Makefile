@@ -12,10 +12,11 @@ reproduce: $(READY)  ## the whole paper at the tiny tier: 01..08, then runs/tiny
 	$(BIN)/conan-lib run params/tiny.yaml
 
 test: $(READY)  ## every test, the slow ones included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m slow
 
 test-fast: $(READY)  ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 gpu-test:  ## the tests that need CUDA, with the Python that is there
 	$(PYTHON) -m pytest -m gpu tests/attention
