@@ -51,7 +51,7 @@ def test_every_notebook_ran_without_an_error(finished):
     for step in steps_of(load_params(finished)):
         cells = nbformat.read(step.copy, as_version=4).cells
         assert [output for cell in cells for output in cell.get("outputs", []) if output.output_type == "error"] == []
-        assert all(cell.execution_count for cell in cells if cell.cell_type == "code"), step.notebook
+        assert all(cell.execution_count for cell in cells if cell.cell_type == "code"), step.title
     assert all(open_stage(name, finished).finished for name in SCRATCH)
 
 
@@ -61,8 +61,8 @@ def test_figures_are_pictures_in_the_executed_notebooks_and_their_pages(finished
         cells = nbformat.read(step.copy, as_version=4).cells
         shown = [output.data for cell in cells for output in cell.get("outputs", []) if "data" in output]
         drawn = [data for data in shown if data.get("text/plain", "").startswith("<Figure")]
-        assert drawn and all("image/png" in data for data in drawn), step.notebook
-        page = finished.parent / f"reports/smoke/notebooks/{step.notebook}.html"
+        assert drawn and all("image/png" in data for data in drawn), step.title
+        page = finished.parent / f"reports/smoke/notebooks/{step.title}.html"
         assert page.read_text(encoding="utf-8").count("<img") == len(drawn)
 
 
