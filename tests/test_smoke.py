@@ -60,7 +60,7 @@ def test_figures_are_pictures_in_the_executed_notebooks_and_their_pages(finished
     for step in steps_of(load_params(finished)):
         cells = nbformat.read(step.copy, as_version=4).cells
         shown = [output.data for cell in cells for output in cell.get("outputs", []) if "data" in output]
-        drawn = [data for data in shown if data.get("text/plain", "").startswith("<Figure")]
+        drawn = [data for data in shown if data.get("text/plain", "").startswith(("<Figure", "<Drawing"))]
         assert drawn and all("image/png" in data for data in drawn), step.title
         page = finished.parent / f"reports/smoke/notebooks/{step.title}.html"
         assert page.read_text(encoding="utf-8").count("<img") == len(drawn)
