@@ -249,7 +249,7 @@ def test_the_teacher_judges_what_passed_the_rest(pairs, tmp_path, monkeypatch, t
         (["none.jsonl", "out"], "none.jsonl: no such file"),
         (["pairs.csv", "out"], "pairs.csv: give a .jsonl or a .parquet file"),
         (["broken.jsonl", "out"], "broken.jsonl, line 1: not JSON"),
-        (["latin.jsonl", "out"], "latin.jsonl: not UTF-8 at byte 2"),
+        (["latin.jsonl", "out"], "latin.jsonl, line 1: not UTF-8"),
         (["pairs.jsonl", "out", "--translations", "none.jsonl"], "none.jsonl: no such file"),
         (["pairs.jsonl", "out", "--translations", "twice.jsonl"], "line 2: id q1 has two translations into de"),
         (["pairs.jsonl", "out", "--backend", "aligned"], "aligned needs a file of human translations"),

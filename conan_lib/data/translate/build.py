@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from conan_lib.data import records
 from conan_lib.data.clean import identifiable
+from conan_lib.data.declared.files import encodable
 from conan_lib.data.translate import AlignedTranslations, Query, Translation, Translator
 from conan_lib.data.translate.allocation import allocate
 from conan_lib.data.translate.checks import check, encoder, similarities
-from conan_lib.data.translate.inputs import encodable, read_pairs, read_translations
+from conan_lib.data.translate.inputs import read_pairs, read_translations
 from conan_lib.data.translate.output import SHARD, assemble
 from conan_lib.errors import UserError
 from conan_lib.files import held, write_json

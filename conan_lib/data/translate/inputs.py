@@ -1,11 +1,11 @@
 """A user's files, JSONL or Parquet: retrieval pairs, and human translations of their queries. A mistake is one line with its place."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from conan_lib.data import records
+from conan_lib.data.declared.files import encodable, json_lines
 from conan_lib.data.translate import Query
 from conan_lib.errors import UserError
 
@@ -84,25 +84,3 @@ def _rows(path: Path, fields: tuple[str, ...], optional: tuple[str, ...] = ()) -
             if not encodable(row[name]):
                 raise UserError(f"{path}, {place}: {name} holds half a character (a lone surrogate): correct it, or leave the row out")
         yield place, row
-
-
-def encodable(text: str) -> bool:
-    """Whether a text can be written: JSON may name one half of a pair of surrogates, UTF-8 cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def json_lines(path: Path) -> Iterator[object]:
-    """One value a line; None for a blank one. A byte order mark, as Windows writes it, is passed over."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield json.loads(line) if line.strip() else None
-                except json.JSONDecodeError as error:
-                    raise UserError(f"{path}, line {number}: not JSON ({error.msg}, column {error.colno})") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}: save it as UTF-8") from None

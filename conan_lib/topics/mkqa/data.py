@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import pyarrow.compute as compute
 
+from conan_lib.data.declared.files import json_lines
 from conan_lib.data.gather import split_of
 from conan_lib.data.records import read_table
 from conan_lib.data.sources.document import Document, Source
 from conan_lib.data.sources.embedded import SOURCES
-from conan_lib.data.translate.inputs import json_lines
 from conan_lib.errors import UserError
 from conan_lib.params.mkqa import MkqaParams
 from conan_lib.stages import Stage
