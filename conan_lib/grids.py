@@ -8,9 +8,7 @@ from conan_lib.errors import UserError
 from conan_lib.params import Params
 from conan_lib.params.grid import GridParams, cell_params, load_grid
 from conan_lib.stages import Stage, below_root, open_stage, resolve
-
-TARGET = "score"
-"""The stage that ends a cell."""
+from conan_lib.table import SCORED
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,16 +18,22 @@ class Cell:
     name: str
     seed: int
     params: Params
+    target: str
 
     @cached_property
     def score(self) -> Stage:
         """The stage that ends the cell; the others are its inputs."""
-        return open_stage(TARGET, self.params)
+        return open_stage(self.target, self.params)
 
     @cached_property
     def stages(self) -> dict[str, Stage]:
         """Every stage that the cell is made from, in an order that can run, `score` last."""
         return _with_inputs(self.score)
+
+    @property
+    def model(self) -> Stage:
+        """The stage whose model is scored."""
+        return self.score.inputs[SCORED[self.target]]
 
     @property
     def finished(self) -> bool:
@@ -84,14 +88,15 @@ def open_grid(path: str | Path, seeds: tuple[int, ...] | None = None) -> Grid:
     if seeds is not None:
         params = params.model_copy(update={"seeds": seeds})
     trees = cell_params(path, params)
-    grid = Grid(path, params, tuple(Cell(name, seed, trees[name, seed]) for seed in params.seeds for name in params.overrides))
+    cells = [Cell(name, seed, trees[name, seed], params.target) for seed in params.seeds for name in params.overrides]
+    grid = Grid(path, params, tuple(cells))
     _check_shared(grid)
     _check_different(grid)
     return grid
 
 
 def _check_shared(grid: Grid) -> None:
-    first, own = grid.cells[0], {*grid.params.stages, TARGET}
+    first, own = grid.cells[0], {*grid.params.stages, grid.params.target}
     for cell in grid.cells:
         for name, stage in cell.stages.items():
             if name not in own and stage.key != first.stages[name].key:

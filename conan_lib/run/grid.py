@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conan_lib.errors import RunError
-from conan_lib.grids import TARGET, Cell, Grid, open_grid
+from conan_lib.grids import Cell, Grid, open_grid
 from conan_lib.run.checks import check_stages
 from conan_lib.run.clock import Clock
 from conan_lib.run.runner import Runner, Task, tasks_for
@@ -69,7 +69,7 @@ def lacking(cells: list[Cell] | tuple[Cell, ...]) -> list[Task]:
 
 def show(grid: Grid, tasks: list[Task], clock: Clock, console: Console) -> None:
     """What a run would do: cells, stages shared and needed, and about how long it takes; writes nothing."""
-    own, todo = {*grid.params.stages, TARGET}, [task.stages[0] for task in tasks]
+    own, todo = {*grid.params.stages, grid.params.target}, [task.stages[0] for task in tasks]
     console.print(f"{grid.params.name}: {grid.params.title}")
     console.print(f"{len(grid.names)} cells x {len(grid.params.seeds)} seeds = {len(grid.cells)} runs; baseline: {grid.params.baseline}")
     table = Table("cell", *(f"seed {seed}: to do" for seed in grid.params.seeds), box=None)

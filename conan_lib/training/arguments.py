@@ -52,7 +52,7 @@ def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) ->
         "use_cpu": runtime.device == "cpu" or not torch.accelerator.is_available(),
         "save_steps": runtime.save_steps,
         "save_total_limit": 2,
-        "logging_steps": max(1, section.max_steps // 10),
+        "logging_steps": 1,
         "dataloader_num_workers": runtime.workers,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "report_to": runtime.report_to,

@@ -32,6 +32,7 @@ from conan_lib.training.lora import add_lora, merge_lora
 from conan_lib.training.mine import Pools, Remining
 from conan_lib.training.progress import show_loss
 from conan_lib.training.recorder import Recorder, last_checkpoint
+from conan_lib.training.snapshots import Snapshots
 from conan_lib.training.softmask_callback import SoftMaskCallback
 from conan_lib.training.tasks import TASKS, Row
 
@@ -87,6 +88,8 @@ def train_embedder(
         if pools is not None and options.hard_negatives:
             pool = NegativePool(torch.from_numpy(pools.candidates), options.hard_negatives, options.dhnm, options.seed)
     loss = ContrastiveLoss(model, tasks, *temperatures, dims=dims, pool=pool, balance=balance, cached_minibatch=options.cached_minibatch)
+    if isinstance(options, WeakParams) and options.snapshots:
+        callbacks.append(Snapshots(model, loss, folder, options.snapshot_steps))
     if pool is not None and options.dhnm.rule == "remined":
         callbacks = [Remining(pools.search, model, loss)]
     chunk = options.cached_minibatch or (CHUNK if model.device.type == "cpu" else GPU_CHUNK)
@@ -276,11 +279,11 @@ def fit(
 ) -> list[dict]:
     """Train to `options.max_steps`, from the last complete checkpoint in `folder` where there is one; returns a row for each step.
 
-    Rows: step, learning_rate, task, loss; mean_score (of the hard negatives in use), positive_score, above_positive (their share that
-    scores above the anchor's positive: suspected false negatives), swaps, swapped_in (negatives of the batch that came in by a swap),
-    exhausted where a pool is used. Killed at any moment and called
-    again it ends with the same weights: batches, negatives and schedules are functions of the seed and the step, and what is not is in the
-    checkpoint. Under a launcher every process takes a share of each batch's texts, and the weights are those of one process up to rounding.
+    Rows: step, learning_rate, task, loss, grad_norm (before clipping); where a pool is used, mean_score (of the hard negatives in use),
+    positive_score, above_positive (their share that scores above the anchor's positive: suspected false negatives), swaps, swapped_in
+    (negatives of the batch that came in by a swap), exhausted; see Snapshots for distance. Killed at any moment and called again it ends
+    with the same weights: batches, negatives and schedules are functions of the seed and the step, and what is not is in the checkpoint.
+    Under a launcher every process takes a share of each batch's texts, and the weights are those of one process up to rounding.
 
     Raises:
         UserError: lora.targets name no layer, or the checkpoints are of other options or rows.

@@ -301,7 +301,7 @@ class LmTrainer(EmbeddingRate, Trainer):
 def fit(model: PreTrainedModel, data: Dataset | list, collate, section: Optimisation, stage: Stage) -> list[dict]:
     """Train for `max_steps` with AdamW, from the last complete checkpoint where there is one; returns a row for each step.
 
-    Rows: step, learning_rate, loss (nats a labelled token), tokens_per_second (null where a process starts). The model is trained in place;
+    Rows: step, learning_rate, loss (nats a labelled token), grad_norm, tokens_per_second (null where a process starts). Trained in place:
     weights after an interrupted and resumed run are those of an uninterrupted one. Under a launcher each process takes its share of every
     batch: the weights are those of one process up to rounding, and a row's loss and speed are the first process'.
     """

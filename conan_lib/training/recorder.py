@@ -26,7 +26,7 @@ class Recorder(TrainerCallback):
     """Collects `rows` over steps and keeps them, with the state of `others`, in every checkpoint.
 
     Args:
-        observe: returns what to record after a step, without `step`, `learning_rate` and `alpha`, which are added.
+        observe: returns what to record after a step, without `step`, `learning_rate`, `grad_norm` and `alpha`, which are added.
         others: objects with state_dict and load_state_dict.
         deadline: Unix time from which on the run saves at the end of its step and raises Stopped.
     """
@@ -42,6 +42,10 @@ class Recorder(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
         self.rows.append({"step": state.global_step, "learning_rate": self._rate, **self.observe()})
         control.should_save |= self._late(state)
+
+    def on_log(self, args, state, control, logs=None, **_):  # every step is logged, after on_step_end and before on_save
+        if "grad_norm" in (logs or {}):
+            self.rows[-1]["grad_norm"] = logs["grad_norm"]
 
     def _late(self, state) -> bool:
         return self.deadline is not None and time.time() >= self.deadline and state.global_step < state.max_steps

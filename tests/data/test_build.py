@@ -22,7 +22,7 @@ from conan_lib.errors import UserError
 from conan_lib.params.data import DataParams, HeldoutParams
 from conan_lib.run.checks import check_sources
 from conan_lib.stages import open_stage
-from conan_lib.table import TABLE
+from conan_lib.table import SCORED, TABLE
 
 TEXT_FIELDS = {
     "documents": ("text",),
@@ -276,7 +276,7 @@ def test_a_set_or_an_evaluation_that_is_resized_leaves_the_language_model_alone(
 
     text = {"corpus", "start", "tokenizer", "pretrain"}
     assert changed(resized) == set(TABLE) - text - {"heldout", "peers"}
-    assert changed(asked) == {"heldout", "evaluate", "efficiency", "peers", "mix", "score"}
+    assert changed(asked) == {"heldout", "evaluate", "efficiency", "peers", "mix", *SCORED}
     assert changed(smoke_params("x", heldout_documents=41)) == set(TABLE) - {"start"}
 
 

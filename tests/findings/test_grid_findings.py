@@ -15,6 +15,7 @@ from conan_lib.findings.ablation import Ablation
 from conan_lib.findings.grids import METRIC_NAMES, ablation_table, negatives_over_steps, write_ablation
 from conan_lib.findings.over_seeds import holm
 from conan_lib.findings.run import Run
+from conan_lib.findings.trained import trained_in
 from conan_lib.grids import open_grid
 from conan_lib.report.build import build_report
 from conan_lib.run.grid import lacking
@@ -96,6 +97,16 @@ def test_only_shared_seeds_are_paired(project):
         commit(task.stages[0], 0.2)
     one = Ablation(grid).against("mean")["causal"]
     assert one.seeds == 1 and one.keys == tuple(f"score/{grid.of(name)[1].score.key}" for name in ("causal", "soft"))
+
+
+def test_a_grid_that_ends_with_the_weak_stage_is_read_alike_and_named_after_it(small, project):
+    write_grid(project, GRID.replace("seeds: [0, 1]", "seeds: [0, 1, 2]\ntarget: score_weak"), "weak")
+    grid = open_grid("params/grids/weak.yaml")
+    finish_cells(grid, {"soft": 0.3, "causal": 0.2})
+    (one, other), cell = (ablation.against("mean")["causal"] for ablation in (Ablation(grid), small)), grid.cells[0]
+    assert (one.value, one.low, one.high) == (other.value, other.low, other.high) and not {"mine", "supervised"} & set(cell.stages)
+    assert one.keys[0].startswith("score_weak/") and cell.model.name == "weak" and small.grid.cells[0].model.name == "supervised"
+    assert trained_in(Ablation(grid)) == f"grids of small: {cell.params.weak.max_steps:,} weak steps, R@10 0.55"
 
 
 def test_the_files_of_a_grid(small, project):

@@ -1,5 +1,5 @@
-"""The stages that score models on the held-out tasks through mteb: `evaluate` (our five checkpoints), `peers` (other systems), `score` (the
-last checkpoint alone: what a cell of a grid is measured with, at the cost of one model)."""
+"""The stages that score models on the held-out tasks through mteb: `evaluate` (our five checkpoints), `peers` (other systems), and
+`score` and `score_weak` (one checkpoint alone: what a cell of a grid is measured with, at the cost of one model)."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -11,12 +11,11 @@ from conan_lib.evaluation.scores import compare, provenance, score
 from conan_lib.evaluation.tasks import open_tasks
 from conan_lib.files import write_json
 from conan_lib.stages import Stage, computes
+from conan_lib.table import SCORED
 from conan_lib.topics.retrieval.whiten import KINDS, SUFFIX, WHITENED, shared_directions, training_texts, whitened
 
-MODEL = "supervised"
-"""The checkpoint of stage `score`."""
 BATCH_SIZE = 128
-"""Texts that stage `score` encodes at once; changes no result."""
+"""Texts that a stage of one checkpoint encodes at once; changes no result."""
 
 
 @computes
@@ -67,7 +66,7 @@ def evaluate_peers(stage: Stage) -> dict:
 
 @computes
 def score_checkpoint(stage: Stage) -> dict:
-    """Score the supervised model on the tasks, through mteb: the same numbers as its rows of stage `evaluate`.
+    """Score the stage's one checkpoint on the tasks, through mteb: the same numbers as its rows of stage `evaluate`.
 
     Writes mteb/, items/ (values of single queries) and scores.json. Killed and run again, it goes on with the first task that mteb's
     files lack.
@@ -76,7 +75,7 @@ def score_checkpoint(stage: Stage) -> dict:
         UserError: the tasks or the model are missing, or a suite needs a hub that cannot be reached.
     """
     tasks = open_tasks(stage.inputs["heldout"].path, stage.tasks)
-    rows = score(checkpoint_encoder(stage, MODEL, BATCH_SIZE), tasks, stage.path, stage.tasks, BATCH_SIZE)
+    rows = score(checkpoint_encoder(stage, SCORED[stage.name], BATCH_SIZE), tasks, stage.path, stage.tasks, BATCH_SIZE)
     write_json(stage.path / "scores.json", rows)
     main = [row for row in rows if is_whole(row) and row["metric"] == MAIN_METRIC.get(row["type"], row["metric"])]
     scores = {row["task"]: row["value"] for row in main}

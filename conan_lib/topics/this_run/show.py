@@ -31,14 +31,14 @@ def show(run: Run) -> dict:
 def grid_artefacts(run: Run) -> Block:
     """The artefacts of each finished cell of the tier's grids."""
     rows = [
-        (ablation.grid.params.name, name, seed, *(f"{s.artefact.stage}/{s.key}" for s in (cell.stages["supervised"], cell.score)))
+        (ablation.grid.params.name, name, seed, *(f"{s.artefact.stage}/{s.key}" for s in (cell.model, cell.score)))
         for ablation in run.ablations.values()
         for name, runs in ablation.finished.items()
         for seed, cell in runs.items()
     ]
     if not rows:
         return Missing("Artefacts of the grids", "no cell of a grid of this tier has finished; the sections above have the commands")
-    keys, frame = ("supervised", "score"), pd.DataFrame(rows, columns=["grid", "cell", "seed", "supervised", "score"])
+    keys, frame = ("model", "scores"), pd.DataFrame(rows, columns=["grid", "cell", "seed", "model", "scores"])
     return Table("grid_artefacts", "Finished cells of the grids and their artefacts.", frame, ("manifests",), keys=keys, anchors=keys)
 
 
