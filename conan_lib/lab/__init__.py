@@ -1,11 +1,8 @@
 """What the notebooks' "Try it" parts call: small experiments with a reader's own text on the finished stages of a run.
 
 Nothing here trains, and nothing writes an artefact that a stage reads. Each function takes a stage and plain values, and returns what a
-notebook shows. In a notebook's process transformers shows no bars for the files of a model, which are many and take no time, and the root
-logger has a handler already: wordllama's import would give it one that prints every library's INFO, with this machine's folders.
+notebook shows. In a notebook's process transformers shows no bars for the files of a model, which are many and take no time.
 """
-
-import logging
 
 from transformers.utils.logging import disable_progress_bar
 
@@ -17,4 +14,3 @@ from conan_lib.lab.tables import numbers, texts
 __all__ = ["absent", "changes", "explore", "numbers", "parameters", "shown", "texts"]
 
 disable_progress_bar()
-logging.getLogger().addHandler(logging.NullHandler())

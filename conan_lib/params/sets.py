@@ -73,6 +73,7 @@ class DeclaredSet(Section):
     kind: Literal["web", "news", "encyclopedia", "speech"] = "web"
     """Of language-model text; pretrain.news leaves news out."""
     licence: str = "not stated"
+    """Its licence, as the report and the model card print it."""
     note: str = ""
     """What the report says beside it: that it stands in for a set that is not public, for example."""
 

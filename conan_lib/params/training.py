@@ -16,6 +16,7 @@ class PretrainParams(Optimisation):
     """Stage 1: next-token prediction on packed documents (paper: about 3T tokens, AdamW, lr 1e-4, batch 256)."""
 
     batch_size: int = Field(256, ge=1)
+    """Packed blocks in one optimiser step over all processes. Paper: 256."""
     document_mask: bool = True
     """Packed documents do not attend to each other."""
     news: bool = True
@@ -33,7 +34,9 @@ class SftParams(Optimisation):
     """Stage 2: instruction -> input -> output, loss on the output alone (paper: lr 2e-5, warm-up 2 %, batch 64)."""
 
     learning_rate: float = Field(2e-5, gt=0)
+    """Peak learning rate of AdamW. Paper: 2e-5."""
     warmup_ratio: float = Field(0.02, ge=0, lt=1)
+    """Share of the steps with a rising rate. Paper: 0.02."""
 
 
 class TeacherParams(Section):
@@ -48,15 +51,18 @@ class TeacherParams(Section):
     max_words: int = Field(24, ge=4)
     """Words (or 2x characters in scripts without spaces) of a title or content that the teacher reads."""
     seed: int = Field(0, ge=0)
+    """Of the choice of pairs within the budget."""
 
 
 class LoraParams(Section):
     """Low-rank adapters through peft, merged into the weights when the stage ends (the paper's Table 6: r16, r32, r64)."""
 
     rank: int = Field(ge=1)
+    """Rank of the adapters. Paper, Table 6: 16, 32, 64."""
     alpha: float | None = Field(None, gt=0)
     """The adapters' product is scaled by alpha / rank. None: twice the rank. Not published: a reading."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout in front of an adapter. Not published: a reading."""
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Layers that get an adapter, by the end of their name. Not published: a reading."""
     embeddings: bool | None = None
@@ -168,6 +174,7 @@ class SupervisedParams(ContrastiveParams):
     """Query languages that share one passage in a CLR batch; the passage and its negatives are encoded once for all of them. 1: every
     anchor brings its own. A reading: translated queries inherit the hard negatives of the query they were translated from."""
     temperature: float = Field(0.05, gt=0)
+    """InfoNCE temperature. Not published: a reading."""
     cosent_temperature: float = Field(0.05, gt=0)
     """tau of CoSENT. Not published: a reading (1/20 is the reference implementation's)."""
     matryoshka_dims: tuple[int, ...] = (256, 512, 1024, 1536, 2048, 3072, 3584)

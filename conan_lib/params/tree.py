@@ -25,6 +25,7 @@ class Runtime(Section):
     device or another number of threads adds in another order, and changes its rounding."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the first GPU, or the CPU where there is none."""
     threads: int = Field(2, ge=1)
     """CPU threads of torch."""
     save_steps: int = Field(100, ge=1)

@@ -21,6 +21,8 @@ from conan_lib.stages import below_root, project_root
 
 RECORD = "run.json"
 """Names the run of a report: tier, time of its last stage, revisions, stages that had not finished."""
+RENAMED = {"not testable at this scale": "undecided at this scale"}
+"""A verdict as earlier ledgers call it -> its name today."""
 
 
 def record(run: Run) -> dict:
@@ -42,7 +44,7 @@ def beside(run: Run, judged: list[tuple[Claim, Finding]]) -> Block | None:
     known = read_json(folder / RECORD)
     if (known["finished"], known["revisions"]) == tuple(record(run)[name] for name in ("finished", "revisions")):
         return None
-    theirs = {row["id"]: row for row in read_json(folder / "claims.json")}
+    theirs = ledger(folder)
     rows = []
     for claim, finding in judged:
         row, low, high = theirs.get(claim.id, {}), *(finding.interval or (None, None))
@@ -58,6 +60,13 @@ def beside(run: Run, judged: list[tuple[Claim, Finding]]) -> Block | None:
         f"revision {', '.join(known['revisions'])}."
     )
     return Table("committed", caption, pd.DataFrame(rows, dtype=object), (f"{below_root(folder)}/claims.json",), "none")
+
+
+def ledger(folder: Path) -> dict[str, dict]:
+    """Claim -> its row in a report's claims.json, its verdict in today's words; empty where there is no such file."""
+    path = folder / "claims.json"
+    rows = read_json(path) if path.is_file() else []
+    return {row["id"]: row | {"verdict": RENAMED.get(row["verdict"], row["verdict"])} for row in rows}
 
 
 def _interval(row: dict) -> tuple[float | None, float | None]:
@@ -111,5 +120,4 @@ def publish(params_file: str | Path, partial: bool = False) -> Published:
 
 
 def _verdicts(folder: Path) -> dict[str, str]:
-    path = folder / "claims.json"
-    return {row["id"]: row["verdict"] for row in read_json(path)} if path.is_file() else {}
+    return {id: row["verdict"] for id, row in ledger(folder).items()}

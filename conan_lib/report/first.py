@@ -14,7 +14,7 @@ COLOURS: dict[Verdict, str] = {
     "reproduced": "#009E73",
     "directional": "#56B4E9",
     "contradicted": "#D55E00",
-    "not testable at this scale": "#8793a0",
+    "undecided at this scale": "#8793a0",
     "under-specified": "#CC79A7",
     "not run": "#c3cad1",
 }
@@ -32,7 +32,7 @@ def abstract(run: Run, judged: list[tuple[Claim, Finding]], what: str) -> list[s
     minutes = sum(manifest["seconds"] for manifest in run.manifests.values()) / 60
     told = ("reproduced", "directional", "contradicted")
     held = "; ".join(f"{len(by[verdict])} {verdict} ({_names(by[verdict])})" for verdict in told if by[verdict])
-    left = len(by["not testable at this scale"]) + len(by["under-specified"])
+    left = len(by["undecided at this scale"]) + len(by["under-specified"])
     return [
         f"This is an open reproduction of Conan-Embedding-v2: {what}, by the paper's four training stages.",
         f"It is small, {size}, and took {minutes:,.0f} minutes of computing: it speaks of mechanisms, not of the paper's scores.",

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from conan_lib.evaluation.metrics import MEAN
 from conan_lib.findings.claim import MEANINGS, Finding
 from conan_lib.findings.run import Run
-from conan_lib.findings.scores import CROSSLINGUAL, RECALL
+from conan_lib.findings.scores import headline
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Tile:
 
 def tiles(run: Run, findings: list[Finding]) -> list[Tile]:
     """The few numbers that say how the run went; what is missing says why."""
-    return [_verdicts(findings), _recall(run), _bits(run), _seconds(run)]
+    return [_verdicts(findings), _score(run), _bits(run), _seconds(run)]
 
 
 def what(run: Run) -> str:
@@ -32,17 +31,18 @@ def what(run: Run) -> str:
     return f"{size} trained from {begin} on {len(run.params.data.languages)} languages"
 
 
-def _recall(run: Run) -> Tile:
-    own = {row["model"]: row for row in run.scores if (row["task"], row["metric"], row["subset"]) == (CROSSLINGUAL, RECALL, MEAN)}
-    languages, candidates = len(run.params.data.languages) - 1, run.params.heldout.candidates
-    label = f"mean cross-lingual R@10, {languages} languages to {run.pivot}, {candidates:,} candidates"
-    if "supervised" not in own or own["supervised"]["value"] is None:
-        why = run.unfinished("evaluate") or f"{run.key('evaluate')} has no such score"
-        return Tile("not run", f"{label}; {why}", (run.key("evaluate"),))
+def _score(run: Run) -> Tile:
+    key, found = run.key("evaluate"), headline(run.scores)
+    if found is None:
+        return Tile("not run", f"headline score; {run.unfinished('evaluate') or f'{key} has no score of stage 4'}", (key,))
     first, words = run.untrained
-    start = f"{own[first]['value']:.2f} to " if own.get(first, {}).get("value") is not None else ""
-    value, label = f"{start}{own['supervised']['value']:.2f}", f"{label}; {words} to stage 4"
-    return Tile(value, label, (own["supervised"]["key"],), "tables/crosslingual.csv")
+    before = headline(run.scores, first)
+    start = f"{before.value:.2f} to " if before and before.name == found.name else ""
+    label, file = f"{found.name}; {words} to stage 4", "tables/scores.csv"
+    if found.kind == "crosslingual":
+        languages, file = len(run.params.data.languages) - 1, "tables/crosslingual.csv"
+        label = f"mean {found.name}, {languages} languages to {run.pivot}, {run.params.heldout.candidates:,} candidates; {words} to stage 4"
+    return Tile(f"{start}{found.value:.2f}", label, (key,), file)
 
 
 def _bits(run: Run) -> Tile:

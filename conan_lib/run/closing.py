@@ -20,7 +20,7 @@ def closing_table(stages: Sequence[Stage], seconds: float, report: Path) -> Tabl
         report: the folder of its report.
     """
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for row in (("verdicts", _verdicts(report)), ("cross-lingual R@10", _headline(stages)), ("time", _time(stages, seconds)),
+    for row in (("verdicts", _verdicts(report)), _headline(stages), ("time", _time(stages, seconds)),
                 ("page", os.path.relpath(_page(report)))):  # fmt: skip
         table.add_row(*row)
     return table
@@ -38,20 +38,16 @@ def _verdicts(report: Path) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items(), key=lambda one: -one[1])) or "none"
 
 
-def _headline(stages: Sequence[Stage]) -> str:
-    """The last checkpoint's score in the task across languages, with its interval."""
-    from conan_lib.evaluation.metrics import MEAN
-    from conan_lib.findings.scores import CROSSLINGUAL, RECALL
+def _headline(stages: Sequence[Stage]) -> tuple[str, str]:
+    """What the last checkpoint's headline score is of, and the score with its interval."""
+    from conan_lib.findings.scores import headline
 
     evaluate = next(stage for stage in stages if stage.name == "evaluate")
-    file, wanted = evaluate.path / "scores.json", (CROSSLINGUAL, RECALL, MEAN, "supervised")
-    rows = read_json(file) if file.is_file() else []
-    own = next((row for row in rows if (row["task"], row["metric"], row["subset"], row["model"]) == wanted), {})
-    if own.get("value") is None:
-        return "not measured"
-    interval = "" if own.get("low") is None else f" [{own['low']:.3f}, {own['high']:.3f}]"
-    count = evaluate.inputs["heldout"].heldout.candidates
-    return f"{own['value']:.3f}{interval}, verses among {count:,} candidates"
+    file = evaluate.path / "scores.json"
+    found = headline(read_json(file) if file.is_file() else [])
+    if found is None:
+        return "headline score", "not measured"
+    return found.name, f"{found.value:.3f}" + (" [{:.3f}, {:.3f}]".format(*found.interval) if found.interval else "")
 
 
 def _time(stages: Sequence[Stage], seconds: float) -> str:

@@ -84,4 +84,4 @@ def show(grid: Grid, tasks: list[Task], clock: Clock, console: Console) -> None:
         finished = sum(stage.finished for stage in different.values())
         table.add_row(name, str(len(different)), str(finished), str(len(stages)), clock.left(stages) if stages else "")
     console.print(table)
-    console.print(f"{len(todo)} stages to do; {clock.left(todo)}, by the manifests of finished like stages")
+    console.print(f"{len(todo)} stages to do; {clock.left(todo) or 'time unknown'}, by the manifests of finished like stages")

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from conan_lib.errors import RunError, UserError
 from conan_lib.files import replacing, write_json
+from conan_lib.findings.files import committed
 from conan_lib.params import Params, load_params
 from conan_lib.run.checks import check_stages
 from conan_lib.run.clock import Clock
@@ -147,7 +148,7 @@ def run_notebooks(
             say(console, "already done", step)
     todo = [step for step in chosen if not step.finished]
     warm = WarmStart([step.source for step in todo] if len(todo) > 1 else [], environment_of(params))
-    clock = Clock(stage for step in chosen for stage in step.stages)
+    clock = Clock((stage for step in chosen for stage in step.stages), committed(params.tier) / "tables" / "stages.csv")
 
     def execute(step: Step, log: Path) -> None:
         _execute(step, path, kernel_manager(environment_of(params), warm), runner.show)

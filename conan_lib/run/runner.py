@@ -184,7 +184,7 @@ class Runner:
         task = self.progress.tasks[0]
         left = self.clock.left(stage for task in self.tasks if not task.finished for stage in task.stages if not stage.finished)
         number = int(task.completed) + len(self.busy) + len(self.failures)
-        return f"{number}/{int(task.total)}, {left}"
+        return ", ".join(filter(None, (f"{number}/{int(task.total)}", left)))
 
     def _description(self) -> str:
         """Where the call is, and for each task at work its title and the stage that it computes."""

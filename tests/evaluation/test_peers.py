@@ -4,6 +4,8 @@ without spaces are bigrams."""
 
 import json
 import shutil
+import subprocess
+import sys
 from importlib.metadata import distribution
 from types import SimpleNamespace
 
@@ -108,6 +110,15 @@ def test_wordllama_is_read_from_its_package(monkeypatch):
     vectors = wordllama().vectors(["a cat sat on the mat", "the kitten sat on a rug", "quarterly tax report"])
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(3), abs=1e-5)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+
+
+def test_wordllamas_import_leaves_the_logging_of_the_process_as_it_was():
+    script = (
+        "import logging, conan_lib.data.teacher as t; before = logging.root.level, logging.root.handlers[:]\n"
+        "t.load_wordllama(); assert (logging.root.level, logging.root.handlers) == before, logging.root.handlers"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == done.stderr == ""
 
 
 def test_neutral_tokens():

@@ -172,12 +172,12 @@ DATA = {"all": 0.4, "no filter": 0.4, "no news": 0.3, "no pairs": 0.2}
     [
         ("C1", "masks", MASKS, "reproduced", 0.1, "soft minus abrupt, the better"),
         ("C1", "masks", MASKS | {"abrupt": 0.5}, "contradicted", -0.1, "speaks against the claim"),
-        ("C1", "masks", MASKS | {"abrupt": 0.4}, "not testable at this scale", 0, "the interval includes zero"),
+        ("C1", "masks", MASKS | {"abrupt": 0.4}, "undecided at this scale", 0, "the interval includes zero"),
         ("C7", "alpha", {"linear": 0.4, "quadratic": 0.2, "inverse quadratic": 0.3}, "reproduced", 0.1, "linear minus inverse quadratic"),
         ("C7", "alpha", {"linear": 0.4, "quadratic": 0.45, "inverse quadratic": 0.3}, "contradicted", -0.05, "linear minus quadratic"),
         ("C13", "data", DATA, "reproduced", 0.1, "the smaller effect, all minus no news"),
         ("C13", "data", DATA | {"no pairs": 0.45}, "contradicted", -0.05, "all minus no pairs"),
-        ("C14", "data", DATA, "not testable at this scale", 0, "filtered minus unfiltered"),
+        ("C14", "data", DATA, "undecided at this scale", 0, "filtered minus unfiltered"),
         ("C14", "data", DATA | {"no filter": 0.3}, "reproduced", 0.1, "supports the claim"),
     ],
 )
@@ -236,9 +236,7 @@ def test_full_fine_tuning_that_is_ahead_without_the_mask_too_is_against_the_clai
 
 def test_lora_that_leaves_the_embeddings_alone_gives_no_verdict_whatever_the_earlier_rules_said(ours):
     finding = ours("lora", frozen(0.6, 0.5))["C6"]
-    assert (
-        finding.verdict == "not testable at this scale" and finding.text.startswith("withdrawn: ") and "% of the parameters" in finding.text
-    )
+    assert finding.verdict == "undecided at this scale" and finding.text.startswith("withdrawn: ") and "% of the parameters" in finding.text
     assert "withdrawn" in finding.caveat and "grids of tiny" in finding.model
     (claim,) = (claim for claim in claims() if claim.id == "C6")
     assert [one.verdict(Run.open("params/tiny.yaml"), finding) for one in claim.earlier] == ["reproduced", "contradicted"]
@@ -254,7 +252,7 @@ def test_negatives_of_one_seed_are_no_evidence(ours):
     """A mean over the steps of one run has no interval, and must not pass as one of no width."""
     one = {name: (0,) for name in ("v2", "static")}
     finding = ours("negatives", {"v2": 0.4, "static": 0.3}, **one)["C4"]
-    assert finding.verdict == "not testable at this scale" and finding.seeds == 1
+    assert finding.verdict == "undecided at this scale" and finding.seeds == 1
 
 
 def test_what_belongs_together_has_the_same_seeds(ours):

@@ -83,12 +83,20 @@ def test_without_a_terminal_a_line_at_each_start_says_which_of_how_many_and_how_
     code, out, err = conan("run", FILE)
     starts = [line for line in out.splitlines() if " start " in line]
     assert (code, err) == (0, "") and [line.split()[-1].strip() for line in starts] == [stages[-1] for stages in NOTEBOOKS.values()]
-    assert "1/8, time left unknown  01_data: corpus" in starts[0]
+    assert " 1/8  01_data: corpus" in starts[0], "no like stage is known, so nothing is said of the time"
     assert all(f" start {n}/8, " in line and f"  {name}: " in line
                for n, (name, line) in enumerate(zip(NOTEBOOKS, starts, strict=True), 1))  # fmt: skip
     assert out.splitlines()[-1].split() == ["page", "runs/small/report.md"]
     (project / FILE).write_text("tier: small\nmixing: {neighbours: 3}\n")
     assert " 1/1, about 0 s left  08_clr_umap: mix" in conan("run", FILE)[1]
+
+
+def test_a_first_run_takes_its_estimate_from_the_committed_report_of_its_tier(project, kernels, reports, conan):
+    tables = project / "reports/small/tables"
+    tables.mkdir(parents=True)
+    (tables / "stages.csv").write_text("stage,seconds\ncorpus,100\ntokenizer,50\npretrain,\n")
+    out = conan("run", FILE)[1]
+    assert " 1/8, about 2 min left, " in next(line for line in out.splitlines() if " start " in line)
 
 
 def test_a_changed_parameter_runs_what_depends_on_it(project, kernels, reports):

@@ -28,8 +28,8 @@ def test_ledger_is_complete():
     [
         (0.2, (0.1, 0.3), 1, "directional"),
         (0.2, (0.1, 0.3), MIN_SEEDS, "reproduced"),
-        (0.2, (-0.1, 0.5), MIN_SEEDS, "not testable at this scale"),
-        (-0.2, (-0.3, -0.1), 1, "not testable at this scale"),
+        (0.2, (-0.1, 0.5), MIN_SEEDS, "undecided at this scale"),
+        (-0.2, (-0.3, -0.1), 1, "undecided at this scale"),
         (-0.2, (-0.3, -0.1), MIN_SEEDS, "contradicted"),
     ],
 )
@@ -52,7 +52,7 @@ def test_verdicts_of_a_finished_run(report):
     assert {id: f.verdict for id, f in found.items()} == {
         **dict.fromkeys(("C1", "C5", "C6", "C7", "C13", "C14"), "not run"),
         **dict.fromkeys(("C2", "C3", "C10", "C11"), "directional"),
-        **dict.fromkeys(("C4", "C8", "C9"), "not testable at this scale"),
+        **dict.fromkeys(("C4", "C8", "C9"), "undecided at this scale"),
         "C12": "reproduced",
     }
     assert (found["C2"].effect, found["C3"].effect) == (0.4, 0.23) and found["C3"].interval == pytest.approx((0.2, 0.26))
@@ -72,7 +72,7 @@ def test_a_difference_the_other_way_is_said_and_not_overclaimed(fake_run):
     mixing["with CLR - without CLR"]["mean_r1"] = {"difference": -0.2, "low": -0.25, "high": -0.15}
     rewrite(run.stages["mix"], "mixing.json", mixing)
     finding = verdicts(run)["C3"]
-    assert finding.verdict == "not testable at this scale" and finding.effect < 0 and "against the claim" in finding.text
+    assert finding.verdict == "undecided at this scale" and finding.effect < 0 and "against the claim" in finding.text
 
 
 @pytest.mark.parametrize("reading", ["difference", "log ratio", "log ratio, pooled"])
@@ -82,7 +82,7 @@ def test_each_reading_of_the_gap_must_stay_within_the_bound(fake_run, reading):
     probes["models"]["supervised"]["gap"][reading] = {"value": -0.29, "low": -0.31, "high": -0.27}  # the value alone is inside
     rewrite(run.stages["probes"], "probes.json", probes)
     finding = verdicts(run)["C10"]
-    assert finding.verdict == "not testable at this scale" and finding.effect == -0.29 and "not inside" in finding.text
+    assert finding.verdict == "undecided at this scale" and finding.effect == -0.29 and "not inside" in finding.text
     probes["models"]["supervised"]["scale"]["number"] = dict.fromkeys(("value", "low", "high"))  # controls that cannot be told apart
     rewrite(run.stages["probes"], "probes.json", probes)
     assert "paraphrase is 1" not in verdicts(run)["C10"].text and "paraphrase is 1" in finding.text
@@ -93,7 +93,7 @@ def test_similarity_that_falls_with_the_gap_is_against_the_claim_once_there_are_
     probes = run.file("probes", "probes.json")
     probes["models"]["supervised"]["gap"]["difference"] = {"value": -0.9, "low": -0.95, "high": -0.85}
     rewrite(run.stages["probes"], "probes.json", probes)
-    assert verdicts(run)["C10"].verdict == "not testable at this scale"
+    assert verdicts(run)["C10"].verdict == "undecided at this scale"
     monkeypatch.setattr(Run, "with_seeds", lambda self, stage: [self] * 3)
     assert verdicts(run)["C10"].verdict == "contradicted"
 
@@ -110,7 +110,7 @@ def test_one_language_a_side_is_not_enough(fake_run):
     run = Run.open(fake_run())
     rows = [row for row in run.file("evaluate", "scores.json") if row["subset"] in ("de", "zh", "mean", "default")]
     rewrite(run.stages["evaluate"], "scores.json", rows)
-    assert verdicts(Run.open(run.params_file))["C11"].verdict == "not testable at this scale"
+    assert verdicts(Run.open(run.params_file))["C11"].verdict == "undecided at this scale"
 
 
 @pytest.mark.equation("C12")
@@ -124,7 +124,7 @@ def test_a_verdict_under_an_earlier_rule_is_computed(report):
     assert under == {
         "C5": ["not run"],
         "C6": ["not run", "not run"],
-        "C8": ["not testable at this scale"],
+        "C8": ["undecided at this scale"],
         "C9": ["directional"],
         "C10": ["directional"],
     }

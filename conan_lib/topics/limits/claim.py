@@ -56,7 +56,7 @@ def numbers_badly_told_apart(run: Run, bound: float = 0.3) -> Finding:
         scale = fmean(scales)
         where = "above, so not low as in the paper's example" if scale > 1 else "below, as in the paper's example"
         details.append(f"where unrelated texts are 0 and a paraphrase is 1, a changed number is at {scale:.2f}: {where}")
-    verdict: Verdict = "not testable at this scale"
+    verdict: Verdict = "undecided at this scale"
     if reach[kind] <= bound:
         verdict = "reproduced" if len(runs) >= MIN_SEEDS else "directional"
     elif interval[1] < -bound and len(runs) >= MIN_SEEDS:
@@ -75,7 +75,7 @@ def distant_languages_weaker(run: Run) -> Finding:
         return Finding("not run", run.unfinished("evaluate") or f"scores.json has no {RECALL} of {CROSSLINGUAL} for supervised")
     if min(len(near), len(far)) < 2:
         why = f"{len(near)} related and {len(far)} other languages: two of each are needed"
-        return Finding("not testable at this scale", why, keys=(run.key("evaluate"),))
+        return Finding("undecided at this scale", why, keys=(run.key("evaluate"),))
     runs = run.with_seeds("evaluate")
     keys, by_seed = keys_of(runs, "evaluate"), [crosslingual(one, "supervised") for one in runs]
     recall = {language: fmean(found[language]["value"] for found in by_seed) for language in rows}
@@ -108,8 +108,8 @@ def _gap(stage: Stage, near: list[str], far: list[str]) -> tuple[float, Interval
 
 
 def no_way_to_contradict(run: Run, found: Finding) -> Verdict:
-    """C10 before: what lies beyond the bound was not testable, on either side."""
-    return "not testable at this scale" if found.verdict == "contradicted" else found.verdict
+    """C10 before: what lies beyond the bound was undecided, on either side."""
+    return "undecided at this scale" if found.verdict == "contradicted" else found.verdict
 
 
 CLAIMS = (

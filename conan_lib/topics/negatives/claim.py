@@ -43,14 +43,14 @@ def from_one_run(run: Run) -> Finding:
         return Finding("not run", run.unfinished("supervised") or "stage supervised left no negatives.json")
     scores = [row["mean_score"] for row in rows if row.get("mean_score") is not None]
     if len(scores) < 4:
-        return Finding("not testable at this scale", f"only {len(scores)} rows of scores were logged", keys=keys)
+        return Finding("undecided at this scale", f"only {len(scores)} rows of scores were logged", keys=keys)
     quarter, used = len(scores) // 4, run.results("supervised").get("swapped_in")
     first, last = sum(scores[:quarter]) / quarter, sum(scores[-quarter:]) / quarter
     swaps = (
         f"mean cosine of the negatives in use went from {first:.3f} to {last:.3f} while {sum(row['swaps'] for row in rows)} were swapped"
     )
     return Finding(
-        "not testable at this scale",
+        "undecided at this scale",
         swaps + ("" if used is None else f" and a swapped-in negative was used {used:,} times"),
         ("no arm with static negatives was trained, so there is nothing to compare the curve with",),
         last - first,
@@ -73,7 +73,7 @@ CLAIM = Claim(
     published="Table 4: +1.30, +2.37 English",
     arms="supervised.dhnm.rule: v2, v1, static, random; mean cosine of the negatives in use over steps, retrieval nDCG@10.",
     rule="Reproduced if the last quarter's mean score and nDCG@10 under v2 are above those under static, intervals apart from 0. "
-    f"{FEW_SEEDS} Without a static arm: not testable.",
+    f"{FEW_SEEDS} Without a static arm: undecided.",
     evaluate=negatives_stay_hard_and_help,
     inconsistencies=(1,),
 )

@@ -41,7 +41,7 @@ def small_dims_keep_quality(run: Run, share: float = 0.9) -> Finding:
     rule, seeds = f"the rule asks for {share:.0%}", seeds_text(len(runs))
     if (against := _gain(runs, kept)) is None:
         details = (rule, "no arm without MRL was trained (params/ablations/no_mrl.yaml)", seeds)
-        return Finding("not testable at this scale", reason, details, ratio, unit, interval, len(runs), keys)
+        return Finding("undecided at this scale", reason, details, ratio, unit, interval, len(runs), keys)
     theirs, gain, (low, high), others = against
     mrl = f"without MRL {theirs:.0%}, so training prefixes changes it by {gain:+.2f} [{low:+.2f}, {high:+.2f}]"
     # the rule's two halves as differences that must be above zero
@@ -57,7 +57,7 @@ def the_point_alone(run: Run, found: Finding, share: float = 0.9) -> Verdict:
     runs = run.with_seeds("efficiency")
     against = _gain(runs, [_kept_by_a_quarter(one.file("efficiency", "quality.json") or []) for one in runs])
     if against is None or found.effect < share or against[2][0] <= 0:
-        return "not testable at this scale"
+        return "undecided at this scale"
     return "reproduced" if len(runs) >= MIN_SEEDS else "directional"
 
 
@@ -101,7 +101,7 @@ def _speed(run: Run, left_out: frozenset[str]) -> Finding:
     keys = (run.key("efficiency"),)
     rate = f"{ours['rate']:.0f} texts/s at {ours['parameters']:,} parameters"
     if not larger:
-        return Finding("not testable at this scale", rate, ("no larger model was timed with it",), keys=keys)
+        return Finding("undecided at this scale", rate, ("no larger model was timed with it",), keys=keys)
     name, peer = max(larger.items(), key=lambda item: item[1]["rate"])
     ratio, slowest, fastest = (1 / peer[field] for field in ("ratio", "ratio_high", "ratio_low"))
     against = f"{peer['rate']:.0f} of {name} at {peer['parameters']:,}{', a table of vectors without a network' if name in STATIC else ''}"
@@ -111,7 +111,7 @@ def _speed(run: Run, left_out: frozenset[str]) -> Finding:
         network = max(networks, key=networks.get)
         details.append(f"the fastest larger network, {network}, encodes {networks[network]:.0f}")
     details.append("different implementations on one machine, far below the paper's sizes")
-    verdict: Verdict = "directional" if slowest > 1 else "not testable at this scale"
+    verdict: Verdict = "directional" if slowest > 1 else "undecided at this scale"
     return Finding(verdict, f"{rate} against {against}", tuple(details), ratio, f"times {name}'s texts/s", seeds=1, keys=keys)
 
 

@@ -84,7 +84,7 @@ def test_languages_that_ask_about_the_same_verses_are_paired(three):
         for language in LANGUAGES:
             hits(run.stages["evaluate"], language, 0.5)
     finding = next(finding for claim, finding in judge(three) if claim.id == "C11")
-    assert (finding.effect, finding.interval) == (0, (0, 0)) and finding.verdict == "not testable at this scale"
+    assert (finding.effect, finding.interval) == (0, (0, 0)) and finding.verdict == "undecided at this scale"
 
 
 def test_against_the_claim_with_three_seeds_is_contradicted(three):

