@@ -26,8 +26,8 @@ PARAGRAPH = 4000
 """Characters after which a plain text's document ends at the next line: files without empty lines would be one document."""
 BUILT, BEGUN = "build.json", "identity.json"
 """What `conan-lib translate` leaves in a folder that is done, and in one that it has begun."""
-NOT_JSON = (json.JSONDecodeError, RecursionError)
-"""RecursionError: what is in itself too often."""
+NOT_JSON = (ValueError, RecursionError)
+"""ValueError: no JSON, or a key that stands twice; RecursionError: what is in itself too often."""
 csv.field_size_limit(sys.maxsize)
 
 
@@ -88,13 +88,26 @@ def json_lines(path: Path) -> Iterator[object]:
     with opened(path) as file:
         for number, line in enumerate(file, 1):
             try:
-                yield json.loads(line) if line.strip() else None
+                yield json.loads(line, object_pairs_hook=_object) if line.strip() else None
             except NOT_JSON as error:
-                raise UserError(f"{path}, line {number}: not JSON ({_why(error)})") from None
+                raise UserError(f"{path}, line {number}: {_why(error)}") from None
+
+
+class _Twice(ValueError):
+    """A key that stands twice in an object, which the json module takes silently."""
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict:
+    if len(found := dict(pairs)) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(f"key {next(name for name in names if names.count(name) > 1)!r} stands twice: keep one")
+    return found
 
 
 def _why(error: Exception) -> str:
-    return f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+    if isinstance(error, _Twice):
+        return str(error)
+    return f"not JSON ({f'{error.msg}, column {error.colno}' if isinstance(error, json.JSONDecodeError) else error})"
 
 
 @contextmanager
@@ -127,10 +140,16 @@ def _json(path: Path) -> Iterator[tuple[str, object]]:
         yield from _lines(path)
         return
     with opened(path) as file:
-        try:
-            rows = json.load(file)
-        except NOT_JSON as error:
-            raise UserError(f"{path}, line {getattr(error, 'lineno', 1)}: not JSON ({_why(error)})") from None
+        text = file.read()
+    try:
+        rows = json.loads(text, object_pairs_hook=_object)
+    except _Twice as error:
+        mark = object()  # stands where the object would, to find the record that holds it
+        rows = json.loads(text, object_pairs_hook=lambda pairs: dict(pairs) if len(dict(pairs)) == len(pairs) else mark)
+        number = next(number for number, row in enumerate(rows, 1) if str(mark) in str(row))
+        raise UserError(f"{path}, record {number}: {error}") from None
+    except NOT_JSON as error:
+        raise UserError(f"{path}, line {getattr(error, 'lineno', 1)}: {_why(error)}") from None
     yield from ((f"record {number}", row) for number, row in enumerate(rows, 1))
 
 
