@@ -159,13 +159,11 @@ def _open(name: str, params: Params) -> Stage:
     spec = TABLE[name]
     inputs = {other: _open(other, params) for other in spec.inputs if takes_part(other, params)}
     own = without_clr(params) if name == "supervised_no_clr" and takes_part(name, params) else params
-    parameters = {
-        section: found.model_dump(mode="json", exclude_none=True)
-        for section in spec.sections
-        if (found := getattr(own, section)) is not None
-    }
+    parameters = {section: found.keyed() for section in spec.sections if (found := getattr(own, section)) is not None}
     if "data" in spec.sections and (files := params.data.files):
         parameters["files"] = {file: fingerprint(located(file)) for file in files}
+    if name == "sets" and (shares := params.data.shares):
+        parameters["shares"] = shares
     artefact = Artefact(
         stage=spec.like or name,
         version=spec.version,

@@ -7,8 +7,10 @@ from conan_lib.data.sources.bible import LANGUAGES, PACKAGE, SCRIPTURE, editions
 from conan_lib.data.sources.document import Source
 from conan_lib.data.sources.embedded import SOURCES
 from conan_lib.errors import UserError
+from conan_lib.files import read_json
 from conan_lib.params.data import DataParams
 from conan_lib.params.sets import EMBEDDED
+from conan_lib.stages import Stage
 
 
 def open_sources(params: DataParams) -> Sequence[Source]:
@@ -59,6 +61,12 @@ def check_sets(params: DataParams) -> None:
         hub.reach(f"data.sets: {first.from_}", "save it as files and name those")
     for row in params.declared:
         check(row, params.languages)
+
+
+def origins(stage: Stage) -> list[dict]:
+    """The rows of stage `corpus`' sources.json, with the licence and the note of a declared set, which are in no key, as its row says today."""
+    said = {row.source: {"licence": row.licence, "note": row.note} for row in stage.params.data.declared}
+    return [row | said.get(row["name"], {}) for row in read_json(stage.path / "sources.json")]
 
 
 def catalogue(params: DataParams) -> list[dict[str, str]]:

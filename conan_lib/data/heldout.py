@@ -188,7 +188,7 @@ def _declared(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str)
             by_lang["" if declared.task == "clr" else row["lang"]][row["split"]].append(row)
         for lang, rows in sorted(by_lang.items()):
             name, kind = f"{declared.source}-{lang}" if lang else declared.source, KINDS.get(declared.task, declared.task)
-            about = name, kind, lang or corpus.params.languages[0], declared.from_, declared.licence, declared.note
+            about = name, kind, lang or corpus.params.languages[0], declared.from_, "as its row of data.sets says"
             held = rows[split]
             if kind in ("retrieval", "crosslingual"):
                 tables = _searched(held, rows["train"], params, seed, kind == "crosslingual")

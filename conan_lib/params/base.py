@@ -13,6 +13,10 @@ Schedule = Literal["constant", "linear", "cosine"]
 class Section(Options):
     """A section of a parameter file."""
 
+    def keyed(self) -> dict:
+        """What of it enters the key of a stage that reads it."""
+        return self.model_dump(mode="json", exclude_none=True)
+
 
 class Optimisation(Section):
     """What every training stage needs: AdamW, a warm-up, a decay, a fixed number of steps (never a wall clock)."""

@@ -52,6 +52,15 @@ class DataParams(Section):
     parallel_passages: int = Field(2_000, ge=0)
     """Language-model documents of kind `parallel`: a passage followed by its translation, spread over the languages."""
 
+    def keyed(self) -> dict:
+        """Without what reading the text does not need: `shares` enters the key of stage `sets`, and licence and note no key."""
+        return self.model_dump(mode="json", exclude_none=True, exclude={"sets": {"__all__": {"share", "licence", "note"}}})
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The shares of sets that have another than 1, by name."""
+        return {row.source: row.share for row in self.sets or () if row.share != 1}
+
     @property
     def declared(self) -> tuple[DeclaredSet, ...]:
         """The sets that come from files and the hub."""

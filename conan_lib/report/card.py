@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from pyarrow.dataset import dataset, field
 
 from conan_lib.attention.stock import FIRST_VERSION
+from conan_lib.data.catalogue import origins
 from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN
 from conan_lib.evaluation.statistics import LEVEL
 from conan_lib.findings.blocks import Table
@@ -205,7 +206,7 @@ def _training_text(run: Run) -> pd.DataFrame:
 def _sources(run: Run) -> str:
     """Sources with one package and licence as one row: their languages, documents and characters together."""
     merged: dict[tuple, dict] = {}
-    for row in run.file("corpus", "sources.json") or []:
+    for row in origins(run.stages["corpus"]) if run.finished("corpus") else ():
         package = " ".join(filter(None, (row.get("package"), row.get("version")))) or "no package"
         licence = row.get("licence") or "not stated"
         one = merged.setdefault(

@@ -7,7 +7,7 @@ import pytest
 from smoke_data import ROOT
 
 from conan_lib.data.build import build_corpus, build_heldout, build_sets
-from conan_lib.data.catalogue import check_sets
+from conan_lib.data.catalogue import check_sets, origins
 from conan_lib.data.declared.gather import asked
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.records import read
@@ -123,7 +123,7 @@ def test_held_out_rows_are_evaluation_sets_that_mteb_reads(run):
         tasks = {task.metadata.name: task for task in load_tasks(stages["heldout"].path, params.tasks.model_copy(update={"split": split}))}
         assert {"retrieval", "crosslingual", "sts", "classification"} == {task.kind for task in tasks.values()}
     entries = {entry["name"]: entry for entry in read_json(stages["heldout"].path / "eval" / "test" / "tasks.json")}
-    assert entries["pairs-en"]["licence"] == "cc0-1.0" and entries["clr"]["languages"] == ["de"]
+    assert entries["clr"]["languages"] == ["de"]
     folder = stages["heldout"].path / "eval" / "test" / "pairs-en"
     passages, relevant = {row["id"] for row in read(folder / "corpus.parquet")}, read(folder / "qrels.parquet")
     assert {row["corpus_id"] for row in relevant} < passages
@@ -140,8 +140,8 @@ def test_the_funnel_counts_every_record(run):
     for source in ("pairs", "weak", "mood"):
         kept = sum(n for (own, step), n in counts.items() if own == source and step.startswith("decontaminated"))
         assert 0 < kept == sum(row["source"] == source for row in rows) <= counts[source, "exact duplicates"]
-    origins = {row["name"]: row for row in read_json(stages["corpus"].path / "sources.json")}
-    assert origins["pairs"]["licence"] == "cc0-1.0" and origins["pairs"]["version"] and origins["clr"]["languages"] == ["de"]
+    found = {row["name"]: row for row in origins(stages["corpus"])}
+    assert found["pairs"]["licence"] == "cc0-1.0" and found["pairs"]["version"] and found["clr"]["languages"] == ["de"]
 
 
 def test_a_key_follows_the_content_of_a_file(tmp_path):
@@ -151,6 +151,17 @@ def test_a_key_follows_the_content_of_a_file(tmp_path):
     assert open_stage("sets", params).key == first
     lines(tmp_path / "p.jsonl", [{"query": "a", "pos": ["c"]}])
     assert open_stage("sets", params).key != first
+
+
+def test_a_share_is_in_the_key_of_the_stage_that_mixes_and_a_licence_or_a_note_in_none(tmp_path):
+    row = {"from": lines(tmp_path / "p.jsonl", [{"query": "a", "pos": ["b"]}]), "task": "retrieval", "lang": "en"}
+
+    def keys(**more):
+        return [open_stage(name, params_of(tmp_path, [row | more])).key for name in ("corpus", "heldout", "sets")]
+
+    plain = keys()
+    assert keys(licence="mit", note="our own") == keys(share=1.0) == plain
+    assert keys(share=2.0)[:2] == plain[:2] and keys(share=2.0)[2] != plain[2] != keys(prompt="Find: ")[2]
 
 
 def test_shares_decide_where_there_are_more_rows_than_asked_for(tmp_path):

@@ -91,11 +91,9 @@ def _record(declared: DeclaredSet, splits: dict[str, list[dict]]) -> dict:
         "name": declared.source,
         "package": declared.from_,
         "version": hub.resolved(declared) if declared.hub else fingerprint(located(declared.from_)),
-        "licence": declared.licence,
         "edition": f"task {declared.task}" + (f", split {declared.split}" if declared.hub else ""),
         "homepage": f"https://huggingface.co/datasets/{declared.hub['path']}" if declared.hub else "",
         "languages": sorted({row["lang"] for row in rows}),
-        "note": declared.note,
         "documents": len(rows),
         "chars": sum(len(row[name]) for row in rows for name in SHOWN if row.get(name)),
     }

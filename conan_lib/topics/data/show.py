@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as parquet
 
 from conan_lib.data import records
+from conan_lib.data.catalogue import origins
 from conan_lib.data.gather import STEPS
 from conan_lib.data.sources.bible import SCRIPTURE
 from conan_lib.data.translate.checks import REASONS
@@ -92,7 +93,7 @@ def kept_text(stage: Stage) -> Drawing:
 def sources_table(stage: Stage) -> pd.DataFrame:
     """Every source of the corpus with its edition, licence and kept documents."""
     columns = ("name", "package", "version", "edition", "licence", "languages", "documents", "chars", "note")
-    rows = [{name: row.get(name) for name in columns} for row in series(stage, "sources.json")]
+    rows = [{name: row.get(name) for name in columns} for row in origins(stage)]
     for row in rows:
         row["languages"] = " ".join(row["languages"]) if isinstance(row["languages"], list) else row["languages"]
     return pd.DataFrame(rows, columns=list(columns)).rename(columns={"chars": "characters"})
