@@ -1,15 +1,17 @@
 """Which sources a run reads, known before anything is read."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from conan_lib.data.declared import check, hub
+from conan_lib.data.sampling import drawn_split
 from conan_lib.data.sources.bible import LANGUAGES, PACKAGE, SCRIPTURE, editions, has_scripture
 from conan_lib.data.sources.document import Source
 from conan_lib.data.sources.embedded import SOURCES
 from conan_lib.errors import UserError
 from conan_lib.files import read_json
 from conan_lib.params.data import DataParams
-from conan_lib.params.sets import EMBEDDED
+from conan_lib.params.sets import EMBEDDED, Task
 from conan_lib.stages import Stage
 
 
@@ -51,20 +53,29 @@ def _embedded_languages(params: DataParams) -> set[str]:
     return {lang for source in open_sources(params) for lang in source.languages}
 
 
-def check_sets(params: DataParams) -> None:
+def check_sets(params: DataParams) -> dict[Task, Counter[str]]:
     """Look into every declared set, so that a mistake shows before any work (`declared.check`).
+
+    Returns:
+        Rows that train, by task and language, before decontamination; without tasks of which there is more than was looked at.
 
     Raises:
         UserError: a set cannot be read, or the hub is out of reach.
     """
     if first := next((row for row in params.declared if row.hub), None):
         hub.reach(f"data.sets: {first.from_}", "save it as files and name those")
-    for row in params.declared:
-        check(row, params.languages)
+    counts: dict[Task, Counter[str]] = {row.task: Counter() for row in params.declared}
+    for declared in params.declared:
+        rows, share = check(declared, params.languages), declared.heldout_share(params.heldout_share)
+        if rows is None:
+            counts.pop(declared.task, None)
+        elif declared.task in counts:
+            counts[declared.task].update(row["lang"] for row in rows if drawn_split(row["group"], share, params.seed) == "train")
+    return counts
 
 
 def origins(stage: Stage) -> list[dict]:
-    """The rows of stage `corpus`' sources.json, with the licence and the note of a declared set, which are in no key, as its row says today."""
+    """The rows of stage `corpus`' sources.json. A declared set's licence and note are in no key, so they are what its row says today."""
     said = {row.source: {"licence": row.licence, "note": row.note} for row in stage.params.data.declared}
     return [row | said.get(row["name"], {}) for row in read_json(stage.path / "sources.json")]
 

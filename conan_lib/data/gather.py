@@ -8,7 +8,7 @@ from conan_lib.data.clean import Funnel, check, exact_duplicates, near_duplicate
 from conan_lib.data.corpus import HELDOUT, Corpus, Splits
 from conan_lib.data.declared.gather import PASSAGE, Declared, asked, decontaminated
 from conan_lib.data.decontaminate import EvaluationIndex
-from conan_lib.data.sampling import chance, sample
+from conan_lib.data.sampling import drawn_split, sample
 from conan_lib.data.sources.bible import LANGUAGES, PACKAGE, SCRIPTURE, Scripture
 from conan_lib.data.sources.document import Document, Source
 from conan_lib.data.sources.packages import homepage, installed, licence
@@ -35,11 +35,10 @@ def divide(text: str, longest: int) -> Iterator[str]:
 
 def split_of(document: Document, source: Source, params: DataParams) -> str:
     """train, dev or test, by the document's group: a title in all its languages, an answer, a template."""
-    draw = chance(params.seed, "split", document.group or document.id)
-    if document.official:
-        return "train" if document.official == "train" else "test" if draw < 0.5 else "dev"
+    if document.official == "train":
+        return "train"
     share = params.heldout_share if source.heldout_share is None else source.heldout_share
-    return "test" if draw < share else "dev" if draw < 2 * share else "train"
+    return drawn_split(document.group or document.id, 0.5 if document.official else share, params.seed)
 
 
 def gather(

@@ -13,6 +13,12 @@ def chance(*parts: Any) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
+def drawn_split(group: str, share: float, seed: int) -> str:
+    """test, dev or train: what is held out falls the same way in every set and every order, and a group whole."""
+    draw = chance(seed, "split", group)
+    return "test" if draw < share else "dev" if draw < 2 * share else "train"
+
+
 def sample(rows: Iterable, size: int, seed: int | str, key: Callable[[Any], str] | None = None) -> list:
     """At most `size` rows in their original order: drawn by their place, or by the chance of their key, so that equal keys go together."""
     rows = list(rows)

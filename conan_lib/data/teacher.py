@@ -39,7 +39,7 @@ def score_pairs(stage: Stage) -> dict:
     params: TeacherParams = stage.teacher
     file = stage.inputs["sets"].path / "weak.parquet"
     pairs = records.read(file)
-    if not pairs:
+    if not pairs and stage.inputs["sets"].inputs["corpus"].data.weak_pairs:
         raise UserError(f"{file}: no weak pairs: raise sets.weak_pairs or data.max_documents")
     plan = assign(pairs, params)
     texts = {pair["id"]: tuple(shorten(pair[side], pair["lang"], params.max_words) for side in ("anchor", "positive")) for pair in pairs}

@@ -77,6 +77,11 @@ class DataParams(Section):
         return bool(self.embedded & {EMBEDDED, SCRIPTURE.rpartition("/")[2]})
 
     @property
+    def weak_pairs(self) -> bool:
+        """Whether anything feeds stage 3; else it passes the model through."""
+        return bool(self.embedded) or any(row.task == "weak" for row in self.declared)
+
+    @property
     def aligned_rows(self) -> bool:
         """Whether rows of a clr set are held out: queries and passages that say the same in two languages."""
         clr = [row for row in self.declared if row.task == "clr"]

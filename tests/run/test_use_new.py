@@ -37,6 +37,34 @@ def test_a_new_file_is_one_that_plan_takes(own, start, conan):
     )
 
 
+RECORDS = {
+    "weak": {"title": "note {}", "content": "what note {} says"},
+    "clr": {"query": "Frage {}", "query_lang": "de", "positive": "the answer to question {}"},
+    "sts": {"sentence1": "sentence {}", "sentence2": "sentence {} again", "score": 4},
+    "classification": {"text": "a text, {}", "label": 1},
+    "clustering": {"text": "a text, {}", "label": 1},
+    "sft": {"instruction": "Say {}.", "input": "", "output": "{}, as you wish."},
+    "text": {"text": "Sentence {0} stands alone. The second of {0} says more."},
+}
+
+
+@pytest.mark.parametrize("task", RECORDS)
+def test_a_new_file_for_any_task_is_one_that_plan_takes(project, start, conan, task):
+    def record(n: int) -> dict:
+        return {name: value.format(n) if isinstance(value, str) else n % 5 for name, value in RECORDS[task].items()}
+
+    (project / "own.jsonl").write_text("".join(json.dumps(record(n)) + "\n" for n in range(80)))
+    code, _, err = conan("new", "my.yaml", "--start", start, "--data", "own.jsonl", "--task", task)
+    assert code == 0, err
+    params = load_params("my.yaml")
+    assert {row.task for row in params.data.sets} == {task} | ({"weak"} if task in ("clr", "sft", "text") else set())
+    assert params.data.languages == (("en", "de") if task == "clr" else ("en",))
+    assert (params.pretrain is not None, params.sft is not None) == (task == "text", task == "sft")
+    assert params.data.sets[0].score_range == ((0, 5) if task == "sts" else None)
+    code, _, err = conan("plan", "my.yaml")
+    assert code == 0, err
+
+
 def test_few_pairs_fill_a_batch_also_when_the_teacher_has_dropped_some(own, start, conan):
     few = (own / "pairs.jsonl").read_text().splitlines(keepends=True)[:10]
     (own / "few.jsonl").write_text("".join(few))

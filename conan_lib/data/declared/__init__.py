@@ -25,18 +25,22 @@ CHECKED = 100_000
 """Most records that are looked at before a run starts."""
 
 
-def check(declared: DeclaredSet, languages: tuple[str, ...]) -> None:
+def check(declared: DeclaredSet, languages: tuple[str, ...]) -> list[dict] | None:
     """Read the set's head, and its held-out file's, so that a mistake shows before any work: CHECKED records of a file, of the hub up to
     the first of use.
+
+    Returns:
+        The set's rows; None where there are more than were read.
 
     Raises:
         UserError: see `read`; or there is no record of use, and what became of those that were read.
     """
-    for file in [None, declared.heldout] if isinstance(declared.heldout, str) else [None]:
+    for file in [declared.heldout, None] if isinstance(declared.heldout, str) else [None]:
         funnel = Funnel()
-        rows = islice(read(declared, languages, funnel, CHECKED, file=file), 1 if declared.hub and not file else CHECKED)
-        if rows := list(rows):
-            if len(rows) < CHECKED and not declared.hub:
+        rows = list(islice(read(declared, languages, funnel, CHECKED, file=file), 1 if declared.hub and not file else CHECKED))
+        whole = len(rows) < CHECKED and not declared.hub
+        if rows:
+            if whole:
                 distinct(declared.task, rows)
             continue
         left = Counter()
@@ -45,16 +49,22 @@ def check(declared: DeclaredSet, languages: tuple[str, ...]) -> None:
         counts = ", ".join(f"{step} {left[step]:,}" for step in STEPS[:4])
         mend = "correct its lang, or add its language to data.languages" if left["scores"] else "look into the file and the row's keys"
         raise UserError(f"{file or declared.from_}: no record of use in {', '.join(languages)} ({counts}): {mend}")
+    return rows if whole else None
 
 
 def read(
-    declared: DeclaredSet, languages: tuple[str, ...], funnel: Funnel, most: int | None = None, seed: int = 0, file: str | None = None
+    declared: DeclaredSet,
+    languages: tuple[str, ...] | None,
+    funnel: Funnel,
+    most: int | None = None,
+    seed: int = 0,
+    file: str | None = None,
 ) -> Iterator[dict]:
     """The set's canonical rows (see `fields.rows`), one by one.
 
     Args:
         declared: the set.
-        languages: rows of others are dropped and counted.
+        languages: rows of others are dropped and counted. None: all, of a file.
         funnel: counts what each of STEPS leaves.
         most: records to read where the set does not say (`rows`), of each language of a hub set. None: all.
         seed: of a hub set's shuffle.
@@ -79,7 +89,7 @@ def read(
             if _scores_too_low(row, declared):
                 continue
             funnel.add(step, row["lang"], "scores", 1, size(row))
-            if row["lang"] not in languages:
+            if languages is not None and row["lang"] not in languages:
                 continue
             funnel.add(step, row["lang"], "languages", 1, size(row))
             key = hash(tuple(normalise(text) for text in texts(row)))
@@ -119,7 +129,7 @@ def size(row: dict) -> int:
 
 
 def _records(
-    declared: DeclaredSet, languages: tuple[str, ...], most: int | None, seed: int, file: str | None
+    declared: DeclaredSet, languages: tuple[str, ...] | None, most: int | None, seed: int, file: str | None
 ) -> Iterator[tuple[str, str, int, dict]]:
     """(place, language or empty, number, fields) of every record that is to be read."""
     most = most if declared.rows is None or file else declared.rows if most is None else min(most, declared.rows)

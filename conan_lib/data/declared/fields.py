@@ -59,6 +59,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
 """Task -> our field -> names that it has elsewhere; the first that a record has counts."""
 _NUMBERED = re.compile(r"neg(ative)?_\d+")
 _CHATS = ("messages", "conversations")
+_FIRST_SENTENCE = re.compile(r"\s*(.+?(?:[.!?؟](?=\s)|[。！？\n]))\s*(\S.*)", re.DOTALL)
 
 
 class BadRecord(Exception):
@@ -173,6 +174,8 @@ def rows(row: dict, declared: DeclaredSet, lang: str, number: int, corpus: Mappi
     Raises:
         BadRecord: a field is missing, empty or of another kind.
     """
+    if declared.task == "weak" and not declared.columns and (row := _paired(row)) is None:
+        return
     fields = Fields(row, declared, lang)
     base = {"id": f"{declared.source}/{fields.optional('id').replace('#', '_') or number}", "lang": fields.lang, "source": declared.source}
     if declared.task not in ("sft", "text"):
@@ -187,6 +190,23 @@ def rows(row: dict, declared: DeclaredSet, lang: str, number: int, corpus: Mappi
     for k, found in enumerate(make(fields, corpus)):
         own = next(found[name] for name in ("anchor", "input", "text") if name in found)
         yield {"group": text_id(normalise(own)), **base, **found, "id": f"{base['id']}#{k}" if k else base["id"]}
+
+
+def _paired(row: dict) -> dict | None:
+    """A record for weak pairs: as it is, or of what holds none an instruction and its answer, the last turns of a chat, or the first
+    sentence of a text and the rest, as a title and its content; None of a text of one sentence."""
+    chat = next((name for name in _CHATS if row.get(name) and "positive_messages" not in row), None)
+    if chat:
+        system, turns = _chat(chat, row[chat])
+        if len(turns) < 2:
+            raise BadRecord(f"{chat} holds no answer: complete it, or leave the record out")
+        return row | {"anchor": turns[-2][1], "positive": turns[-1][1], "prompt": system}
+    if row.get("instruction") and row.get("output"):
+        return row | {"anchor": "\n".join(filter(None, (row["instruction"], row.get("input")))), "positive": row["output"]}
+    if isinstance(text := row.get("text"), str) and not any(row.get(name) for name in _PAIR["anchor"]):
+        found = _FIRST_SENTENCE.fullmatch(text)
+        return found and row | {"anchor": found[1].strip(), "positive": found[2]}
+    return row
 
 
 def _pairs(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:

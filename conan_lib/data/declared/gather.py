@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from conan_lib.data.clean import Funnel
 from conan_lib.data.declared import hub, read
 from conan_lib.data.decontaminate import EvaluationIndex
-from conan_lib.data.sampling import chance
+from conan_lib.data.sampling import drawn_split
 from conan_lib.data.sources.document import Document
 from conan_lib.files import fingerprint
 from conan_lib.params.data import DataParams
@@ -77,11 +77,10 @@ def divided(declared: DeclaredSet, params: DataParams, funnel: Funnel) -> dict[s
     share = declared.heldout_share(params.heldout_share)
     found: dict[str, list[dict]] = {split: [] for split in SPLITS}
     for row in read(declared, params.languages, funnel, params.hub_records if declared.hub else None, params.seed):
-        draw = chance(params.seed, "split", row["group"])
-        found["test" if draw < share else "dev" if draw < 2 * share else "train"].append(row)
+        found[drawn_split(row["group"], share, params.seed)].append(row)
     if isinstance(declared.heldout, str):
         for row in read(declared, params.languages, funnel, file=declared.heldout):
-            found["test" if chance(params.seed, "split", row["group"]) < 0.5 else "dev"].append(row)
+            found[drawn_split(row["group"], 0.5, params.seed)].append(row)
     return found
 
 

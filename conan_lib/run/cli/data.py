@@ -1,11 +1,12 @@
 """Commands about data: what travels between machines, and data sets made of one's own pairs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from conan_lib.errors import UserError
+from conan_lib.params.sets import Task
 from conan_lib.run.cli.app import app, say
 
 PACKED = "corpus,sets,heldout,tokenizer,teacher"
@@ -97,17 +98,15 @@ def translate(
 def new(
     file: Annotated[Path, typer.Argument(help="The parameter file to write.", show_default=False)],
     start: Annotated[str, typer.Option(help="A decoder: a name on the hub, a folder, or package:NAME.", show_default=False)],
-    data: Annotated[Path, typer.Option(help="Your pairs, in any form that data.sets knows (docs/own_data.md).", show_default=False)],
-    task: Annotated[
-        Literal["retrieval", "clr"], typer.Option(help="What they train; clr: the query is in another language.")
-    ] = "retrieval",
-    lang: Annotated[str, typer.Option(help="Their language (ISO 639-1).")] = "en",
+    data: Annotated[Path, typer.Option(help="Your records, in any form that data.sets knows (docs/own_data.md).", show_default=False)],
+    task: Annotated[Task, typer.Option(help="What they train; clr: the query is in another language.")] = "retrieval",
+    lang: Annotated[str, typer.Option(help="Their language (ISO 639-1); of clr that of the passages.")] = "en",
 ):
-    """Write a short parameter file for your own pairs, with sizes that fit this machine."""
+    """Write a short parameter file for your own data, with sizes that fit this machine."""
     from conan_lib.run.use.new import write_new
 
     found = write_new(file, start, data, task, lang)
     say(
-        f"{file}: {found['pairs']:,} pairs, {found['parameters']:,} parameters; training takes {found['training'] / 2**30:.1f} GiB beside "
+        f"{file}: {found['rows']:,} rows, {found['parameters']:,} parameters; training takes {found['training'] / 2**30:.1f} GiB beside "
         f"activations, {found['room'] / 2**30:.1f} GiB are there. Next: conan-lib plan {file}"
     )

@@ -1,6 +1,5 @@
 """Any sentence-transformers model, and the user's own texts and pairs, for the commands that use them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
@@ -11,7 +10,7 @@ from conan_lib.data.declared import read
 from conan_lib.data.declared.files import opened, records
 from conan_lib.data.declared.hub import HUB_ERRORS
 from conan_lib.errors import UserError
-from conan_lib.params.sets import DeclaredSet
+from conan_lib.params.sets import DeclaredSet, Task
 
 LANGUAGE = "en"
 """Stands for whatever language a file is in: nothing here depends on it."""
@@ -67,11 +66,16 @@ def read_pairs(path: Path) -> list[dict]:
     Raises:
         UserError: no such file, or a record that is no pair; the line names file, record and field.
     """
-    declared = DeclaredSet.model_validate({"from": str(path.resolve()), "task": "retrieval", "lang": LANGUAGE})
-    if not (found := list(_rows(declared))):
-        raise UserError(f"{path}: no pair in it")
+    return read_set(path, "retrieval", LANGUAGE)
+
+
+def read_set(path: Path, task: Task, lang: str | None, **keys) -> list[dict]:
+    """The rows of a file of any task, as a row of `data.sets` with these keys reads them.
+
+    Raises:
+        UserError: as `read_pairs`.
+    """
+    declared = DeclaredSet.model_validate({"from": str(path.resolve()), "task": task, "lang": lang, **keys})
+    if not (found := list(read(declared, None, Funnel()))):
+        raise UserError(f"{path}: no record for task {task} in it")
     return found
-
-
-def _rows(declared: DeclaredSet) -> Iterator[dict]:
-    return read(declared, (LANGUAGE,), Funnel())

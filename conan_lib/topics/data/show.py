@@ -147,7 +147,7 @@ def read_table(run: Run) -> pd.DataFrame:
          p.sft.max_steps * p.sft.batch_size if trained("sft") else None),
         ("3 weakly supervised", f"title-content pairs{pairs}, the lowest {p.weak.drop_percentile:g} % by the teachers' scores dropped",
          "pairs",
-         done["weak"].get("pairs_kept"), p.weak.max_steps * p.weak.batch_size if done["weak"] else None),
+         done["weak"].get("pairs_kept"), p.weak.max_steps * p.weak.batch_size if trained("weak") else None),
         ("4 supervised", ", ".join(f"{task} {n:,}" for task, n in parts.items()) or "five tasks", "records, each an anchor",
          sum(parts.values()) or None, sum(n * p.supervised.task_batch_size[task] for task, n in steps.items()) or None),
     ]  # fmt: skip

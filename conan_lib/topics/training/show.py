@@ -182,6 +182,8 @@ def bits_per_byte(stage: Stage) -> Drawing:
 def contrastive_loss(stage: Stage) -> Drawing:
     """Loss over steps of a contrastive stage: one panel for each task, with alpha of the soft mask in the first where it was logged."""
     rows = [row for row in series(stage) if row.get("loss") is not None]
+    if not rows:
+        return nothing("no set has pairs for this stage: the model passes through it")
     tasks = sorted({row.get("task") or "loss" for row in rows})
     alphas = [(row["step"], row["alpha"]) for row in series(stage) if row.get("alpha") is not None]
     panels = len(tasks)
