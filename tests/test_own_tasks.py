@@ -11,8 +11,11 @@ from sentence_transformers import SentenceTransformer
 from small_pairs_files import COLOURS, PAIRS, PLACES, THINGS
 from tiny_starts import save_start
 
+from conan_lib.data.records import read
+from conan_lib.data.translate.build import build_clr
 from conan_lib.files import read_json
 from conan_lib.params import Params
+from conan_lib.params.data import TranslateParams
 from conan_lib.run.checks import check_sources
 from conan_lib.stages import compute, open_stage
 
@@ -118,3 +121,30 @@ def test_one_task_without_pairs_passes_stage_3_and_trains_stage_4(tmp_path, star
     assert passed.transformers_model.config.is_causal is False
     assert before.results["passed_through"] and not np.allclose(passed.encode(texts), loads(params).encode(texts), atol=1e-4)
     assert scored(params) == {task}
+
+
+def test_rows_that_translate_wrote_and_a_file_of_them_feed_training_and_the_mixing_of_languages(tmp_path, start):
+    german = "welches {1} ist {0} und steht am {2}, sagt man in {3}".format
+    words = [(*row["query"].split()[1:3], row["query"].split()[-1]) for row in PAIRS]
+    pairs = [{"id": str(n), "query": row["query"], "passage": row["pos"][0], "lang": "en"} for n, row in enumerate(PAIRS[:120])]
+    human = [{"id": str(n), "lang": lang, "text": german(*words[n], lang)} for n in range(120) for lang in ("de", "fr")]
+    aligned = TranslateParams(translator="aligned", shares={"de": 1, "fr": 1, "it": 1}, languages_per_query=2, min_language_probability=0)
+    files = written(tmp_path / "pairs.jsonl", pairs), tmp_path / "translated", aligned, written(tmp_path / "human.jsonl", human)
+    assert build_clr(*files)["languages"].keys() == {"de", "fr"}
+    more = [
+        {"query": german(*words[n], "de"), "lang": "de", "pos": [PAIRS[n]["pos"][0]], "source_query": PAIRS[n]["query"]}
+        for n in range(120, 200)
+    ]
+    sets = [
+        {"from": str(tmp_path / "translated"), "task": "clr"},
+        {"from": written(tmp_path / "more.jsonl", more), "task": "clr"},
+        {"from": written(tmp_path / "weak.jsonl", WEAK), "task": "weak", "lang": "en"},
+    ]
+    stages = (*STAGES, "supervised_no_clr", "mix")
+    params = run(tmp_path, start, sets, {"clr": 1, "weak": 1}, ("en", "de", "fr"), stages)
+    table = read(open_stage("sets", params).path / "clr.parquet")
+    assert {(row["source"], row["lang"]) for row in table} == {("translated", "de"), ("translated", "fr"), ("more", "de")}
+    assert scored(params) == {"crosslingual"} and loads(params)
+    mixed = open_stage("mix", params)
+    assert mixed.results["texts"] == "held-out queries and passages" and set(mixed.results["languages"]) >= {"en", "de"}
+    assert mixed.inputs["supervised"].results["rows"]["clr"] > 0 and "clr" not in mixed.inputs["supervised_no_clr"].results["rows"]

@@ -76,6 +76,25 @@ def test_given_negatives_are_searched_beyond_the_limit_of_the_corpus_and_in_othe
     assert [search.texts[row] for row in pools.candidates[0] if row >= 0] == ["far", "loin", "bob"]
 
 
+def test_an_anchor_is_searched_under_its_rows_own_prompt_else_the_models():
+    class Prompted(Table):
+        """Another vector for a text under each prompt."""
+
+        prompts = {"query": "ask: ", "document": "read: "}
+
+        def encode(self, texts, prompt=None, **_):
+            return super().encode([f"{prompt or ''}{text}" for text in texts])
+
+    passages = [f"p{i}" for i in range(8)]
+    rows = [{"anchor": "who", "positive": f"p{i}", **more} for i, more in enumerate(({"prompt": "name: "}, {"prompt": ""}, {}))]
+    model = Prompted([f"read: {text}" for text in passages] + ["name: who", "ask: who"])
+    pools = Search({"retrieval": rows}, [{"text": text} for text in passages], MineParams(candidates=5, skip_ranks=0)).rank(model)
+    for found, prompt in zip(pools.candidates, ("name: ", "ask: ", "ask: "), strict=True):
+        cosine = {i: float(model.vectors[f"{prompt}who"] @ model.vectors[f"read: p{i}"]) for i in range(3, 8)}
+        assert found.tolist() == sorted(cosine, key=cosine.get, reverse=True)
+    assert pools.candidates[0].tolist() != pools.candidates[1].tolist()
+
+
 def test_translations_share_what_any_of_them_was_given():
     rows = [{"anchor": language, "positive": "ada", "positive_id": "7", "negatives": [f"not {language}"]} for language in ("de", "fr")]
     search = Search({"clr": rows}, [{"id": "7", "text": "ada", "lang": "en"}], MineParams())
