@@ -18,26 +18,31 @@ class Cell:
     name: str
     seed: int
     params: Params
-    target: str
+    targets: tuple[str, ...]
 
     @cached_property
+    def ends(self) -> tuple[Stage, ...]:
+        """The stages that end the cell; the others are their inputs."""
+        return tuple(open_stage(name, self.params) for name in self.targets)
+
+    @property
     def score(self) -> Stage:
-        """The stage that ends the cell; the others are its inputs."""
-        return open_stage(self.target, self.params)
+        """The one that the cell is compared by."""
+        return self.ends[0]
 
     @cached_property
     def stages(self) -> dict[str, Stage]:
-        """Every stage that the cell is made from, in an order that can run, `score` last."""
-        return _with_inputs(self.score)
+        """Every stage of the cell in an order that can run."""
+        return {name: stage for end in self.ends for name, stage in _with_inputs(end).items()}
 
     @property
     def model(self) -> Stage:
         """The stage whose model is scored."""
-        return self.score.inputs[SCORED[self.target]]
+        return self.stages[SCORED[self.score.name]]
 
     @property
     def finished(self) -> bool:
-        return self.score.finished
+        return all(stage.finished for stage in self.ends)
 
     def __str__(self) -> str:
         return f"{self.name} (seed {self.seed})"
@@ -88,7 +93,7 @@ def open_grid(path: str | Path, seeds: tuple[int, ...] | None = None) -> Grid:
     if seeds is not None:
         params = params.model_copy(update={"seeds": seeds})
     trees = cell_params(path, params)
-    cells = [Cell(name, seed, trees[name, seed], params.target) for seed in params.seeds for name in params.overrides]
+    cells = [Cell(name, seed, trees[name, seed], params.targets) for seed in params.seeds for name in params.overrides]
     grid = Grid(path, params, tuple(cells))
     _check_shared(grid)
     _check_different(grid)
@@ -96,7 +101,7 @@ def open_grid(path: str | Path, seeds: tuple[int, ...] | None = None) -> Grid:
 
 
 def _check_shared(grid: Grid) -> None:
-    first, own = grid.cells[0], {*grid.params.stages, grid.params.target}
+    first, own = grid.cells[0], {*grid.params.stages, *grid.params.targets}
     for cell in grid.cells:
         for name, stage in cell.stages.items():
             if name not in own and stage.key != first.stages[name].key:

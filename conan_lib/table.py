@@ -70,6 +70,7 @@ TABLE: dict[str, Spec] = {
         name: Spec("conan_lib.topics.retrieval.measure:score_checkpoint", 1, ("tasks",), ("corpus", "heldout", checkpoint))
         for name, checkpoint in SCORED.items()
     },
+    "curve": Spec("conan_lib.topics.mask.curve:measure_curve", 1, ("curve",), ("heldout", "sft", "weak")),
     "out_of_domain": Spec(
         "conan_lib.topics.out_of_domain.measure:evaluate_out_of_domain", 1, ("tasks", "out_of_domain"), ("corpus", START, *CHECKPOINTS)
     ),
@@ -77,8 +78,8 @@ TABLE: dict[str, Spec] = {
 """Stage -> its row, in an order that can run."""
 
 RUN = tuple(name for name, spec in TABLE.items() if spec.notebook)
-"""The stages of a whole run. The others: a grid scores one checkpoint of each of its cells, and out-of-domain sets need an archive that is
-not there everywhere."""
+"""The stages of a whole run. The others: a grid scores one checkpoint of each of its cells and may follow its weak stage, and out-of-domain
+sets need an archive that is not there everywhere."""
 
 
 def notebooks() -> dict[str, tuple[str, ...]]:

@@ -38,6 +38,7 @@ def changed(section: str) -> Params:
         "probes": {"seed": 3},
         "translate": {"seed": 3},
         "out_of_domain": {"questions": 7},
+        "curve": {"queries": 7},
     }.get(section, {"learning_rate": 0.123})
     return Params(tier="test", **{section: over})
 

@@ -48,8 +48,8 @@ class Ablation:
 
     @cached_property
     def finished(self) -> dict[str, dict[int, Cell]]:
-        """Cell -> seed -> its run, the finished ones."""
-        return {name: {cell.seed: cell for cell in self.grid.of(name) if cell.finished} for name in self.grid.names}
+        """Cell -> seed -> its run, those that were scored."""
+        return {name: {cell.seed: cell for cell in self.grid.of(name) if cell.score.finished} for name in self.grid.names}
 
     def among(self, names: Iterable[str]) -> "Ablation":
         """The same with the seeds alone that all of these cells have, so that whatever is compared is compared over the same seeds."""

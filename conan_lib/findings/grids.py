@@ -1,23 +1,22 @@
 """What every grid shows: its table and figures, what was run of it, the paper's table with our cells, the files below ablations/."""
 
 import io
-from itertools import cycle
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from conan_lib.findings.ablation import ALPHA, Ablation, Estimate
 from conan_lib.findings.blocks import Block, Figure, Missing, Table, Text
+from conan_lib.findings.curves import CURVES
 from conan_lib.findings.files import committed, write
-from conan_lib.findings.plots import GREY, PALETTE, Drawing, series, style
+from conan_lib.findings.plots import GREY, PALETTE, Drawing, style
 from conan_lib.findings.published import PaperTable, published
 from conan_lib.findings.run import Run
 from conan_lib.findings.scores import METRIC_NAMES
 from conan_lib.findings.tables import measured, to_csv, to_markdown
 from conan_lib.findings.trained import trained_in
 from conan_lib.grids import Grid
-from conan_lib.stages import Stage, below_root, project_root
+from conan_lib.stages import below_root, project_root
 
 FOLDER = "ablations"
 NOT_REPORTED = "not reported"
@@ -70,31 +69,6 @@ def forest(ablation: Ablation) -> Drawing:
             f"difference to {baseline} ({', '.join(levels)}), 95 % interval\nblue: above it, orange: below; filled: corrected p < {ALPHA}",
             fontsize=9,
         )
-        return drawing
-
-
-def negatives_over_steps(ablation: Ablation) -> Drawing:
-    """Mean score of the hard negatives in use over steps, a panel for each task: each cell's mean over seeds, and the seeds' range."""
-    runs = {name: [cell.stages["supervised"] for cell in cells.values()] for name, cells in ablation.finished.items()}
-    tasks = sorted({row.get("task", "all tasks") for stages in runs.values() for stage in stages for row in scored(stage)})
-    with style():
-        drawing = Drawing(figsize=(4.4 * max(1, len(tasks)) + 2, 3.2))
-        panels = drawing.subplots(1, max(1, len(tasks)), sharey=True, squeeze=False)[0]
-        for axis, task in zip(panels, tasks, strict=False):  # their negatives differ in kind: one curve of both would only show the mix
-            for colour, dashes, (name, stages) in zip(PALETTE, cycle(("-", "--", ":", "-.")), runs.items(), strict=False):  # some coincide
-                curves = [
-                    {row["step"]: row["mean_score"] for row in scored(stage) if row.get("task", "all tasks") == task} for stage in stages
-                ]
-                if not any(curves):
-                    continue
-                steps = sorted(set.intersection(*map(set, curves)))
-                values = np.array([[curve[step] for step in steps] for curve in curves])
-                label = f"{name} ({len(curves)} seeds)" if axis is panels[0] else None
-                axis.plot(steps, values.mean(0), color=colour, linestyle=dashes, label=label)
-                axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
-            axis.set(xlabel="optimiser step", title=f"negatives of {task}")
-        panels[0].set_ylabel("mean cosine with the anchor")
-        drawing.legend(loc="outside right upper")
         return drawing
 
 
@@ -188,8 +162,8 @@ def write_ablation(grid: Grid | Ablation) -> Path:
     table = _table(ablation)
     write(folder / f"{table.id}.csv", to_csv(table))
     pictures = {table.id: forest(ablation)} if len(table.frame["cell"].unique()) > 1 else {}
-    if params.curves == "negatives":
-        pictures[f"{table.id}_negatives"] = negatives_over_steps(ablation)
+    if params.curves:
+        pictures[f"{table.id}_{params.curves}"] = CURVES[params.curves][0](ablation)
     for name, drawing in pictures.items():
         write(folder / f"{name}.png", _png(drawing))
     lines = [f"# {params.title}", _status(ablation), HOW, *(f"![{name}]({name}.png)" for name in pictures), to_markdown(table)]
@@ -207,7 +181,7 @@ def _table(ablation: Ablation) -> Table:
 def _blocks(run: Run, ablation: Ablation) -> list[Block]:
     grid, params = ablation.grid, ablation.grid.params
     what, stem = f"{params.title}.", f"ablation_{params.name}"
-    if len(ablation.missing) == len(grid.cells):
+    if not any(ablation.finished.values()):
         earlier = committed(run.params.tier) / FOLDER / f"{stem}.md"
         note = f"; the committed table, whose artefacts are not here: {below_root(earlier)}" if earlier.is_file() else ""
         return [Missing(what, f"not run: `{grid.command}`{note}")]
@@ -217,10 +191,10 @@ def _blocks(run: Run, ablation: Ablation) -> list[Block]:
             f"{what} Differences to {params.baseline}, {trained_in(ablation)}: blue above it, orange below; filled where Holm leaves it."
         )
         blocks.append(Figure(stem, caption, forest(ablation), (grid.file,), written=f"{FOLDER}/{stem}.png"))
-    if params.curves == "negatives":
-        id = f"{stem}_negatives"
-        caption = f"{what} Mean score of the negatives in use; the band is the range of the seeds."
-        blocks.append(Figure(id, caption, negatives_over_steps(ablation), (grid.file,), written=f"{FOLDER}/{id}.png"))
+    if params.curves:
+        (draw, says), id = CURVES[params.curves], f"{stem}_{params.curves}"
+        caption = f"{what} {says}; the band is the range of the seeds."
+        blocks.append(Figure(id, caption, draw(ablation), (grid.file,), written=f"{FOLDER}/{id}.png"))
     return [*blocks, table]
 
 
@@ -233,16 +207,6 @@ def _status(ablation: Ablation) -> str:
         return f"All {len(cells)} runs finished ({len(ablation.grid.names)} cells, seeds {seeds}).{without}"
     names = ", ".join(map(str, missing[:6])) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
     return f"{len(cells) - len(missing)} of {len(cells)} runs finished; not run: {names}: `{ablation.grid.command}`.{without}"
-
-
-def negatives_of(stage: Stage) -> dict[int, float]:
-    """Step -> mean score of the negatives in use."""
-    return {row["step"]: row["mean_score"] for row in scored(stage)}
-
-
-def scored(stage: Stage) -> list[dict]:
-    """Rows of negatives.json that have a mean score."""
-    return [row for row in series(stage, "negatives.json") if row.get("mean_score") is not None]
 
 
 def _png(drawing: Drawing) -> bytes:

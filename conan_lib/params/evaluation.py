@@ -87,6 +87,21 @@ class EfficiencyParams(Section):
     not."""
 
 
+class CurveParams(Section):
+    """Readings along the weak stage: at its start, its snapshots and its end, on the development sets."""
+
+    kinds: tuple[Literal["retrieval", "crosslingual"], ...] = Field(("retrieval",), min_length=1)
+    """Types of the sets that are scored."""
+    queries: int = Field(200, ge=1)
+    """Queries of each set at most."""
+    passages: int = Field(1000, ge=2)
+    """Candidates of each set at most, unless the queries have more passages of their own."""
+    texts: int = Field(64, ge=1)
+    """Passages whose token states are compared."""
+    seed: int = Field(0, ge=0)
+    """Of the choice of queries, candidates and passages."""
+
+
 class OutOfDomainParams(Section):
     """Sets that nothing was trained on: SQuADShifts and MultiEmo, out of BIG-bench's source archive. Evaluation only."""
 

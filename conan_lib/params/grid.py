@@ -38,7 +38,7 @@ class GridParams(Section):
     seed_keys: tuple[str, ...] = Field(("weak.seed", "supervised.seed"), min_length=1)
     """Keys that a seed sets, `section.key`. Stages before the first one share one artefact over the seeds."""
     stages: tuple[Literal[*TABLE], ...]
-    """Stages that may differ between cells or seeds; a cell that changes any other one is refused. `target` always runs for each cell."""
+    """Stages that may differ between cells or seeds; a cell that changes any other one is refused. What ends a cell may always."""
     target: Literal[*SCORED] = "score"
     """The stage that ends a cell: it scores the last checkpoint, or that of the weak stage, and then nothing after it is trained."""
     axes: dict[str, dict[str, Overrides]] = {}
@@ -50,8 +50,14 @@ class GridParams(Section):
     metrics: tuple[Metric, ...] = Field(("mean", "crosslingual", "retrieval"), min_length=1)
     """What is compared. The comparisons of one metric are one family, corrected together (Holm)."""
 
-    curves: Literal["negatives"] | None = None
-    """What is drawn over the steps beside the differences. negatives: the mean score of the hard negatives in use."""
+    curves: Literal["negatives", "weak"] | None = None
+    """What is drawn over the steps beside the differences. negatives: the mean score of the hard negatives in use. weak: loss, gradients,
+    and by stage `curve`, which then runs for each cell too, what its snapshots are worth on the development sets."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The stages that end a cell."""
+        return (self.target, "curve") if self.curves == "weak" else (self.target,)
 
     @property
     def overrides(self) -> dict[str, Overrides]:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from conan_lib.params.base import Section
 from conan_lib.params.data import DataParams, HeldoutParams, SetsParams, TranslateParams
 from conan_lib.params.evaluation import (
+    CurveParams,
     EfficiencyParams,
     EvaluationParams,
     MixingParams,
@@ -69,6 +70,7 @@ class Params(Section):
     mixing: MixingParams = MixingParams()
     probes: ProbesParams = ProbesParams()
     out_of_domain: OutOfDomainParams = OutOfDomainParams()
+    curve: CurveParams = CurveParams()
     translate: TranslateParams = TranslateParams()
     runtime: Runtime = Runtime()
 

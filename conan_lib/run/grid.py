@@ -49,7 +49,7 @@ def run_grid(
     failures = Runner(tasks, console, clock, f"grids/{grid.params.name}", make_worker=make).run()
     from conan_lib.findings.grids import write_ablation
 
-    if any(cell.finished for cell in grid.cells):
+    if any(cell.score.finished for cell in grid.cells):
         console.print(f"table: {os.path.relpath(write_ablation(grid))}")
     if failures:
         reasons = {task.stages[0].path: reason for task, reason in failures.items()}
@@ -64,12 +64,12 @@ def run_grid(
 
 def lacking(cells: list[Cell] | tuple[Cell, ...]) -> list[Task]:
     """The stages that the unfinished cells lack, each once, in an order that can run: seed after seed, cell after cell."""
-    return tasks_for((str(cell), cell.score) for cell in cells)
+    return tasks_for((str(cell), stage) for cell in cells for stage in cell.ends)
 
 
 def show(grid: Grid, tasks: list[Task], clock: Clock, console: Console) -> None:
     """What a run would do: cells, stages shared and needed, and about how long it takes; writes nothing."""
-    own, todo = {*grid.params.stages, grid.params.target}, [task.stages[0] for task in tasks]
+    own, todo = {*grid.params.stages, *grid.params.targets}, [task.stages[0] for task in tasks]
     console.print(f"{grid.params.name}: {grid.params.title}")
     console.print(f"{len(grid.names)} cells x {len(grid.params.seeds)} seeds = {len(grid.cells)} runs; baseline: {grid.params.baseline}")
     table = Table("cell", *(f"seed {seed}: to do" for seed in grid.params.seeds), box=None)

@@ -65,7 +65,7 @@ def _wanted(path: Path, step: StepParams) -> Iterator[tuple[str, Stage]]:
         yield from ((title, open_stage(name, run)) for title, run in runs for name in step.stages)
     else:
         grid = open_grid((path.parent / step.grid).resolve(), step.seeds)
-        yield from ((f"{grid.params.name}: {cell}", cell.score) for cell in grid.cells)
+        yield from ((f"{grid.params.name}: {cell}", stage) for cell in grid.cells for stage in cell.ends)
 
 
 def run_job(path: str | Path, minutes: float | None = None, dry_run: bool = False, console: Console | None = None) -> Job:

@@ -12,7 +12,8 @@ import pytest
 
 from conan_lib.evaluation.metrics import MAIN_METRIC
 from conan_lib.findings.ablation import Ablation
-from conan_lib.findings.grids import METRIC_NAMES, ablation_table, negatives_over_steps, write_ablation
+from conan_lib.findings.curves import negatives_over_steps, weak_over_steps
+from conan_lib.findings.grids import METRIC_NAMES, ablation_table, write_ablation
 from conan_lib.findings.over_seeds import holm
 from conan_lib.findings.run import Run
 from conan_lib.findings.trained import trained_in
@@ -106,7 +107,8 @@ def test_a_grid_that_ends_with_the_weak_stage_is_read_alike_and_named_after_it(s
     (one, other), cell = (ablation.against("mean")["causal"] for ablation in (Ablation(grid), small)), grid.cells[0]
     assert (one.value, one.low, one.high) == (other.value, other.low, other.high) and not {"mine", "supervised"} & set(cell.stages)
     assert one.keys[0].startswith("score_weak/") and cell.model.name == "weak" and small.grid.cells[0].model.name == "supervised"
-    assert trained_in(Ablation(grid)) == f"grids of small: {cell.params.weak.max_steps:,} weak steps, R@10 0.55"
+    recall = small.mean("soft", "crosslingual").value
+    assert trained_in(Ablation(grid)) == f"grids of small: {cell.params.weak.max_steps:,} weak steps, cross-lingual R@10 {recall:.2f}"
 
 
 def test_the_files_of_a_grid(small, project):
@@ -129,6 +131,27 @@ def test_negatives_are_drawn_with_the_range_of_the_seeds(small):
     (axis,) = negatives_over_steps(small).axes
     assert [line.get_label() for line in axis.lines] == ["soft (3 seeds)", "causal (3 seeds)"]
     assert axis.lines[0].get_ydata() == pytest.approx([0.3 + step / 100 for step in range(1, 9)])
+
+
+def test_the_weak_stage_is_drawn_step_by_step_from_what_has_finished(project):
+    path = write_grid(project, GRID.replace("seeds:", "target: score_weak\ncurves: weak\nseeds:"))
+    grid = open_grid(path)
+    for cell in grid.cells:
+        for task in [task for task in lacking([cell]) if (cell.name, task.stages[0].name) != ("causal", "curve")]:
+            commit(task.stages[0], {"soft": 0.3, "causal": 0.2}[cell.name])
+    ablation = Ablation(open_grid(path))
+    assert [str(cell) for cell in ablation.missing] == ["causal (seed 0)", "causal (seed 1)"]
+    panels = {axis.get_title("left"): axis.lines for axis in weak_over_steps(ablation).axes}
+    assert [len(lines) for lines in panels.values()] == [2, 2, 1, 1, 1, 1], (
+        "what was scored has a history; the curves of one cell are there"
+    )
+    assert panels["gradient norm"][1].get_ydata() == pytest.approx([0.2 + 0.5] * 8) and list(panels["loss"][0].get_xdata())[:2] == [1, 2]
+    (line,) = panels["nDCG@10, development sets"]
+    assert line.get_xydata() == pytest.approx(np.array([[s, (0.3 + s / 10) / 2] for s in (0, 4, 8)]))
+    assert panels["distance from the start (%)"][0].get_ydata() == pytest.approx([0, 4, 8])
+    page = write_ablation(ablation)
+    assert "![ablation_small_weak](ablation_small_weak.png)" in page.read_text() and (page.parent / "ablation_small_weak.png").is_file()
+    assert "2 of 4 runs finished; not run: causal (seed 0), causal (seed 1)" in page.read_text()
 
 
 def test_a_grid_that_was_not_run_says_how(ours, tmp_path):

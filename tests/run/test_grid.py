@@ -112,6 +112,14 @@ def test_every_stage_runs_once_and_a_second_run_does_nothing(small):
     assert len(small.called) == 2 * 4 and len(more.cells) == 6 and len(grid.cells) == 4
 
 
+def test_cells_may_end_in_scores_and_curves_of_the_weak_stage(small, project):
+    write_grid(project, GRID.replace("seeds:", "target: score_weak\ncurves: weak\nseeds:"))
+    grid = run_grid(FILE, console=QUIET, execute=small)
+    assert all(cell.finished for cell in grid.cells) and len(small.called) == len({stage.key for stage in small.called}) == 7 + 4 * 3
+    assert {stage.name for stage in small.called} >= {"weak", "score_weak", "curve"} and list(grid.cells[0].stages)[-1] == "curve"
+    assert not {stage.name for stage in small.called} & {"mine", "supervised", "score"}
+
+
 def test_a_failed_cell_loses_no_other(small, capsys):
     broken = open_grid(FILE).of("causal")[0].stages["mine"].key
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from conan_lib.findings.ablation import Ablation, Estimate
 from conan_lib.findings.claim import FEW_SEEDS, Claim, Finding
+from conan_lib.findings.curves import negatives_of
 from conan_lib.findings.grid_claims import finding, from_grid, text
-from conan_lib.findings.grids import negatives_of
 from conan_lib.findings.over_seeds import over_seeds
 from conan_lib.findings.run import Run
 from conan_lib.grids import Cell
