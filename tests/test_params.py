@@ -13,7 +13,7 @@ from conan_lib.params.grid import cell_params, load_grid
 from conan_lib.params.job import load_job
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted(path for path in (ROOT / "params").rglob("*.yaml") if not {"grids", "jobs"} & set(path.parts))
+FILES = sorted(path for path in (ROOT / "params").rglob("*.yaml") if not {"grids", "jobs", "accelerate"} & set(path.parts))
 
 BAD = {
     "unknown key": ("weak: {temprature: 0.1}", "weak.temprature: unknown key, did you mean temperature?"),

@@ -33,6 +33,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from conan_lib.attention import refuse_older
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
+from conan_lib.model.fused_loss import fused_cross_entropy_sum
 from conan_lib.params.model import BackboneParams
 
 HEAD_CHUNK = 512
@@ -66,7 +67,7 @@ class _ChunkedLoss:
     scales, shifts or caps its logits keeps its own code.
     """
 
-    head_is_one_matrix = True
+    head_is_one_matrix, fused_loss = True, False
 
     def forward(self, input_ids: Tensor | None = None, labels: Tensor | None = None, num_items_in_batch=None, **inputs):
         """input_ids, labels: (B, L). Without labels: the model's own forward pass. With labels: the loss alone, no logits."""
@@ -78,7 +79,8 @@ class _ChunkedLoss:
         hidden = self.base_model(input_ids=input_ids, **inputs).last_hidden_state[:, :-1]
         targets = labels[:, 1:]
         labelled = targets != -100
-        total = cross_entropy_sum(hidden[labelled], self.get_output_embeddings().weight, targets[labelled])
+        head, rows = self.get_output_embeddings().weight, hidden[labelled]
+        total = (fused_cross_entropy_sum if self.fused_loss else cross_entropy_sum)(rows, head, targets[labelled])
         return CausalLMOutputWithPast(loss=total / (labelled.sum() if num_items_in_batch is None else num_items_in_batch))
 
 

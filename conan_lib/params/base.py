@@ -45,3 +45,8 @@ class Optimisation(Section):
     precision: Precision = "fp32"
     """Arithmetic of the forward pass; auto: bf16 where the processor does it well, and the manifest says which. Weights are fp32. fp16 is
     refused (it overflows in contrastive training)."""
+    gradient_checkpointing: bool | None = None
+    """true: a layer's activations are computed again in the backward pass and not kept: memory of one layer, about a third more time. None
+    here and below: off. These switches change rounding alone."""
+    compile: bool | None = None
+    """true: torch.compile, which takes minutes to begin with."""

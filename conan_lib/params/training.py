@@ -12,7 +12,18 @@ from conan_lib.training.tasks import TASKS
 Pooling = Literal["mean", "lasttoken"]
 
 
-class PretrainParams(Optimisation):
+class LanguageModelling(Optimisation):
+    """What stages 1 and 2 share beyond it. The contrastive stages cannot accumulate, since every anchor meets the whole batch: there
+    `cached_minibatch` bounds the memory."""
+
+    gradient_accumulation: int | None = Field(None, ge=1)
+    """Parts in which a process takes its share of a batch, one after the other; batch_size stays that of the optimiser's step. At the end
+    of an epoch a step may have fewer parts. None: one."""
+    fused_loss: bool | None = None
+    """true: the logits are never held whole, on any device: Liger's kernel on a GPU where it is installed, else chunks of rows."""
+
+
+class PretrainParams(LanguageModelling):
     """Stage 1: next-token prediction on packed documents (paper: about 3T tokens, AdamW, lr 1e-4, batch 256)."""
 
     batch_size: int = Field(256, ge=1)
@@ -30,7 +41,7 @@ class PretrainParams(Optimisation):
     """Packed blocks for each language that measure bits per byte."""
 
 
-class SftParams(Optimisation):
+class SftParams(LanguageModelling):
     """Stage 2: instruction -> input -> output, loss on the output alone (paper: lr 2e-5, warm-up 2 %, batch 64)."""
 
     learning_rate: float = Field(2e-5, gt=0)
@@ -82,8 +93,8 @@ class ContrastiveParams(Optimisation):
     """What both contrastive stages share. None leaves a part out, and then it does not enter a key."""
 
     cached_minibatch: int | None = Field(None, ge=1)
-    """Texts whose activations are alive at once (GradCache): equal gradients, memory of this many texts, about a third more time. None:
-    the whole batch at once."""
+    """Texts whose activations are alive at once (GradCache, the gradient accumulation of these stages): equal gradients, memory of this
+    many texts, about a third more time. None: the whole batch at once."""
     lora: LoraParams | None = None
     """None: all weights train (the paper's choice)."""
     share_temperature: float | None = Field(None, gt=0)

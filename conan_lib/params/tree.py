@@ -37,6 +37,8 @@ class Runtime(Section):
     """Where transformers' trainers send their curves beside the artefact's own history; its package has to be installed."""
     deadline: float | None = Field(None, gt=0)
     """Unix time at which training saves a checkpoint and stops, to go on when it is called again. Commands set it from --minutes."""
+    stop_on_signal: bool = False
+    """SIGTERM and SIGUSR1 are such a deadline while a stage trains. `conan-lib train` sets it."""
     artefacts: str = "artefacts"
     """Folder of the content-addressed results, relative to the working directory's project root."""
     reports: str = "runs"

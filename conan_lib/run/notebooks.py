@@ -237,19 +237,15 @@ def train(name: str, params_file: str | Path, minutes: float | None = None) -> S
     """Compute one stage in this process: what a terminal, `accelerate launch` or a batch system calls.
 
     Args:
-        minutes: training saves a checkpoint and stops after this time; None: it runs to its end.
+        minutes: training saves a checkpoint and stops after this time, as on SIGTERM and SIGUSR1; None: it runs to its end.
 
     Raises:
-        UserError: no such stage, a mistake in the parameters, data or a hub that is not there, an input that has not finished, or a
-            limit under a launcher.
+        UserError: no such stage, a mistake in the parameters, data or a hub that is not there, or an input that has not finished.
         Stopped: the time was up.
     """
     params = load_params(resolve(params_file))
-    if minutes is not None:
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise UserError("--minutes: processes of one launch would not stop at the same step; let the launcher end them, they resume")
-        runtime = params.runtime.model_copy(update={"deadline": time.time() + 60 * minutes})
-        params = params.model_copy(update={"runtime": runtime})
+    deadline = {} if minutes is None else {"deadline": time.time() + 60 * minutes}
+    params = params.model_copy(update={"runtime": params.runtime.model_copy(update={"stop_on_signal": True, **deadline})})
     stage = open_stage(name, params)
     check_stages([] if stage.finished else [stage])
     return compute(stage)

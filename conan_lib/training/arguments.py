@@ -50,6 +50,8 @@ def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) ->
         "bf16": arithmetic(section.precision, training_device(runtime)) == "bf16",
         # bf16 on a CPU is refused unless the CPU is asked for
         "use_cpu": runtime.device == "cpu" or not torch.accelerator.is_available(),
+        "torch_compile": bool(section.compile),
+        "ddp_find_unused_parameters": False,  # every weight that trains is used in every forward pass
         "save_steps": runtime.save_steps,
         "save_total_limit": 2,
         "logging_steps": 1,

@@ -15,7 +15,7 @@ import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from conan_lib.artefacts import leads
 from conan_lib.attention.softmask import kind
@@ -31,7 +31,7 @@ from conan_lib.training.batches import CHUNK, GPU_CHUNK, Task, TaskBatchSampler,
 from conan_lib.training.lora import add_lora, merge_lora
 from conan_lib.training.mine import Pools, Remining
 from conan_lib.training.progress import show_loss
-from conan_lib.training.recorder import Recorder, last_checkpoint
+from conan_lib.training.recorder import Recorder, finish, last_checkpoint
 from conan_lib.training.snapshots import Snapshots
 from conan_lib.training.softmask_callback import SoftMaskCallback
 from conan_lib.training.tasks import TASKS, Row
@@ -56,7 +56,7 @@ def train_embedder(
     pools: Pools | None = None,
     runtime: Runtime | None = None,
 ) -> Trained:
-    """Train `model` in place and write it to folder/model, for plain sentence-transformers, with folder/history.json.
+    """Train `model` in place (under FSDP a copy) and write it to folder/model, for plain sentence-transformers, with folder/history.json.
 
     WeakParams is the paper's stage 3: the task `weak`, the soft mask from causal to bidirectional. SupervisedParams is stage 4:
     bidirectional, tasks in turns by `mix`, Matryoshka, dynamic negatives from `pools`. Killed at any moment and called again with the same
@@ -95,7 +95,7 @@ def train_embedder(
     chunk = options.cached_minibatch or (CHUNK if model.device.type == "cpu" else GPU_CHUNK)
     negatives = None if pool is None else lambda ids: [[pools.texts[row] for row in few] for few in pool.draw(ids).tolist()]
     collator = TaskCollator(tasks, model.tokenizer, options.max_length, negatives, chunk, options.pool_prompts is not False)
-    history = fit(model, loss, collator, options, folder / "checkpoints", runtime, callbacks)
+    model, history = fit(model, loss, collator, options, folder / "checkpoints", runtime, callbacks)
     attention = "bidirectional"
     if mask is not None:
         history = [{**row, "alpha": mask.alpha(row["step"] - 1)} for row in history]
@@ -264,6 +264,11 @@ class ContrastiveTrainer(EmbeddingRate, SentenceTransformerTrainer):
     def get_batch_sampler(self, dataset, **_) -> TaskBatchSampler:
         return self.sampler
 
+    def _load_from_checkpoint(self, folder: str, model=None) -> None:
+        if self.is_fsdp_enabled:  # sentence-transformers would look for a whole model
+            return Trainer._load_from_checkpoint(self, folder, model)
+        super()._load_from_checkpoint(folder)
+
     def add_model_card_callback(self, default_args_dict) -> None:
         pass
 
@@ -276,8 +281,9 @@ def fit(
     folder: Path,
     runtime: Runtime,
     callbacks: Sequence[TrainerCallback] = (),
-) -> list[dict]:
-    """Train to `options.max_steps`, from the last complete checkpoint in `folder` where there is one; returns a row for each step.
+) -> tuple[SentenceTransformer, list[dict]]:
+    """Train to `options.max_steps`, from the last complete checkpoint in `folder` where there is one; returns the model, which is another
+    one under FSDP and whole in the first process alone, and a row for each step.
 
     Rows: step, learning_rate, task, loss, grad_norm (before clipping); where a pool is used, mean_score (of the hard negatives in use),
     positive_score, above_positive (their share that scores above the anchor's positive: suspected false negatives), swaps, swapped_in
@@ -286,7 +292,7 @@ def fit(
     Under a launcher every process takes a share of each batch's texts, and the weights are those of one process up to rounding.
 
     Raises:
-        UserError: lora.targets name no layer, or the checkpoints are of other options or rows.
+        UserError: lora.targets name no layer, the checkpoints are of other options, rows or kind of launch, or snapshots are asked of FSDP.
     """
     from datasets import Dataset  # only sentence-transformers' trainer needs it: mining and the losses do without
 
@@ -294,14 +300,15 @@ def fit(
     arguments = SentenceTransformerTrainingArguments(
         **training_arguments(options, runtime, folder),
         dataloader_drop_last=True,  # no batch is short; said because the trainer asks for it under a launcher
-        ddp_find_unused_parameters=False,  # every weight that trains is used in every forward pass
     )
     collator.rank, collator.world = arguments.process_index, arguments.world_size
     loss.world = arguments.world_size
+    if options.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
     if options.lora is not None:
         add_lora(model, options.lora, options.seed)
     checkpoint = _same_run(folder, tasks, options)
-    recorder = Recorder(lambda: loss.seen, {"pool": loss.pool} if loss.pool is not None else {}, runtime.deadline)
+    recorder = Recorder(lambda: loss.seen, {"pool": loss.pool} if loss.pool is not None else {}, runtime)
     companion = [task.loss for task in tasks].index("cosent") if loss.balance else None
     numbers = [(number, row) for number, task in enumerate(tasks) for row in range(len(task.rows))]
     trainer = ContrastiveTrainer(
@@ -313,14 +320,16 @@ def fit(
         data_collator=collator,
         callbacks=[*callbacks, recorder],  # the recorder last: it notes what the others have done
     )
+    if trainer.is_fsdp_enabled:  # accelerate looks for a last norm with weights below this name, and must not find Normalize
+        model.base_model_prefix = "none"
+        if any(isinstance(callback, Snapshots) for callback in callbacks):
+            raise UserError("weak.snapshots: FSDP has the weights in shares along the way: set it to null, or launch without FSDP")
     trainer.embedding_rate = options.embedding_rate
     show_loss(trainer)
-    if checkpoint is not None:
-        recorder.resume(checkpoint)
     hooks = [module.register_forward_pre_hook(leave_out_prompts) for module in model if isinstance(module, Pooling)]
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    model = finish(trainer, recorder, checkpoint)
     for hook in hooks:
         hook.remove()
     if options.lora is not None:
         merge_lora(model)
-    return recorder.rows
+    return model, recorder.rows

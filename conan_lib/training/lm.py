@@ -22,13 +22,13 @@ from conan_lib.files import write_json
 from conan_lib.model.backbone import build, link, load, save
 from conan_lib.model.tokenizer import frame, load_tokenizer, token_bytes
 from conan_lib.params import Runtime
-from conan_lib.params.base import Optimisation
-from conan_lib.params.training import PretrainParams
+from conan_lib.params.training import LanguageModelling, PretrainParams
 from conan_lib.stages import Stage, computes
 from conan_lib.table import START
 from conan_lib.training.arguments import EmbeddingRate, arithmetic, training_arguments, training_device
+from conan_lib.training.processes import mean_of
 from conan_lib.training.progress import show_loss
-from conan_lib.training.recorder import Recorder, last_checkpoint
+from conan_lib.training.recorder import Recorder, finish, last_checkpoint
 
 EVALUATION_BATCH = 16
 TOKENIZED_AT_ONCE = 1000
@@ -63,7 +63,7 @@ def pretrain(stage: Stage) -> dict | None:
         if not start:
             save(model, tokenizer, stage.path / "random")
         before = measure(on_device(model, stage.runtime))
-    history = fit(model, blocks, stack, section, stage)
+    model, history = fit(model, blocks, stack, section, stage)
     if not stage.leads:
         return None
     after = measure(model)
@@ -116,7 +116,7 @@ def finetune(stage: Stage) -> dict | None:
     if stage.leads:
         on_device(model, stage.runtime)  # the trainer would move it only later
         before, said_before = measure(model), say(model)
-    history = fit(model, encode_records(train, tokenizer, length), collate, section, stage)
+    model, history = fit(model, encode_records(train, tokenizer, length), collate, section, stage)
     if not stage.leads:
         return None
     after = measure(model)
@@ -286,46 +286,54 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records
 class LmTrainer(EmbeddingRate, Trainer):
     """Trainer that notes the loss and the speed of each step, for Recorder."""
 
-    seen: dict[str, float]
-    _clock: float | None = None
+    _loss, _tokens, _clock = 0.0, 0, None
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        now, clock = time.perf_counter(), self._clock
-        self._clock, tokens = now, inputs["input_ids"].numel()
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        # the time from one forward pass to the next is that of one step, whatever the step does
-        self.seen = {"loss": float(loss.detach()), "tokens_per_second": tokens / (now - clock) if clock else None}
+        self._loss, self._tokens = self._loss + loss.detach(), self._tokens + inputs["input_ids"].numel()
         return loss
 
+    def seen(self) -> dict[str, float | None]:
+        """The loss of the step that ends, over all its parts and processes, and the tokens a second of all processes since the last one."""
+        loss, tokens, before = mean_of(self._loss), self._tokens * self.args.world_size, self._clock
+        self._loss, self._tokens, self._clock = 0.0, 0, time.perf_counter()
+        return {"loss": loss, "tokens_per_second": tokens / (self._clock - before) if before else None}
 
-def fit(model: PreTrainedModel, data: Dataset | list, collate, section: Optimisation, stage: Stage) -> list[dict]:
-    """Train for `max_steps` with AdamW, from the last complete checkpoint where there is one; returns a row for each step.
 
-    Rows: step, learning_rate, loss (nats a labelled token), grad_norm, tokens_per_second (null where a process starts). Trained in place:
-    weights after an interrupted and resumed run are those of an uninterrupted one. Under a launcher each process takes its share of every
-    batch: the weights are those of one process up to rounding, and a row's loss and speed are the first process'.
+def fit(
+    model: PreTrainedModel, data: Dataset | list, collate, section: LanguageModelling, stage: Stage
+) -> tuple[PreTrainedModel, list[dict]]:
+    """Train for `max_steps` with AdamW, from the last complete checkpoint where there is one; returns the model and a row for each step.
+
+    Rows: step, learning_rate, loss (nats a labelled token), grad_norm, tokens_per_second (null where a process starts). The model is
+    trained in place; under FSDP, which takes it apart, the one returned is another, and whole in the first process. Weights after an
+    interrupted and resumed run are those of an uninterrupted one. Under a launcher each process takes its share of every batch: the weights
+    are those of one process up to rounding.
+
+    Raises:
+        UserError: the batch cannot be shared out, or the last checkpoint is damaged or of another kind of launch.
     """
-    folder = stage.path / "checkpoints"
+    folder, parts = stage.path / "checkpoints", section.gradient_accumulation or 1
     arguments = TrainingArguments(
-        **training_arguments(section, stage.runtime, folder), remove_unused_columns=False, dataloader_drop_last=True
+        **training_arguments(section, stage.runtime, folder),
+        gradient_accumulation_steps=parts,
+        remove_unused_columns=False,
+        dataloader_drop_last=True,
     )
     devices = arguments.world_size * max(1, arguments.n_gpu)
-    if section.batch_size % devices:
-        raise UserError(f"batch_size: {section.batch_size} is not divisible by the {devices} devices of this run: choose a multiple")
-    arguments.per_device_train_batch_size = section.batch_size // devices
+    if section.batch_size % (devices * parts):
+        share = f"{devices} devices of this run" + f" x {parts} parts (gradient_accumulation)" * (parts > 1)
+        raise UserError(f"batch_size: {section.batch_size} is not divisible by the {share}: choose a multiple")
+    arguments.per_device_train_batch_size = section.batch_size // devices // parts
+    model.fused_loss = bool(section.fused_loss)
+    if section.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
     trainer = LmTrainer(model=model, args=arguments, train_dataset=data, data_collator=collate)
     trainer.embedding_rate = section.embedding_rate
     show_loss(trainer)
-    recorder = Recorder(lambda: trainer.seen, deadline=stage.runtime.deadline)
+    recorder = Recorder(trainer.seen, runtime=stage.runtime)
     trainer.add_callback(recorder)
-    checkpoint = last_checkpoint(folder)
-    if checkpoint is not None:
-        recorder.resume(checkpoint)
-    if recorder.rows and recorder.rows[-1]["step"] == section.max_steps:
-        model.load_state_dict(load(checkpoint).state_dict())  # killed after the last step: the Trainer would go on into another epoch
-    else:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return recorder.rows
+    return finish(trainer, recorder, last_checkpoint(folder)), recorder.rows
 
 
 def summary(model: PreTrainedModel, history: list[dict], before: dict[str, float], after: dict[str, float]) -> dict:

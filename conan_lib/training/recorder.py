@@ -4,15 +4,22 @@ The Trainer writes its own checkpoint first and calls `on_save` last, so the rec
 checkpoint complete: a run that was killed while saving starts again from the one before. So it also is what may stop a run in time.
 """
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import TrainerCallback
+from accelerate import PartialState
+from torch import nn
+from transformers import Trainer, TrainerCallback
 
 from conan_lib.errors import Stopped, UserError
 from conan_lib.files import first_damaged, replacing
+from conan_lib.params import Runtime
+from conan_lib.training.processes import any_of, check_shares, merged, without_weights
 
 STATE = "recorder.pt"
 
@@ -28,35 +35,50 @@ class Recorder(TrainerCallback):
     Args:
         observe: returns what to record after a step, without `step`, `learning_rate`, `grad_norm` and `alpha`, which are added.
         others: objects with state_dict and load_state_dict.
-        deadline: Unix time from which on the run saves at the end of its step and raises Stopped.
+        runtime: its deadline, and whether signals are one. From then on the run saves at the end of its step and raises Stopped: in all
+            processes of a launch at the same step, the first that any of them is late.
     """
 
-    def __init__(self, observe, others: dict[str, Stateful] | None = None, deadline: float | None = None):
-        self.observe, self.others, self.deadline = observe, others or {}, deadline
+    def __init__(self, observe, others: dict[str, Stateful] | None = None, runtime: Runtime | None = None):
+        self.observe, self.others, runtime = observe, others or {}, runtime or Runtime()
         self.rows: list[dict[str, Any]] = []
-        self._rate = 0.0
+        self._deadline, self._signals, self._late, self._rate = runtime.deadline, runtime.stop_on_signal, False, 0.0
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within the block SIGTERM and SIGUSR1, which batch systems send before they kill, are a deadline, where the runtime says so."""
+
+        def stop(*_) -> None:
+            self._deadline = 0.0
+
+        numbers = (signal.SIGTERM, signal.SIGUSR1) if self._signals else ()
+        before = {number: signal.signal(number, stop) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def on_step_begin(self, args, state, control, lr_scheduler=None, **_):
         self._rate = lr_scheduler.get_last_lr()[0] if lr_scheduler is not None else 0.0
 
     def on_step_end(self, args, state, control, **_):
         self.rows.append({"step": state.global_step, "learning_rate": self._rate, **self.observe()})
-        control.should_save |= self._late(state)
+        if (self._signals or self._deadline is not None) and state.global_step < state.max_steps:
+            self._late = any_of(self._deadline is not None and time.time() >= self._deadline)
+        control.should_save |= self._late
 
     def on_log(self, args, state, control, logs=None, **_):  # every step is logged, after on_step_end and before on_save
         if "grad_norm" in (logs or {}):
             self.rows[-1]["grad_norm"] = logs["grad_norm"]
 
-    def _late(self, state) -> bool:
-        return self.deadline is not None and time.time() >= self.deadline and state.global_step < state.max_steps
-
     def on_save(self, args, state, control, **_):
-        if not state.is_world_process_zero:
-            return
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        with replacing(folder / STATE) as new:
-            torch.save({"rows": self.rows, "others": {name: other.state_dict() for name, other in self.others.items()}}, new)
-        if self._late(state):
+        PartialState().wait_for_everyone()  # until every process has written its part
+        if state.is_world_process_zero:
+            with replacing(Path(args.output_dir) / f"checkpoint-{state.global_step}" / STATE) as new:
+                torch.save({"rows": self.rows, "others": {name: other.state_dict() for name, other in self.others.items()}}, new)
+        if self._late:
+            PartialState().wait_for_everyone()
             raise Stopped(f"stopped at step {state.global_step:,} of {state.max_steps:,}")
 
     def resume(self, checkpoint: Path) -> None:
@@ -79,3 +101,23 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint below `folder`, or None."""
     complete = [path.parent for path in folder.glob(f"checkpoint-*/{STATE}")]
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def finish(trainer: Trainer, recorder: Recorder, checkpoint: Path | None) -> nn.Module:
+    """Train from a complete checkpoint, or from the start, to the end; returns the model, whole in the first process.
+
+    Raises:
+        UserError: the checkpoint is damaged, or of another kind of launch.
+        Stopped: the deadline of the recorder's runtime.
+    """
+    model, sharded = trainer.model, trainer.is_fsdp_enabled
+    bare = without_weights(model) if sharded else None
+    if checkpoint is not None:
+        check_shares(checkpoint, sharded)
+        recorder.resume(checkpoint)
+    with recorder.listening():
+        if not recorder.rows or recorder.rows[-1]["step"] < trainer.args.max_steps:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        elif not sharded:  # killed after the last step: `train` would go on into another epoch
+            trainer._load_from_checkpoint(str(checkpoint))
+    return merged(bare, last_checkpoint(Path(trainer.args.output_dir))) if sharded else model

@@ -9,9 +9,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 from small_corpus import documents
 from torch import nn
+from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForCausalLM, LlamaForCausalLM
 
 from conan_lib.errors import UserError
+from conan_lib.model import fused_loss
 from conan_lib.model.backbone import (
     build,
     configuration,
@@ -188,3 +190,29 @@ def test_a_folder_without_a_model_or_its_weights_is_one_clear_line(tmp_path):
     for action in actions:
         with pytest.raises(UserError, match=r"the weights are not here, .*: unpack the weights parcel \(pack --weights\), or delete .*"):
             action(tmp_path)
+
+
+@pytest.mark.equation("next_token")
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_the_fused_loss_is_the_loss_and_has_its_gradients(rows, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(size, 12, dtype=torch.float64, generator=generator, requires_grad=True) for size in (23, 50))
+    targets = torch.randint(50, (23,), generator=generator)
+    expected = F.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    wanted = torch.autograd.grad(3 * expected, (hidden, weight))
+    monkeypatch.setattr(fused_loss, "HELD", rows * 50)
+    held = []
+    linear = F.linear
+    monkeypatch.setattr(F, "linear", lambda *inputs: held.append(linear(*inputs)) or held[-1])
+    found = fused_loss.fused_cross_entropy_sum(hidden, weight, targets)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    for one, other in zip(torch.autograd.grad(3 * found, (hidden, weight)), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-13)
+    assert max(map(len, held)) == min(rows, 23)
+
+
+def test_the_fused_loss_of_nothing_is_zero():
+    hidden, weight = torch.zeros(0, 4, requires_grad=True), torch.ones(9, 4, requires_grad=True)
+    loss = fused_loss.fused_cross_entropy_sum(hidden, weight, torch.zeros(0, dtype=torch.long))
+    loss.backward()
+    assert loss == 0 and not weight.grad.any()

@@ -1,13 +1,10 @@
 """Language-model training: a killed run ends with the same weights as an uninterrupted one, the loss covers the output alone, bits per byte
-is the code length of exactly the bytes that are predicted, two processes train as one does, and what is left out of the mix is not read."""
+is the code length of exactly the bytes that are predicted, the switches that save memory change rounding alone, and what is left out of the
+mix is not read."""
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,46 +48,6 @@ def weights(stage) -> dict[str, torch.Tensor]:
 
 class Killed(Exception):
     pass
-
-
-LAUNCHED = """
-import sys
-from torch import distributed
-from conan_lib.stages import open_stage
-from small_corpus import small_params
-from tests.training.test_lm import STAGES
-
-for name, run in STAGES.items():
-    stage = open_stage(name, small_params(sys.argv[1], runtime={"save_steps": 1000}))
-    run(stage)
-    distributed.barrier()
-    assert stage.finished
-distributed.destroy_process_group()
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_are_one(finished, tmp_path):
-    sources = {name: open_stage(name, finished) for name in STAGES}
-    root = tmp_path / "artefacts"
-    shutil.copytree(sources["sft"].path.parents[1], root, ignore=shutil.ignore_patterns(*(stage.key for stage in sources.values())))
-    script = tmp_path / "launched.py"
-    script.write_text(LAUNCHED)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    here = Path(__file__).parents[2]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{here}{os.pathsep}{here / 'tests'}",
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    done = subprocess.run([*launch, str(script), str(root)], cwd=here, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-4000:]
-    for name, source in sources.items():
-        stage = open_stage(name, small_params(root))
-        for key, tensor in weights(source).items():
-            torch.testing.assert_close(weights(stage)[key], tensor, rtol=1e-3, atol=1e-4)
-        assert stage.results["bits_per_byte"].keys() == source.results["bits_per_byte"].keys()
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -152,6 +109,28 @@ def test_killed_after_its_last_step_it_trains_no_further(tmp_path, monkeypatch, 
     assert all(torch.equal(tensor, kept[0][key]) for key, tensor in weights(stage).items())
     rows = json.loads((stage.path / "history.json").read_text())
     assert [row["step"] for row in rows] == list(range(1, steps[name] + 1))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_switches_that_save_memory_change_rounding_alone(finished, tmp_path, name):
+    source = open_stage(name, finished)
+    root = tmp_path / "artefacts"
+    shutil.copytree(source.path.parents[1], root, ignore=shutil.ignore_patterns(source.key))
+    switches = {"gradient_accumulation": 2, "gradient_checkpointing": True, "fused_loss": True}
+    section = getattr(finished, name).model_copy(update=switches)
+    stage = open_stage(name, finished.model_copy(update={name: section, "runtime": small_params(root).runtime}))
+    assert stage.key != source.key
+    STAGES[name](stage)
+    rows, expected = (json.loads((s.path / "history.json").read_text()) for s in (stage, source))
+    assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in expected], rel=1e-4)
+    for key, tensor in weights(source).items():
+        torch.testing.assert_close(weights(stage)[key], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_one_clear_line(finished, tmp_path):
+    params = finished.model_copy(update={"pretrain": finished.pretrain.model_copy(update={"gradient_accumulation": 3})})
+    with pytest.raises(UserError, match=r"batch_size: 4 is not divisible by the 1 devices of this run x 3 parts"):
+        pretrain(open_stage("pretrain", params))
 
 
 def test_pretraining_learns_and_records_it(finished):

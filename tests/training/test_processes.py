@@ -44,11 +44,11 @@ from tests.training.test_processes import NORMS, RUNS, note_gradient, parameters
 root, rank, fit, on_step_end, dies = Path(sys.argv[1]), os.environ["RANK"], embedder.fit, Recorder.on_step_end, [9]
 
 def watched(model, loss, *rest, **options):
-    rows = fit(model, loss, *rest, **options)
+    model, rows = fit(model, loss, *rest, **options)
     swaps = [(row["step"], row["swaps"]) for row in rows if row.get("swaps")]
     pool = loss.pool.state_dict() if loss.pool else {}
     torch.save({"weights": model.state_dict(), "pool": pool, "swaps": swaps, "norms": dict(NORMS)}, root / f"{name}-{rank}.pt")
-    return rows
+    return model, rows
 
 def dying(self, args, state, control, **rest):
     on_step_end(self, args, state, control, **rest)

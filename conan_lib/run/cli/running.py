@@ -69,13 +69,21 @@ def status(file: File):
 
 
 @app.command()
-def plan(file: File):
-    """Show what a run would do, without running it: the model's size, data sets, stages, steps; then check all that a run checks."""
+def plan(
+    file: File,
+    launch: Annotated[Path | None, typer.Option(help="A file of params/accelerate: how many devices, and whether they share.")] = None,
+    teraflops: Annotated[float, typer.Option(min=0.001, help="A second, of one device: 989 is an H100's or H200's in bf16.")] = 989.0,
+    mfu: Annotated[float, typer.Option(min=0.01, max=1, help="The share of them that training reaches.")] = 0.4,
+):
+    """Show what a run would do and cost, without running it: sizes, memory, hours, data sets, stages; then check all that a run checks."""
     from conan_lib.params import load_params
+    from conan_lib.run.budget import machine_of
+    from conan_lib.run.estimate import training_time
     from conan_lib.run.notebooks import check, steps_of
     from conan_lib.stages import left_out, resolve
     from conan_lib.table import RUN, START, TABLE
 
+    machine = machine_of(launch and resolve(launch), teraflops=teraflops, mfu=mfu)
     params = load_params(resolve(file))
     steps = steps_of(params)
     from conan_lib.model.backbone import describe
@@ -86,10 +94,8 @@ def plan(file: File):
         say(f"{name}: {value}")
     for name, value in describe(config).items():
         say(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
-    from conan_lib.run.estimate import training_time
-
-    say(f"time of training, roughly: {training_time(params, config)}")
-    say("")
+    say(f"time of training here, roughly: {training_time(params, config)}")
+    _cost(params, config, machine)
     for row in params.data.sets or ():
         pinned = " (not pinned)" if row.hub and not row.pinned else ""
         say(f"{row.task or 'embedded':14} {row.source:18} {' '.join(row.languages) or 'as told':10}  {row.from_}{pinned}")
@@ -111,19 +117,39 @@ def plan(file: File):
             say(f"{row.from_} is {resolved(row)} today: write that commit into its row to keep it")
 
 
+def _cost(params, config, machine) -> None:
+    """Print what training costs on a machine, beside what the paper reports."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from conan_lib.run.budget import HEADS, stored_bytes, table
+
+    how = "in shares (FSDP)" if machine.sharded else "each with all weights"
+    say("", f"training on {machine.devices} devices of {machine.teraflops:g} TFLOP/s at {machine.mfu:.0%} MFU, {how}:")
+    shown = Table(*HEADS, box=None)
+    for row in table(params, config, machine):
+        shown.add_row(*row)
+    Console(width=160).print(shown)
+    say("on disk: " + ", ".join(f"{name} {size / 1e9:,.1f} GB" for name, size in stored_bytes(params, config).items()), "")
+
+
 @app.command()
 def train(
     stage: Annotated[str, typer.Argument(help="A stage, for example pretrain.", show_default=False)],
     file: File,
     minutes: Annotated[
-        float | None, typer.Option(callback=_minutes, help="Save a checkpoint and stop after this time; one process alone.")
+        float | None, typer.Option(callback=_minutes, help="Save a checkpoint and stop after this time, or on SIGTERM or SIGUSR1.")
     ] = None,
 ):
-    """Compute one stage in this process, without Jupyter; also under `accelerate launch` or a batch system."""
-    from conan_lib.run.notebooks import train
+    """Compute one stage in this process, without Jupyter; also under `accelerate launch` or srun (docs/cluster.md)."""
+    from conan_lib.run.launch import launched
 
-    done = train(stage, file, minutes)
-    say(f"{done.name} {done.key}: {done.status}, {done.path}")
+    with launched() as leads:
+        from conan_lib.run.notebooks import train
+
+        done = train(stage, file, minutes)
+        if leads:
+            say(f"{done.name} {done.key}: {done.status}, {done.path}")
 
 
 @app.command()
