@@ -43,6 +43,7 @@ class Table:
         origin: whose numbers these are where a section has the paper's and ours: "the paper" or "ours".
         folded: closed on the page until a reader opens it.
         written: a CSV below the report's folder that holds the table already.
+        model: whose numbers these are, where they are of a trained model; the section fills it in (report.sections).
     """
 
     id: str
@@ -58,6 +59,7 @@ class Table:
     origin: str = ""
     folded: bool = False
     written: str | None = None
+    model: str = ""
     kind: ClassVar[str] = "table"
 
     @property
@@ -84,6 +86,7 @@ class Figure:
         written: a file below the report's folder that shows it already.
         page: what index.html shows in the drawing's place.
         takeaway: the sentence above it: what it shows, from the numbers.
+        model: as of a Table.
     """
 
     id: str
@@ -93,6 +96,7 @@ class Figure:
     written: str | None = None
     page: Markup | None = None
     takeaway: str = ""
+    model: str = ""
     kind: ClassVar[str] = "figure"
 
 

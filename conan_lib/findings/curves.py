@@ -7,6 +7,7 @@ import numpy as np
 
 from conan_lib.findings.ablation import Ablation
 from conan_lib.findings.plots import PALETTE, Drawing, series, style
+from conan_lib.grids import Cell
 from conan_lib.stages import Stage
 
 Curve = dict[int, float]
@@ -51,11 +52,27 @@ def weak_over_steps(ablation: Ablation) -> Drawing:
     return _draw({title: own for title, own in panels.items() if any(own.values())})
 
 
-CURVES: dict[str, tuple[Callable[[Ablation], Drawing], str]] = {
-    "negatives": (negatives_over_steps, "Mean score of the negatives in use"),
-    "weak": (weak_over_steps, "The weak stage step by step; loss and gradients are running means over a twentieth of the steps"),
+def _last(ablation: Ablation, of: Callable[[Cell], Curve]) -> str:
+    """Each cell's value at its last step, mean over seeds, in words."""
+    ends = {name: [curve[max(curve)] for cell in cells.values() if (curve := of(cell))] for name, cells in ablation.finished.items()}
+    return ", ".join(f"{name} {np.mean(values):.2f}" for name, values in ends.items() if values)
+
+
+CURVES: dict[str, tuple[Callable[[Ablation], Drawing], str, Callable[[Ablation], str]]] = {
+    "negatives": (
+        negatives_over_steps,
+        "Mean score of the negatives in use",
+        lambda ablation: (
+            f"Mean cosine of the negatives at the last step: {_last(ablation, lambda c: negatives_of(c.stages['supervised']))}."
+        ),
+    ),
+    "weak": (
+        weak_over_steps,
+        "The weak stage step by step; loss and gradients are running means over a twentieth of the steps",
+        lambda ablation: f"Loss at the end: {_last(ablation, lambda c: _smoothed(series(c.stages['weak']), 'loss'))} nats.",
+    ),
 }
-"""What a grid file names under `curves` -> its figure and caption."""
+"""What a grid file names under `curves` -> its figure, its caption, and the sentence above it."""
 
 
 def negatives_of(stage: Stage) -> Curve:

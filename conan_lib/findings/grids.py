@@ -72,6 +72,16 @@ def forest(ablation: Ablation) -> Drawing:
         return drawing
 
 
+def differing(ablation: Ablation) -> str:
+    """Which cells differ from the baseline in the first metric of the grid, after the correction."""
+    metric, baseline = ablation.grid.params.metrics[0], ablation.grid.params.baseline
+    family = ablation.against(metric)
+    sure = [f"{name} {one.value:+.3f}" for name, one in family.items() if one.corrected < ALPHA]
+    if not sure:
+        return f"No cell can be told from {baseline} by the {METRIC_NAMES[metric]}."
+    return f"{len(sure)} of {len(family)} cells differ from {baseline} in the {METRIC_NAMES[metric]}: {', '.join(sure)}."
+
+
 def grid_blocks(run: Run, name: str) -> list[Block]:
     """One grid of this tier: its table and figures, or why there are none and the command that runs it."""
     if name in run.ablations:
@@ -190,11 +200,11 @@ def _blocks(run: Run, ablation: Ablation) -> list[Block]:
         caption = (
             f"{what} Differences to {params.baseline}, {trained_in(ablation)}: blue above it, orange below; filled where Holm leaves it."
         )
-        blocks.append(Figure(stem, caption, forest(ablation), (grid.file,), written=f"{FOLDER}/{stem}.png"))
+        blocks.append(Figure(stem, caption, forest(ablation), (grid.file,), written=f"{FOLDER}/{stem}.png", takeaway=differing(ablation)))
     if params.curves:
-        (draw, says), id = CURVES[params.curves], f"{stem}_{params.curves}"
-        caption = f"{what} {says}; the band is the range of the seeds."
-        blocks.append(Figure(id, caption, draw(ablation), (grid.file,), written=f"{FOLDER}/{id}.png"))
+        (draw, what_it_is, says), id = CURVES[params.curves], f"{stem}_{params.curves}"
+        caption, file = f"{what} {what_it_is}; the band is the range of the seeds.", f"{FOLDER}/{id}.png"
+        blocks.append(Figure(id, caption, draw(ablation), (grid.file,), written=file, takeaway=says(ablation)))
     return [*blocks, table]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from conan_lib.findings.blocks import Block, Table, table
+from conan_lib.findings.blocks import Table
 from conan_lib.findings.run import Run
 from conan_lib.stages import Stage
 
@@ -14,11 +14,6 @@ def results_table(stage: Stage) -> pd.DataFrame:
     """Every committed number of a stage, nested ones by their path, except those with a table of their own (bits_per_byte, loss)."""
     results = {name: value for name, value in stage.results.items() if name not in ("bits_per_byte", "loss") or not isinstance(value, dict)}
     return pd.DataFrame(list(_flat(results)), columns=["result", "value"], dtype=object)  # integers stay integers
-
-
-def results(run: Run, name: str) -> Block:
-    """The folded table of what a stage committed."""
-    return table(run, f"{name}_results", f"Results of stage {name}.", (name,), results_table, missing="none", folded=True)
 
 
 def parameters_table(stages: Iterable[Stage]) -> pd.DataFrame:

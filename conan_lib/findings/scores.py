@@ -1,6 +1,6 @@
 """Score rows of the evaluation as frames: rows of scores.json are {model, task, type, subset, metric, value, low, high, n, note}."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -121,6 +121,14 @@ def crosslingual(run: Run, model: str, metric: str = RECALL) -> dict[str, dict]:
     """Query language -> score row of cross-lingual retrieval of one model, the pivot left out."""
     rows = [row for row in run.scores if (row["model"], row["task"], row["metric"]) == (model, CROSSLINGUAL, metric)]
     return {row["subset"]: row for row in rows if row["subset"] not in ("default", MEAN, run.pivot) and row["value"] is not None}
+
+
+def best_and_worst(values: Mapping[str, float], metric: str, decimals: int = 2) -> str:
+    """Where a metric is highest and lowest, as a sentence; empty below two values."""
+    if len(values) < 2:
+        return ""
+    best, worst = max(values, key=values.get), min(values, key=values.get)
+    return f"{metric} is highest in {best} ({values[best]:.{decimals}f}) and lowest in {worst} ({values[worst]:.{decimals}f})."
 
 
 def in_order(models: Iterable[str]) -> list[str]:

@@ -22,6 +22,7 @@ class Topic:
         claims: those that the topic decides.
         bears_on: ids of other topics' claims that it bears on.
         inconsistencies: points where the paper is inconsistent that touch it.
+        folded: closed on the page until a reader opens it; for what few readers look up.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Topic:
     claims: tuple[Claim, ...] = ()
     bears_on: tuple[str, ...] = ()
     inconsistencies: tuple[int, ...] = ()
+    folded: bool = False
 
     @property
     def package(self) -> str:

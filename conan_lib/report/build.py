@@ -14,6 +14,7 @@ Each file is written atomically and is the same for the same artefacts; files of
 import json
 import os
 from pathlib import Path
+from string import ascii_uppercase
 
 import pandas as pd
 
@@ -30,13 +31,15 @@ from conan_lib.findings.trained import trained_by
 from conan_lib.report.card import model_card
 from conan_lib.report.citations import Citations
 from conan_lib.report.evidence import RECORD, beside, record
-from conan_lib.report.first import PAPER, abstract, forest_of_claims, like_for_like
+from conan_lib.report.first import PAPER, abstract, forest_of_claims, like_for_like, strip
 from conan_lib.report.headline import tiles, what
 from conan_lib.report.notebooks import export
 from conan_lib.report.render import inline, picture, template
 from conan_lib.report.sections import Section, section
 from conan_lib.stages import project_root
 from conan_lib.topics import judge, topics
+
+PIPELINE = "Four training stages (blue) build on each other; the rest feeds them (green) or measures them (orange)."
 
 
 def build_report(params_file: str | Path) -> Path:
@@ -56,7 +59,7 @@ def build_report(params_file: str | Path) -> Path:
     judged, parts = judge(run), [section(topic, run) for topic in topics()]
     others = beside(run, judged)
     first = [forest_of_claims(judged), *filter(None, [like_for_like(run)])]
-    picture_of_stages = Figure("pipeline", "The stages, and what feeds them.", pipeline(), ("conan_lib.table",))
+    picture_of_stages = Figure("pipeline", "The stages, and what feeds them.", pipeline(), ("conan_lib.table",), takeaway=PIPELINE)
     blocks = [*first, picture_of_stages, *([others] if others else []), *(block for part in parts for block in part.blocks)]
     pictures = {block.id: picture(block.drawing) for block in blocks if isinstance(block, Figure)}
     copies = sorted((project_root() / run.params.runtime.artefacts / "notebooks" / run.params.tier).glob("*.ipynb"))
@@ -115,6 +118,8 @@ def _context(run: Run, judged: list[tuple[Claim, Finding]], parts: list[Section]
         "paper": PAPER,
         "verdicts": {claim.id: finding.verdict for claim, finding in judged},
         "meanings": MEANINGS,
+        "strips": {claim.id: strip(claim, finding) for claim, finding in judged},
+        "letters": dict(zip(dict.fromkeys(finding.model for _, finding in judged if finding.seeds), ascii_uppercase, strict=False)),
         "what": what(run),
         "tiles": tiles(run, [finding for _, finding in judged]),
         "sections": parts,

@@ -1,5 +1,6 @@
 """The first screen: an abstract of four sentences, all claims in one forest plot, and the paper's main table beside ours."""
 
+from markupsafe import Markup
 from matplotlib.lines import Line2D
 
 from conan_lib.findings.blocks import Figure
@@ -36,10 +37,9 @@ def abstract(run: Run, judged: list[tuple[Claim, Finding]], what: str) -> list[s
     return [
         f"This is an open reproduction of Conan-Embedding-v2: {what}, by the paper's four training stages.",
         f"It is small, {size}, and took {minutes:,.0f} minutes of computing: it speaks of mechanisms, not of the paper's scores.",
-        f"Of {len(judged)} claims: {held or 'none has a verdict yet'}; {left} cannot be told at this scale, "
-        f"{len(by['not run'])} were not run.",
-        "What cannot be known here: effects that need the paper's size, data or weights, none of which are published, and whatever "
-        "the paper leaves open, which is a reading here.",
+        f"Of {len(judged)} claims: {held or 'none has a verdict yet'}; {left} undecided at this scale; {len(by['not run'])} not run.",
+        "What cannot be known here: effects that need the paper's size, data or weights, which are not published; what the paper leaves "
+        "open we had to interpret.",
     ]
 
 
@@ -53,12 +53,10 @@ def forest_of_claims(judged: list[tuple[Claim, Finding]]) -> Figure:
         drawing = Drawing(figsize=(9.6, 0.29 * len(judged) + 0.9))
         axis = drawing.subplots()
         for place, (claim, finding) in enumerate(judged):
-            colour, bounds = COLOURS[finding.verdict], BOUNDS.get(claim.id, (0.0,))
+            colour = COLOURS[finding.verdict]
             text = finding.verdict if finding.effect is None else f"{number(finding.effect)} {finding.unit}"
             if finding.interval and finding.effect is not None:
-                middle = sum(bounds) / len(bounds)
-                scale = max(abs(end - middle) for end in (*finding.interval, *bounds)) or 1.0
-                low, high, value, *marks = ((x - middle) / scale for x in (*finding.interval, finding.effect, *bounds))
+                marks, low, value, high = _scaled(claim, finding)
                 axis.hlines(place, low, high, color=colour, linewidth=2.4)
                 axis.plot(value, place, "o", color=colour, markersize=6)
                 axis.plot(marks, [place] * len(marks), "|", color=GREY, markersize=11)
@@ -68,7 +66,7 @@ def forest_of_claims(judged: list[tuple[Claim, Finding]]) -> Figure:
             axis.text(1.08, place, text, va="center", fontsize=8, color=colour if finding.verdict != "not run" else GREY)
         axis.set_yticks(range(len(judged)), [f"{claim.id}  {claim.name}" for claim, _ in judged])
         axis.set(xlim=(-1.05, 1.05), ylim=(len(judged) - 0.5, -0.6), xticks=[])
-        axis.set_xlabel("against the claim          the rule's bound          for the claim", fontsize=8.5)
+        axis.set_xlabel("against the claim  |  for the claim", fontsize=8.5)
         axis.axvline(0, color=GREY, linewidth=0.8)
         axis.spines["left"].set_visible(False)
         axis.tick_params(axis="y", length=0)
@@ -79,7 +77,29 @@ def forest_of_claims(judged: list[tuple[Claim, Finding]]) -> Figure:
         "All claims: effect and 95 % interval, each row on a scale of its own; ticks mark the bound of its rule. A square has no "
         "interval, a cross no number."
     )
-    return Figure("claims", caption, drawing, ("claims.json",))
+    agree = sum(finding.verdict in ("reproduced", "directional") for _, finding in judged)
+    says = f"{agree} of {len(judged)} claims point the paper's way, their intervals apart from the bound of the rule."
+    return Figure("claims", caption, drawing, ("claims.json",), takeaway=says)
+
+
+def strip(claim: Claim, finding: Finding) -> Markup:
+    """A row of the forest for the page's table: the effect and its interval against the ticks of the rule's bound, in the text's colour."""
+    if finding.effect is None or not finding.interval:
+        return Markup("")
+    marks, low, value, high = _scaled(claim, finding)
+    ticks = Markup("").join(Markup('<path d="M{0:.0f} 3v12" stroke="var(--soft)"/>').format(90 + 84 * mark) for mark in marks)
+    return Markup('<svg viewBox="0 0 180 18" aria-hidden="true"><path d="M90 0v18" stroke="var(--line)"/>{}'
+                  '<path d="M{:.1f} 9H{:.1f}" stroke="currentColor" stroke-width="3"/>'
+                  '<circle cx="{:.1f}" cy="9" r="5" fill="currentColor"/></svg>'
+                  ).format(ticks, 90 + 84 * low, 90 + 84 * high, 90 + 84 * value)  # fmt: skip
+
+
+def _scaled(claim: Claim, finding: Finding) -> tuple[list[float], float, float, float]:
+    """The bounds of a rule; low end, effect and high end of its claim. 0 is the middle of the bounds, and the farthest end is at 1."""
+    bounds, ends = BOUNDS.get(claim.id, (0.0,)), (finding.interval[0], finding.effect, finding.interval[1])
+    middle = sum(bounds) / len(bounds)
+    farthest = max(abs(end - middle) for end in (*ends, *bounds)) or 1.0
+    return [(mark - middle) / farthest for mark in bounds], *((end - middle) / farthest for end in ends)
 
 
 def like_for_like(run: Run) -> Figure | None:

@@ -55,7 +55,9 @@ def inline(id: str, kind: str, content: bytes, label: str) -> Markup:
     svg = re.sub(r'(url\(|href=")#', rf"\g<1>#{id}-", svg)
     svg = svg.replace(f"fill: {PAPER}", "fill: none", 1)  # the figure's own background comes first
     svg = svg.replace(INK, "currentColor")
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}" style="max-width:{width * 4 / 3:.0f}px"', 1)
+    svg = svg.replace(
+        "<svg", f'<svg role="img" aria-label="{escape(label)}" preserveAspectRatio="xMinYMid" style="max-width:{width * 4 / 3:.0f}px"', 1
+    )
     return Markup(svg)
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,6 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from conan_lib.findings.blocks import Block, Figure, Missing, Table, Text
 from conan_lib.findings.run import Run
 from conan_lib.findings.topic import Topic
+from conan_lib.findings.trained import trained_by
+from conan_lib.table import TABLE
 
 PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"
 """Stands around the number of a block while its template is filled."""
@@ -24,6 +26,7 @@ class Section:
         short: its name in the table of contents.
         claims: ids of the claims that it bears on.
         inconsistencies: numbers of the paper's inconsistencies that touch it.
+        folded: nothing of it stands open on the page.
     """
 
     id: str
@@ -33,18 +36,29 @@ class Section:
     short: str = ""
     claims: tuple[str, ...] = ()
     inconsistencies: tuple[int, ...] = ()
+    folded: bool = False
 
     @property
-    def lead(self) -> int:
-        """So many blocks stand open: up to the first figure, or the first short table where there is none."""
-        kinds = [isinstance(block, Figure) for block in self.blocks]
-        short = [isinstance(block, Table) and not block.long for block in self.blocks]
-        return next((found.index(True) + 1 for found in (kinds, short) if True in found), len(self.blocks))
+    def lead(self) -> tuple[Block, ...]:
+        """What stands open: the first text, and the first figure, or where there is none a short table, or what is missing."""
+        if self.folded:
+            return ()
+        texts = [block for block in self.blocks if isinstance(block, Text)][:1]
+        shown = [block for block in self.blocks if isinstance(block, Figure)]
+        shown += [block for block in self.blocks if isinstance(block, Table) and not block.long]
+        shown += [block for block in self.blocks if isinstance(block, Missing)]
+        return (*texts, *shown[:1])
 
     @property
-    def rest(self) -> str:
-        """What is folded behind the lead, counted."""
-        kinds = [block.kind for block in self.blocks[self.lead :]]
+    def rest(self) -> tuple[Block, ...]:
+        """What is folded behind the lead."""
+        open_ = {id(block) for block in self.lead}
+        return tuple(block for block in self.blocks if id(block) not in open_)
+
+    @property
+    def counted(self) -> str:
+        """What the rest is, in words."""
+        kinds = [block.kind for block in self.rest]
         names = {"figure": ("figure", "figures"), "table": ("table", "tables"), "missing": ("thing not here", "things not here")}
         counted = [(kinds.count(kind), *both) for kind, both in names.items()]
         return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counted if count) or "text"
@@ -70,11 +84,22 @@ def section(topic: Topic, run: Run) -> Section:
         if before.strip():
             parts.append(Text(before.strip()))
         if number is not None:
-            parts.append(blocks[int(number)])
+            parts.append(_named(blocks[int(number)], run))
     claims = (*(claim.id for claim in topic.claims), *topic.bears_on)
     return Section(
-        topic.id, topic.title, tuple(parts), topic.notebook, topic.short, tuple(sorted(claims, key=_number)), topic.inconsistencies
-    )
+        topic.id, topic.title, tuple(parts), topic.notebook, topic.short, tuple(sorted(claims, key=_number)), topic.inconsistencies,
+        topic.folded,
+    )  # fmt: skip
+
+
+def _named(block: Block, run: Run) -> Block:
+    """The block with the model that its numbers are of, where one was trained for them."""
+    trained = {"pretrain"}
+    for name, spec in TABLE.items():
+        if trained & {*spec.inputs}:
+            trained.add(name)
+    of_a_model = isinstance(block, Table | Figure) and any(key.partition("/")[0] in trained for key in block.sources if "/" in key)
+    return replace(block, model=trained_by(run)) if of_a_model else block
 
 
 def _placed(value: Any, blocks: list[Block]) -> Any:

@@ -1,6 +1,6 @@
 """Pins, in a real headless Chromium: the page logs no error and asks for nothing from outside; it is no wider than a phone, light or dark;
-headers sort by click and keyboard; a point of the UMAP shows its text to a pointer, a finger and the arrow keys; a link to something folded
-opens it; without scripts everything is there."""
+folded it is about ten screens high; headers sort by click and keyboard; a point of the UMAP shows its text to a pointer, a finger and the
+arrow keys; a link to something folded opens it; without scripts everything is there."""
 
 import os
 import shutil
@@ -58,6 +58,12 @@ def test_the_first_screen_holds_every_verdict(page):
     page.evaluate("scrollTo(0, 0)")
     bottoms = page.eval_on_selector_all("table.ledger tbody tr", "rows => rows.map(row => row.getBoundingClientRect().bottom)")
     assert len(bottoms) == 14 and max(bottoms) <= 900
+
+
+def test_folded_the_page_is_about_ten_screens_and_no_wider_than_the_screen(opened):
+    page = opened(viewport={"width": 1280, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") == 1280
+    assert page.evaluate("document.documentElement.scrollHeight") <= 11 * 800
 
 
 def test_headers_sort_and_the_third_time_restore(page):

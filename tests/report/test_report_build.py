@@ -231,6 +231,24 @@ def test_a_page_shows_no_row_and_no_column_of_nothing_and_the_csv_keeps_them():
     assert "not measured" not in text and "| b |" not in text and "| y" not in text and to_csv(table).count("\n") == 3
 
 
+def test_every_figure_says_what_it_shows_and_whose_numbers_these_are(report):
+    html = (report / "index.html").read_text()
+    figures = re.findall(r'<figure class="block" id="figure-(\w+)">(.*?)</figure>', html, flags=re.DOTALL)
+    assert len(figures) > 15 and [id for id, inside in figures if '<p class="takeaway">' not in inside] == []
+    tables = re.findall(r'<div class="block table[^"]*" id="table-(\w+)">(.*?)<table', html, flags=re.DOTALL)
+    of_a_model = [id for id, inside in tables if re.search(r'title="(supervised|evaluate|weak|mix|efficiency)/', inside)]
+    assert len(of_a_model) > 8
+    assert [id for id, inside in tables if id in of_a_model and "contrastive steps, cross-lingual R@10 0.59." not in inside] == []
+
+
+def test_the_numbers_of_a_table_lead_to_its_csv(report):
+    html = (report / "index.html").read_text()
+    tables = re.findall(r'<div class="block table[^"]*" id="table-(\w+)">(.*?)</table>', html, flags=re.DOTALL)
+    for id, inside in tables:
+        file, shown = re.search(r'<a href="([^"]+\.csv)">csv</a>', inside).group(1), inside.count("<tr>") - 1
+        assert 1 <= shown <= len(list(csv.reader((report / file).open()))) - 1, id
+
+
 def test_the_report_is_short_enough_to_read(report):
     """A third of the 24,000 words that it had, with every section in it."""
     assert len((report / "report.md").read_text().split()) < 8000

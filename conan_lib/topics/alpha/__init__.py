@@ -6,7 +6,7 @@ from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
 from conan_lib.findings.topic import Topic
 from conan_lib.topics.alpha.claim import CLAIM
-from conan_lib.topics.mask.show import alpha_schedules
+from conan_lib.topics.mask.show import alpha_schedules, open_at
 
 ROWS = {"t/tau": ("linear",), "(t/tau)^2": ("quadratic",), "1-(1-t/tau)^2": ("inverse quadratic",)}
 """Row of the paper's table -> our cell."""
@@ -15,7 +15,7 @@ ROWS = {"t/tau": ("linear",), "(t/tau)^2": ("quadratic",), "1-(1-t/tau)^2": ("in
 def show(run: Run) -> dict:
     return {
         "paper": with_paper(run, published()["alpha"], "alpha", ROWS),
-        "schedules": figure(run, "alpha", "Schedules of alpha, and how open the mask is.", ("weak",), alpha_schedules),
+        "schedules": figure(run, "alpha", "Schedules of alpha, and how open the mask is.", ("weak",), alpha_schedules, lambda _: open_at()),
         "grid": grid_blocks(run, "alpha"),
     }
 

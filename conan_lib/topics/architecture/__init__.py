@@ -4,4 +4,6 @@ from conan_lib.findings.topic import Topic
 from conan_lib.topics.architecture import show
 from conan_lib.topics.architecture.claim import CLAIM
 
-TOPIC = Topic("architecture", "Architecture: sizes and parameters", "Architecture", 10, show.show, claims=(CLAIM,), inconsistencies=(4,))
+TOPIC = Topic(
+    "architecture", "Architecture: sizes and parameters", "Architecture", 10, show.show, claims=(CLAIM,), inconsistencies=(4,), folded=True
+)

@@ -28,7 +28,7 @@ def show(run: Run) -> dict:
     return {
         "paper": Table("paper_data", paper.caption, paper.frame, ("paper",), origin="the paper"),
         "ours": table(run, "data_ours", ours, ("sets",), lambda _: read_table(run), "not recorded", origin="ours"),
-        "kept": figure(run, "kept_text", "Training text by source and language.", ("corpus",), kept_text),
+        "kept": figure(run, "kept_text", "Training text by source and language.", ("corpus",), kept_text, most_and_least),
         "funnel_table": table(run, "funnel", "What each step of cleaning left, all sources together, held-out text included.", ("corpus",),
                               funnel_table, "first step", decimals=1),
         "kept_table": table(run, "kept_text", "Characters kept by source and language, held-out text included.", ("corpus",),
@@ -37,6 +37,22 @@ def show(run: Run) -> dict:
         "sources": table(run, "sources", "Every source with its edition and licence.", ("corpus",), sources_table,
                          "not stated by the source", folded=True),
     }  # fmt: skip
+
+
+def most_and_least(stage: Stage) -> str:
+    """Stage `corpus`: which language has the most training text, and which the least."""
+    characters = stage.results.get("train_chars") or {}
+    if len(characters) < 2:
+        return ""
+    whole, (most, *_, least) = sum(characters.values()), sorted(characters, key=characters.get, reverse=True)
+    scripture = mostly_scripture(stage)
+    also = f" At least nine tenths of it is scripture in {', '.join(scripture)}." if scripture else ""
+    parts = (
+        f"{what} is {name}, {100 * characters[name] / whole:.0f} % of the characters"
+        for what, name in (("The language with the most training text", most), ("that with the least", least))
+    )
+    shares = "; ".join(parts)
+    return f"{shares}.{also}"
 
 
 def funnel(stage: Stage) -> Drawing:

@@ -7,7 +7,6 @@ from conan_lib.data.teacher import cuts
 from conan_lib.errors import UserError
 from conan_lib.findings.blocks import figure
 from conan_lib.findings.grids import grid_blocks
-from conan_lib.findings.manifests import results
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, style
 from conan_lib.findings.run import Run
 from conan_lib.stages import Stage
@@ -18,7 +17,6 @@ def show(run: Run) -> dict:
     return {
         "scores": figure(run, "teacher_scores", caption, ("teacher", "weak"), lambda _, weak: teacher_scores(weak),
                          lambda _, weak: dropped(weak)),
-        "results": results(run, "teacher"),
         "grid": grid_blocks(run, "data"),
     }  # fmt: skip
 
@@ -28,8 +26,8 @@ def dropped(stage: Stage) -> str:
     found, percentile = stage.results, stage.weak.drop_percentile
     lost = found["pairs"] - found["pairs_kept"]
     return (
-        f"{lost:,} of {found['pairs']:,} pairs are dropped, {lost / found['pairs']:.1%}: the lowest {percentile:g} % of the pairs that a "
-        "teacher scored. A pair without a score is kept."
+        f"{lost:,} of {found['pairs']:,} pairs are dropped ({100 * lost / found['pairs']:.1f} %): the lowest {percentile:g} % of those "
+        "that a teacher scored. A pair without a score is kept."
     )
 
 

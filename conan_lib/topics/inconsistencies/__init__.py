@@ -14,4 +14,4 @@ def show(run: Run) -> dict:
     return {"table": Table("inconsistencies", caption, frame, ("paper",))}
 
 
-TOPIC = Topic("inconsistencies", "Inconsistencies in the paper", "Inconsistencies", 170, show)
+TOPIC = Topic("inconsistencies", "Inconsistencies in the paper", "Inconsistencies", 170, show, folded=True)

@@ -13,7 +13,7 @@ from conan_lib.findings.blocks import Block, Table, figure, table
 from conan_lib.findings.plots import INK, PALETTE, Drawing, series, style
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
-from conan_lib.findings.scores import crosslingual
+from conan_lib.findings.scores import best_and_worst, crosslingual
 from conan_lib.findings.tables import wide
 from conan_lib.stages import Stage
 from conan_lib.topics.data.show import mostly_scripture
@@ -41,6 +41,7 @@ def show(run: Run) -> dict:
             "sentence's own level taken out. Bands: quartiles of the controls. rho is the mean rank correlation within a sentence.",
             ("probes",),
             gap_figure,
+            how_cosines_follow,
         ),
         "tables": [
             table(
@@ -72,7 +73,12 @@ def show(run: Run) -> dict:
             ),
         ],
         "share": figure(
-            run, "language_share", "R@10 by query language and its share of the training text.", scored, lambda *_: share_figure(run)
+            run,
+            "language_share",
+            "R@10 by query language and its share of the training text.",
+            scored,
+            lambda *_: share_figure(run),
+            lambda *_: best_and_worst({lang: row["value"] for lang, row in crosslingual(run, LAST).items()}, "R@10"),
         ),
         "languages": [
             _of_paper(
@@ -101,6 +107,13 @@ def show(run: Run) -> dict:
         "again": len(run.with_seeds("evaluate")),
         "scripture": mostly_scripture(run.stages["corpus"]) if run.finished("corpus") else [],
     }
+
+
+def how_cosines_follow(stage: Stage, reading: str = "log ratio") -> str:
+    """The rank correlation of cosine and gap, first checkpoint and last."""
+    models = series(stage, "probes.json")["models"]
+    said = ", ".join(f"{name} {models[name]['gap'][reading]['value']:+.2f}" for name in models if name in ("random", "start", LAST))
+    return f"Rank correlation of cosine and gap (as a ratio): {said}; -1 would follow the numbers, 0 does not see them."
 
 
 def gap_figure(stage: Stage) -> Drawing:

@@ -26,7 +26,7 @@ def show(run: Run) -> dict:
     return {
         "opening": opening_block(run),
         "shift": shift_block(run),
-        "mask": figure(run, "mask", "The soft mask M at several steps.", ("weak",), mask_heatmaps),
+        "mask": figure(run, "mask", "The soft mask M at several steps.", ("weak",), mask_heatmaps, lambda _: early_rows()),
         "grid": grid_blocks(run, "masks"),
     }
 
@@ -57,11 +57,21 @@ def opening_block(run: Run) -> Figure:
         axis.set(xlabel="alpha", ylabel="of the way from causal\nto bidirectional (%)", ylim=(-3, 103))
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     takeaway = (
-        f"The opening is front-loaded: at alpha = 0.01 attention has gone {opened(0.01, 'weight', 'l/i'):.0%} of the way from causal to "
-        f"bidirectional, and the form as printed, which multiplies logits, starts at {opened(0.0, 'logit', 'l/i'):.0%}: it is not causal."
+        f"The opening is front-loaded: at alpha = 0.01 attention has gone {100 * opened(0.01, 'weight', 'l/i'):.0f} % of the way from "
+        "causal to bidirectional. The form as printed, which multiplies logits, starts at "
+        f"{100 * opened(0.0, 'logit', 'l/i'):.0f} %: it is not causal."
     )
     caption = f"Share of attention on the future, {LENGTH} tokens with equal logits, mean over rows: arithmetic, no model."
     return Figure("opening", caption, drawing, ("paper",), takeaway=takeaway)
+
+
+def early_rows(length: int = 16, alpha: float = 0.1) -> str:
+    """How far the first row and the last but one of a text have opened."""
+    first, late = (min(alpha * length / row, 1) for row in (1, length - 1))
+    return (
+        f"With the factor length / row, early rows open first: at alpha = {alpha} and {length} tokens, row 1 sees its future with weight "
+        f"{first:.1f}, row {length - 1} with {late:.2f}."
+    )
 
 
 def mask_heatmaps(stage: Stage, length: int = 16) -> Drawing:
@@ -86,6 +96,14 @@ def mask_heatmaps(stage: Stage, length: int = 16) -> Drawing:
             axis.set_xlabel("column j (key)")
         drawing.colorbar(image, ax=axes, label="M", fraction=0.03)
         return drawing
+
+
+def open_at(share: float = 0.1, length: int = 64) -> str:
+    """How open the future is at a share of the steps under each schedule."""
+    future = torch.ones(length, length).triu(1).bool()
+    masks = {name: mask_matrix(alpha_at(share, 1, name), torch.ones(1, length, dtype=torch.long), "l/i") for name in SCHEDULES}
+    means = ", ".join(f"{100 * mask[0][future].mean():.0f} % with {name.replace('_', ' ')} alpha" for name, mask in masks.items())
+    return f"The schedules differ in how soon the future opens: at {100 * share:.0f} % of the steps {means}, in {length} tokens."
 
 
 def alpha_schedules(stage: Stage, length: int = 64) -> Drawing:
@@ -126,9 +144,9 @@ def shift_block(run: Run) -> Block:
     share = {(row["reading"], row["ratio"], row["schedule"], row["fraction"]): row["shift"] for row in rows}
     whole = share["weight", "l/i", "linear", 1.0]
     takeaway = (
-        f"The soft mask is front-loaded: at alpha = 0.01 the vectors have made {share['weight', 'l/i', 'linear', 0.01] / whole:.0%} of "
-        f"their move from causal to bidirectional. The form as printed, which multiplies logits, makes "
-        f"{share['logit', 'l/i', 'linear', 0.0] / whole:.0%} of it before the first step: it is not causal."
+        "The soft mask is front-loaded: at alpha = 0.01 the vectors have made "
+        f"{100 * share['weight', 'l/i', 'linear', 0.01] / whole:.0f} % of their move from causal to bidirectional. The form as printed, which multiplies logits, makes "
+        f"{100 * share['logit', 'l/i', 'linear', 0.0] / whole:.0f} % of it before the first step: it is not causal."
     )
     return Figure("shift", caption, draw_shift(rows), (run.key("sft"), run.key("heldout")), takeaway=takeaway)
 

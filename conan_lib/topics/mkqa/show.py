@@ -5,13 +5,15 @@ paper's protocol, other data       the same over the embedded questions and lead
 mteb's MKQARetrieval               relevance judgements and passages of its own
 """
 
+import math
+
 import pandas as pd
 
-from conan_lib.findings.blocks import Block, Missing, Table
-from conan_lib.findings.plots import series
+from conan_lib.findings.blocks import Block, Figure, Missing, Table
+from conan_lib.findings.plots import INK, PALETTE, Drawing, series, style
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
-from conan_lib.findings.scores import crosslingual
+from conan_lib.findings.scores import best_and_worst, crosslingual
 from conan_lib.findings.tables import measured
 from conan_lib.stages import Stage
 from conan_lib.topics.mkqa.metrics import MEAN, METRICS
@@ -27,7 +29,7 @@ NAMES = dict(zip(METRICS, ("R@20", "R@100", "nDCG@10"), strict=True))
 
 def show(run: Run) -> dict:
     """The paper's table, the paper's languages, and ours by the same protocol on the data that there is."""
-    return {"paper": _paper_table(run), "languages": _languages(run), "other": _other_data(run)}
+    return {"dots": _dots(run), "paper": _paper_table(run), "languages": _languages(run), "other": _other_data(run)}
 
 
 def scores_table(stage: Stage) -> pd.DataFrame:
@@ -41,6 +43,37 @@ def scores_table(stage: Stage) -> pd.DataFrame:
             line |= measured(name, row)
         table.append(line | {f"{name}, random ranking": row["chance"] for name, row in own.items() if row["chance"] is not None})
     return pd.DataFrame(table[:1] if len(table) == 2 else table)  # one language is its own mean
+
+
+def _dots(run: Run) -> Figure:
+    """R@20 by language: the paper's two systems, and ours by the same protocol, on data of its own in a panel of its own."""
+    rows = [row for row in run.file("mkqa", "scores.json") or [] if row["metric"] == METRICS[0] and row["language"] != MEAN]
+    paper = published()["mkqa_languages"]
+    with style():
+        drawing = Drawing(figsize=(9.6, 3.0))
+        widths = {"width_ratios": (3, 1)} if rows else {}
+        left, *right = drawing.subplots(1, 2 if rows else 1, squeeze=False, **widths)[0]
+        languages = [row[0] for row in paper.rows]
+        for place, (name, marker) in enumerate(zip(paper.columns[1:], "Do", strict=True), 1):
+            left.plot(languages, [row[place] for row in paper.rows], marker, color=PALETTE[2 - place], label=name, markersize=5)
+        left.set(title="the paper, MKQA over NQ", ylabel="R@20 (%)")
+        left.tick_params(axis="x", labelsize=7, rotation=60)
+        left.legend(ncols=2)
+        for axis in right:
+            places = range(len(rows))
+            axis.vlines(places, [100 * row["low"] for row in rows], [100 * row["high"] for row in rows], color=PALETTE[0])
+            axis.plot(places, [100 * row["value"] for row in rows], "o", color=PALETTE[0], label="ours")
+            axis.plot(places, [100 * (row["chance"] or math.nan) for row in rows], "_", color=INK, markersize=12, label="random ranking")
+            axis.set_xticks(places, [row["language"] for row in rows])
+            axis.set(title="ours, same protocol", ylabel="R@20 (%)", ylim=(0, None), xlim=(-0.6, len(rows) - 0.4))
+            axis.legend(fontsize=8)
+    says = best_and_worst({row[0]: row[1] for row in paper.rows}, "The paper's R@20", 1)
+    same = run.params.mkqa.source == "hub"
+    caption = (
+        f"R@20 by language. {'' if same else 'The panels have different questions and passages: compare within a panel only.'}".strip()
+    )
+    return Figure("mkqa_languages", caption, drawing, ("paper", *((run.key("mkqa"),) if rows else ())),
+                  takeaway=f"{says} {'Ours: ' + _against_chance(run.file('mkqa', 'scores.json')) if rows else ''}".strip())  # fmt: skip
 
 
 def _measured(run: Run) -> dict[str, dict[str, float]]:

@@ -12,7 +12,22 @@ from conan_lib.stages import Stage
 
 def show(run: Run) -> dict:
     caption = "Dynamic hard negatives: mean score of those in use, and swaps."
-    return {"negatives": figure(run, "negatives", caption, ("supervised",), negatives), "grid": grid_blocks(run, "negatives")}
+    return {
+        "negatives": figure(run, "negatives", caption, ("supervised",), negatives, first_and_last),
+        "grid": grid_blocks(run, "negatives"),
+    }
+
+
+def first_and_last(stage: Stage) -> str:
+    """How hard the negatives of each task were at first and at last, and how many were swapped."""
+    rows = [row for row in series(stage, "negatives.json") if row.get("mean_score") is not None]
+    tasks: dict[str, list[float]] = {}
+    for row in rows:
+        tasks.setdefault(row.get("task", "all tasks"), []).append(row["mean_score"])
+    curves = "; ".join(f"{task} {scores[0]:.2f} to {scores[-1]:.2f}" for task, scores in tasks.items())
+    swaps, used = (sum(row.get(name) or 0 for row in rows) for name in ("swaps", "swapped_in"))
+    swapped = f"{swaps:,} were swapped, and a swapped-in one was used {used:,} times"
+    return f"Mean cosine of the negatives in use, first to last: {curves}. {swapped}."
 
 
 def negatives(stage: Stage) -> Drawing:

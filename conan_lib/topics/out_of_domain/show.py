@@ -7,9 +7,10 @@ from conan_lib.evaluation.checkpoints import MODELS as CHECKPOINTS
 from conan_lib.evaluation.metrics import is_main
 from conan_lib.evaluation.scores import read_items
 from conan_lib.files import read_json
-from conan_lib.findings.blocks import Missing, Table
+from conan_lib.findings.blocks import Figure, Missing, Table
+from conan_lib.findings.plots import PALETTE, Drawing, style
 from conan_lib.findings.run import Run
-from conan_lib.findings.scores import MODELS, crosslingual_table, notes_table, score_table
+from conan_lib.findings.scores import METRIC_NAMES, MODELS, crosslingual_table, in_order, notes_table, score_table
 from conan_lib.stages import Stage, open_stage, project_root
 from conan_lib.table import START
 
@@ -36,8 +37,8 @@ def show(run: Run) -> dict:
     return {
         "sets": stage.results["sets"],
         "max_length": stage.tasks.max_length,
-        "winners": winners(rows),
         "tables": [
+            Figure("out_of_domain", "Each task out of domain; lines are 95 % intervals.", dots(rows), (key,), takeaway=winners(rows)),
             shown("out_of_domain", "Main metric of every task out of domain, with its 95 % bootstrap interval.", score_table(rows)),
             shown(
                 "out_of_domain_domains",
@@ -48,6 +49,24 @@ def show(run: Run) -> dict:
             shown("out_of_domain_notes", "What the evaluation notes about its cells.", notes_table(rows)),
         ],
     }
+
+
+def dots(rows: list[dict]) -> Drawing:
+    """The main metric of every task by system, with its interval, a panel for each task."""
+    rows = [row for row in rows if is_main(row) and row["value"] is not None]
+    tasks, models = list(dict.fromkeys(row["task"] for row in rows)), in_order(row["model"] for row in rows)
+    with style():
+        drawing = Drawing(figsize=(2.6 * len(tasks) + 1.4, 0.24 * len(models) + 0.9))
+        for axis, task in zip(drawing.subplots(1, len(tasks), sharey=True, squeeze=False)[0], tasks, strict=True):
+            for row in (row for row in rows if row["task"] == task):
+                place, colour = models.index(row["model"]), PALETTE[row["model"] not in (START, *CHECKPOINTS)]
+                if row["low"] is not None:
+                    axis.hlines(place, row["low"], row["high"], color=colour)
+                axis.plot(row["value"], place, "o", color=colour)
+            axis.set(title=task, xlabel=METRIC_NAMES[row["type"]], xlim=(0, 1))
+            axis.set_yticks(range(len(models)), models)
+            axis.set_ylim(len(models) - 0.5, -0.5)
+        return drawing
 
 
 def winners(rows: list[dict]) -> str:

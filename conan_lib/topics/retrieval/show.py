@@ -12,7 +12,16 @@ from conan_lib.findings.intervals import Interval, combine_seeds, mean_of
 from conan_lib.findings.plots import series
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
-from conan_lib.findings.scores import crosslingual_table, differences_table, in_order, main_rows, notes_table, score_table
+from conan_lib.findings.scores import (
+    best_and_worst,
+    crosslingual,
+    crosslingual_table,
+    differences_table,
+    in_order,
+    main_rows,
+    notes_table,
+    score_table,
+)
 from conan_lib.findings.tables import measured
 from conan_lib.params.load import SEEDED
 from conan_lib.stages import Stage, project_root
@@ -56,7 +65,13 @@ def show(run: Run) -> dict:
                 figures.checkpoints,
                 lambda *_: _stages_in_words(run),
             ),
-            evaluated(run, "languages", "Cross-lingual R@10 by language of the query.", figures.languages),
+            evaluated(
+                run,
+                "languages",
+                "Cross-lingual R@10 by language of the query.",
+                figures.languages,
+                lambda *_: best_and_worst({lang: row["value"] for lang, row in crosslingual(run, "supervised").items()}, "R@10"),
+            ),
         ],
         "crosslingual": scored(
             run, "crosslingual", "Cross-lingual R@10 by query language, mean with its 95 % bootstrap interval.", crosslingual_table

@@ -32,10 +32,11 @@ def show(run: Run) -> dict:
     return {
         "minutes_texts": f"{MINUTES_TEXTS:,}",
         "paper": Table("paper_practical", paper.caption, paper.frame, ("paper",), "not reported", origin="the paper"),
-        "speed": figure(run, "speed", "Encoding speed; bars: median of the rounds, lines: their range.", sizes, speed),
+        "speed": figure(run, "speed", "Encoding speed; dots: median of the rounds, lines: their range.", sizes, speed, ours_and_others),
         "speeds": table(run, "speed", "Size and speed, side by side in one run; in brackets the range of the rounds.", sizes,
                         lambda stage: speed_table(rows(stage)), "not stated", significant=SIGNIFICANT),
-        "quality": _with_arm(figure(run, "quality", "R@10 against bytes a passage.", sizes, lambda stage: quality(stage, arm)), arm),
+        "quality": _with_arm(figure(run, "quality", "R@10 against bytes a passage.", sizes, lambda stage: quality(stage, arm),
+                                    smallest_kept), arm),
         "qualities": table(run, "quality", "R@10 of the supervised model by channels and precision.", sizes, quality_table,
                            differences=("difference",)),
         "kept": _with_arm(
@@ -85,6 +86,27 @@ def speed(stage: Stage) -> Drawing:
         kinds = [kind for kind in COLOURS if any(row["kind"] == kind for row in found)]
         drawn.legend([dots[[row["kind"] for row in found].index(kind)] for kind in kinds], kinds, loc="outside upper right", ncols=3)
         return drawn
+
+
+def ours_and_others(stage: Stage) -> str:
+    """How fast ours is, and how much faster or slower the others are."""
+    found = rows(stage)
+    ours, *others = found
+    times = ", ".join(f"{row['model']} {row['rate'] / ours['rate']:.2g}" for row in others)
+    rate = f"Ours ({_short(ours['parameters'])} parameters) encodes {ours['rate']:,.0f} texts per second."
+    return f"{rate} The others, as multiples of that: {times}." if times else rate
+
+
+def smallest_kept(stage: Stage) -> str:
+    """What the shortest vector and the binary one keep, mean over tasks."""
+    found = [row for row in rows(stage, "quality.json") if row["model"] == OURS]
+    dims, widest = (pick(row["dim"] for row in found) for pick in (min, max))
+    kept = [row["kept"] for row in found if (row["dim"], row["precision"]) == (dims, WHOLE) and row["kept"] is not None]
+    return (
+        f"The first {dims} of {widest} channels keep {100 * sum(kept) / len(kept):.0f} % of the whole vector's R@10, mean over tasks."
+        if kept
+        else ""
+    )
 
 
 def speed_table(found: Iterable[dict]) -> pd.DataFrame:

@@ -16,7 +16,7 @@ def show(run: Run) -> dict:
     environment, keys = environment_table(run.manifests.values()), tuple(run.key(name) for name in run.manifests)
     parameters = parameters_table(run.stages.values())
     return {
-        "budget": figure(run, "budget", "Wall-clock seconds by stage.", (), lambda: budget(run.stages)),
+        "budget": figure(run, "budget", "Wall-clock seconds by stage.", (), lambda: budget(run.stages), lambda: longest(run)),
         "stages": stages_block("stages", "Stages, artefacts, seconds, seeds.", run),
         "grids": grid_artefacts(run),
         "environment": Table("environment", "Where the stages ran; several values where they differ.", environment, keys, folded=True)
@@ -26,6 +26,13 @@ def show(run: Run) -> dict:
             "parameters", f"Parameters as run, from {run.params_file}.", parameters, (run.params_file,), "none", folded=True
         ),
     }
+
+
+def longest(run: Run) -> str:
+    """Which stage took the longest."""
+    seconds = {name: manifest["seconds"] for name, manifest in run.manifests.items()}
+    name = max(seconds, key=seconds.get)
+    return f"The longest stage is {name}, {seconds[name]:,.0f} of {sum(seconds.values()):,.0f} s."
 
 
 def grid_artefacts(run: Run) -> Block:

@@ -3,4 +3,4 @@
 from conan_lib.findings.topic import Topic
 from conan_lib.topics.tokenizer import show
 
-TOPIC = Topic("tokenizer", "Tokenizer", "Tokenizer", 150, show.show, "02_tokenizer")
+TOPIC = Topic("tokenizer", "Tokenizer", "Tokenizer", 150, show.show, "02_tokenizer", folded=True)

