@@ -79,7 +79,7 @@ def lacking(run: Run, name: str, cells: Iterable[str]) -> Finding | None:
     ablation = run.ablations.get(name)
     if ablation is None:
         why = next((f"{file}: {error}" for file, error in run.broken_grids.items() if file.endswith(f"/{name}.yaml")), None)
-        return Finding("not run", why or f"params/grids/{name}.yaml is missing, or names another tier")
+        return Finding("not run", why or f"no grid {name} for tier {run.params.tier}")
     if unknown := [cell for cell in cells if cell not in ablation.grid.names]:
         return Finding("not run", f"{ablation.grid.file} has no cell {', '.join(unknown)}")
     if ablation.contrast(dict.fromkeys(cells, 1.0), ablation.grid.params.metrics[0]) is None:

@@ -119,7 +119,9 @@ def _context(run: Run, judged: list[tuple[Claim, Finding]], parts: list[Section]
         "verdicts": {claim.id: finding.verdict for claim, finding in judged},
         "meanings": MEANINGS,
         "strips": {claim.id: strip(claim, finding) for claim, finding in judged},
-        "letters": dict(zip(dict.fromkeys(finding.model for _, finding in judged if finding.seeds), ascii_uppercase, strict=False)),
+        "letters": dict(
+            zip(dict.fromkeys((trained_by(run), *(finding.model for _, finding in judged if finding.seeds))), ascii_uppercase, strict=False)
+        ),
         "what": what(run),
         "tiles": tiles(run, [finding for _, finding in judged]),
         "sections": parts,

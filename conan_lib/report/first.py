@@ -10,6 +10,7 @@ from conan_lib.findings.plots import GREY, Drawing, style
 from conan_lib.findings.published import parameters
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import number
+from conan_lib.table import CHECKPOINTS
 
 COLOURS: dict[Verdict, str] = {
     "reproduced": "#009E73",
@@ -31,11 +32,13 @@ def abstract(run: Run, judged: list[tuple[Claim, Finding]], what: str) -> list[s
     size = f"1/{paper / count:,.0f} of the paper's {paper:,} parameters" if count else f"far below the paper's {paper:,} parameters"
     by = {verdict: [claim for claim, finding in judged if finding.verdict == verdict] for verdict in MEANINGS}
     minutes = sum(manifest["seconds"] for manifest in run.manifests.values()) / 60
+    trained = sum(getattr(run.params, name) is not None for name in CHECKPOINTS)
+    stages = "the paper's" if trained == len(CHECKPOINTS) else f"the last {trained} of the paper's"
     told = ("reproduced", "directional", "contradicted")
     held = "; ".join(f"{len(by[verdict])} {verdict} ({_names(by[verdict])})" for verdict in told if by[verdict])
     left = len(by["undecided at this scale"]) + len(by["under-specified"])
     return [
-        f"This is an open reproduction of Conan-Embedding-v2: {what}, by the paper's four training stages.",
+        f"This is an open reproduction of Conan-Embedding-v2: {what}, by {stages} four training stages.",
         f"It is small, {size}, and took {minutes:,.0f} minutes of computing: it speaks of mechanisms, not of the paper's scores.",
         f"Of {len(judged)} claims: {held or 'none has a verdict yet'}; {left} undecided at this scale; {len(by['not run'])} not run.",
         "What cannot be known here: effects that need the paper's size, data or weights, which are not published; what the paper leaves "

@@ -52,10 +52,10 @@ def _bits(run: Run) -> Tile:
         return Tile("not run", f"bits per byte of held-out text; {why}", keys)
     falls = sum(row["after"] < row["before"] for row in bits.values())
     before, after = (sum(row[when] for row in bits.values()) / len(bits) for when in ("before", "after"))
-    return Tile(
-        f"{before:.2f} to {after:.2f}", f"bits per byte of held-out text, mean over languages; falls in {falls} of {len(bits)}", keys,
-        "tables/bits_per_byte.csv",
-    )  # fmt: skip
+    value, says = f"{before:.2f} to {after:.2f}", f"falls in {falls} of {len(bits)}"
+    if run.params.pretrain is None:
+        value, says = f"{before:.2f}", "the start is passed on as it is"
+    return Tile(value, f"bits per byte of held-out text, mean over languages; {says}", keys, "tables/bits_per_byte.csv")
 
 
 def _seconds(run: Run) -> Tile:

@@ -51,7 +51,8 @@ def teacher_scores(stage: Stage) -> Drawing:
             bins = np.linspace(scores.min(), scores.max(), 31)
             axis.hist(scores[scores < threshold], bins, color=GREY, label=f"dropped ({np.sum(scores < threshold):,})")
             axis.hist(scores[scores >= threshold], bins, color=colour, label=f"kept ({np.sum(scores >= threshold):,})")
-            axis.axvline(threshold, color=PALETTE[1], linestyle="--", label=f"{percentile:g}th percentile: {threshold:.3f}")
+            axis.set_ylim(0, 1.4 * axis.get_ylim()[1])  # room for the legend
+            axis.axvline(threshold, ymax=0.7, color=PALETTE[1], linestyle="--", label=f"{percentile:g}th percentile: {threshold:.3f}")
             axis.set(title=teacher, xlabel="cosine of title and content", ylabel="pairs")
             axis.legend(fontsize=8)
         return drawing

@@ -86,7 +86,7 @@ def distant_languages_weaker(run: Run) -> Finding:
         start = [fmean(untrained[language]["value"] for language in side) for side in (near, far)]
         details.append(f"{run.untrained[1]} had {start[0]:.3f} and {start[1]:.3f}")
     shares, caveat = training_share(run), ""
-    if len(set(shares.get(language, 0) for language in rows)) > 2:
+    if len(set(shares.get(language, 0) for language in rows)) > 2 and len(set(recall.values())) > 1:
         rho = spearmanr([shares.get(language, 0) for language in rows], list(recall.values())).statistic
         caveat = f"Spearman's rho between that share and R@10: {rho:+.2f} over {len(rows)} languages"
         keys += (run.key("corpus"),)

@@ -224,7 +224,7 @@ def share_figure(run: Run) -> Drawing:
             axis.errorbar(x, y, yerr=np.abs(bounds - y), fmt="o", color=colour, capsize=2, label=family)
             for language, *place in zip(own, x, y, strict=True):
                 axis.annotate(language, place, xytext=(6, (4, -11)[order.index(language) % 2]), textcoords="offset points", color=INK)
-        if len(rows) > 2:
+        if len(rows) > 2 and len({row["value"] for row in rows.values()}) > 1:
             rho = spearmanr([shares.get(language, 0) for language in rows], [row["value"] for row in rows.values()]).statistic
             axis.set_title(f"{len(rows)} languages: rank correlation of share and R@10 {rho:+.2f}")
         axis.set(xlabel=f"{SHARE}, characters", ylabel=f"R@10, to {run.pivot}", xlim=(0, None), ylim=(0, 1))

@@ -145,7 +145,8 @@ def shift_block(run: Run) -> Block:
     whole = share["weight", "l/i", "linear", 1.0]
     takeaway = (
         "The soft mask is front-loaded: at alpha = 0.01 the vectors have made "
-        f"{100 * share['weight', 'l/i', 'linear', 0.01] / whole:.0f} % of their move from causal to bidirectional. The form as printed, which multiplies logits, makes "
+        f"{100 * share['weight', 'l/i', 'linear', 0.01] / whole:.0f} % of their move from causal to bidirectional. The form as "
+        "printed, which multiplies logits, makes "
         f"{100 * share['logit', 'l/i', 'linear', 0.0] / whole:.0f} % of it before the first step: it is not causal."
     )
     return Figure("shift", caption, draw_shift(rows), (run.key("sft"), run.key("heldout")), takeaway=takeaway)
@@ -168,7 +169,7 @@ def draw_shift(rows: list[dict]) -> Drawing:
                 for ratio, line in zip(RATIOS, ("-", "--"), strict=True):
                     own = [r for r in rows if (r["reading"], r["ratio"], r["schedule"]) == (reading, ratio, schedule)]
                     x, y = [r["fraction"] for r in own], [100 * r["shift"] for r in own]
-                    axis.plot(x, y, line, color=colour, marker=".", markersize=4, label=f"{reading}, {ratio}")
+                    axis.plot(x, y, line, color=colour, marker=".", markersize=4, label=f"{reading}, {IN_WORDS[ratio]}")
             axis.set(title=f"α = {formula}", xlabel="t/τ", ylim=(-0.05 * 100 * abrupt, None))
         axes[0].set_ylabel("change against causal (%)")
         drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)

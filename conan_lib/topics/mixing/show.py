@@ -56,11 +56,10 @@ def neighbours(stage: Stage) -> str:
     """The sentence above the UMAP: what a neighbourhood holds, without and with CLR."""
     mixing = series(stage, "mixing.json")
     without, with_ = (mixing[arm]["entropy"]["value"] for arm in ("without CLR", "with CLR"))
-    return (
-        f"With CLR a text's neighbours are of all languages (entropy {with_:.2f}; 1 is an even mix), without it of its own "
-        f"({without:.2f}). "
-        "The texts are scripture, aligned verse by verse."
-    )
+    does = "merge" if with_ >= 0.5 > without else "lie apart in both" if with_ < 0.5 else "are mixed in both"
+    texts = "scripture, aligned verse by verse" if mixing["texts"] == "heldout" and stage.params.data.scripture else mixing["texts"]
+    entropy = f"the entropy of a text's neighbours is {without:.2f} without CLR and {with_:.2f} with it (1 is an even mix)"
+    return f"The languages {does}: {entropy}. Texts: {texts}."
 
 
 def umap(stage: Stage) -> Drawing:

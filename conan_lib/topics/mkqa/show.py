@@ -65,7 +65,12 @@ def _dots(run: Run) -> Figure:
             axis.plot(places, [100 * row["value"] for row in rows], "o", color=PALETTE[0], label="ours")
             axis.plot(places, [100 * (row["chance"] or math.nan) for row in rows], "_", color=INK, markersize=12, label="random ranking")
             axis.set_xticks(places, [row["language"] for row in rows])
-            axis.set(title="ours, same protocol", ylabel="R@20 (%)", ylim=(0, None), xlim=(-0.6, len(rows) - 0.4))
+            axis.set(
+                title="ours, same protocol",
+                ylabel="R@20 (%)",
+                ylim=(0, 160 * max(row["high"] or row["value"] for row in rows)),
+                xlim=(-0.6, len(rows) - 0.4),
+            )
             axis.legend(fontsize=8)
     says = best_and_worst({row[0]: row[1] for row in paper.rows}, "The paper's R@20", 1)
     same = run.params.mkqa.source == "hub"

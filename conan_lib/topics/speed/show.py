@@ -11,7 +11,7 @@ from conan_lib.findings.blocks import Block, Missing, Table, figure, table
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, series, style
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
-from conan_lib.findings.tables import measured, wide
+from conan_lib.findings.tables import measured, number, wide
 from conan_lib.params import without_mrl
 from conan_lib.stages import Stage, below_root, open_stage, project_root
 
@@ -75,7 +75,8 @@ def speed(stage: Stage) -> Drawing:
         axis.hlines(range(len(found)), [row["low"] for row in found], [row["high"] for row in found], color=GREY, linewidth=2)
         dots = [axis.plot(row["rate"], place, "o", markersize=8, color=COLOURS[row["kind"]])[0] for place, row in enumerate(found)]
         for place, value in enumerate(values):
-            axis.annotate(f"{value:,.0f}", (value, place), xytext=(9, 0), textcoords="offset points", va="center")
+            axis.annotate(number(value, decimals=int(value < 10)), (found[place]["high"] or value, place), xytext=(9, 0),
+                          textcoords="offset points", va="center")  # fmt: skip
         axis.set_yticks(range(len(found)), labels)
         axis.set_xscale("log")
         where = f"{found[0]['threads']} CPU threads" if found[0].get("device", "cpu") == "cpu" else "one GPU"
@@ -92,8 +93,10 @@ def ours_and_others(stage: Stage) -> str:
     """How fast ours is, and how much faster or slower the others are."""
     found = rows(stage)
     ours, *others = found
-    times = ", ".join(f"{row['model']} {row['rate'] / ours['rate']:.2g}" for row in others)
-    rate = f"Ours ({_short(ours['parameters'])} parameters) encodes {ours['rate']:,.0f} texts per second."
+    times = ", ".join(
+        f"{row['model']} {number(row['rate'] / ours['rate'], decimals=int(row['rate'] < 10 * ours['rate']))}" for row in others
+    )
+    rate = f"Ours ({_short(ours['parameters'])} parameters) encodes {number(ours['rate'])} texts per second."
     return f"{rate} The others, as multiples of that: {times}." if times else rate
 
 
