@@ -90,11 +90,12 @@ def strip(claim: Claim, finding: Finding) -> Markup:
     if finding.effect is None or not finding.interval:
         return Markup("")
     marks, low, value, high = _scaled(claim, finding)
+    side = "includes" if low <= max(marks) and high >= min(marks) else "above" if low > 0 else "below"
     ticks = Markup("").join(Markup('<path d="M{0:.0f} 3v12" stroke="var(--soft)"/>').format(90 + 84 * mark) for mark in marks)
-    return Markup('<svg viewBox="0 0 180 18" aria-hidden="true"><path d="M90 0v18" stroke="var(--line)"/>{}'
+    return Markup('<svg viewBox="0 0 180 18" role="img"><title>{} the bound of the rule</title><path d="M90 0v18" stroke="var(--line)"/>{}'
                   '<path d="M{:.1f} 9H{:.1f}" stroke="currentColor" stroke-width="3"/>'
                   '<circle cx="{:.1f}" cy="9" r="5" fill="currentColor"/></svg>'
-                  ).format(ticks, 90 + 84 * low, 90 + 84 * high, 90 + 84 * value)  # fmt: skip
+                  ).format(side, ticks, 90 + 84 * low, 90 + 84 * high, 90 + 84 * value)  # fmt: skip
 
 
 def _scaled(claim: Claim, finding: Finding) -> tuple[list[float], float, float, float]:

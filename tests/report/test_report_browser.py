@@ -68,6 +68,7 @@ def test_folded_the_page_is_about_ten_screens_and_no_wider_than_the_screen(opene
 
 def test_headers_sort_and_the_third_time_restore(page):
     table = page.locator("#table-speed table")
+    table.evaluate("one => { for (let at = one; at; at = at.parentElement) if (at.tagName === 'DETAILS') at.open = true; }")
     place = [head.strip() for head in table.locator("th").all_inner_texts()].index("texts/s")
     cells = table.locator(f"tbody td:nth-child({place + 1})")
     rates = lambda: [float(cell.split()[0].replace(",", "")) for cell in cells.all_inner_texts()]  # noqa: E731

@@ -157,7 +157,9 @@ def bits_fall(stage: Stage) -> str:
 
 def first_and_last(stage: Stage) -> str:
     """Stage `weak`: its first and last loss, beside that of a guess."""
-    loss = stage.results["loss"]
+    loss = stage.results.get("loss")
+    if not loss:
+        return "No set has pairs for this stage: the model passes through it."
     guess = f"; a guess among {stage.weak.batch_size} passages has {np.log(stage.weak.batch_size):.1f}"
     return f"InfoNCE goes from {loss['first']:.2f} to {loss['last']:.2f} nats while the mask opens{guess}."
 
