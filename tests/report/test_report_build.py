@@ -168,7 +168,8 @@ def test_a_partial_run_says_what_is_missing(fake_run):
         Page((folder / "index.html").read_text())
         assert "Partial run" in text
         for stage in set(RUN) - set(done) - {"start"}:
-            assert f"stage {stage} is new ({open_stage(stage, 'params/tiny.yaml').artefact.stage}/" in text or stage in ("supervised_no_clr", "mine")
+            waiting = f"stage {stage} is new ({open_stage(stage, 'params/tiny.yaml').artefact.stage}/"
+            assert waiting in text or stage in ("supervised_no_clr", "mine")
     assert "has no finished model" in (folder / "model_card.md").read_text()
 
 
