@@ -14,11 +14,10 @@ from collections import Counter
 from conan_lib.data import heldout, language_text, records
 from conan_lib.data.catalogue import open_sources
 from conan_lib.data.clean import Funnel
-from conan_lib.data.corpus import HELDOUT, read_corpus, write_corpus
+from conan_lib.data.corpus import HELDOUT, read_corpus
 from conan_lib.data.declared import size
-from conan_lib.data.declared.gather import gather_declared
-from conan_lib.data.declared.mix import mixed
-from conan_lib.data.gather import gather
+from conan_lib.data.declared.mix import Mix
+from conan_lib.data.gather import STEPS, gather
 from conan_lib.data.sets import SETS
 from conan_lib.data.sources.bible import Scripture, check_languages
 from conan_lib.data.sources.embedded import lee50
@@ -43,22 +42,22 @@ def build_corpus(stage: Stage) -> dict:
     external = [(text, "en") for pair in (lee50() if params.embedded else ()) for text in pair[:2]]
     counts = Funnel()
     external += suite_texts(params.decontaminate or ())
-    declared = gather_declared(params, counts)
-    corpus, funnel, origins = gather(params, Scripture(params, workers), sources, dict.fromkeys(external), workers, declared)
+    corpus, funnel, origins = gather(params, Scripture(params, workers), sources, dict.fromkeys(external), workers, stage.path, counts)
+    kept = Counter()
     for row in corpus.rows:
+        kept["rows"] += 1
         counts.add(row["source"], row["lang"], f"decontaminated, {row['split']}", 1, size(row))
     rows = records.write(stage.path / "documents.parquet", language_text.language_text(corpus), language_text.SCHEMA)
-    write_corpus(corpus, stage.path)
-    write_json(stage.path / "funnel.json", funnel.rows())
+    write_json(stage.path / "funnel.json", sorted(funnel.rows(), key=lambda row: max(STEPS.index("sampled"), STEPS.index(row["step"]))))
     write_json(stage.path / "declared.json", counts.rows())
     write_json(stage.path / "sources.json", origins)
-    documents = corpus.documents["train"]
     chars = Counter()
-    for document in documents:
+    for document in corpus.documents("train"):
+        kept["documents"] += 1
         chars[document.lang] += len(document.text)
     return {
-        "rows": {"documents": rows, "declared": len(corpus.rows)},
-        "train_documents": len(documents),
+        "rows": {"documents": rows, "declared": kept["rows"]},
+        "train_documents": kept["documents"],
         "train_chars": dict(chars),
         "languages": list(chars),
         "verses_removed": len(corpus.scripture.tainted),
@@ -72,11 +71,12 @@ def build_sets(stage: Stage) -> dict:
     Raises:
         UserError: the corpus has not finished, or the package of the verses is missing.
     """
-    corpus, tables = read_corpus(stage, "train"), {}
+    corpus, counts = read_corpus(stage, "train"), {}
+    mix = Mix(corpus)
     for name, found in SETS.items():
-        rows = found.build(corpus, stage.sets, *(tables[other] for other in found.needs))
-        tables[name] = mixed(found, rows, corpus, stage.sets)
-    return {"rows": {name: SETS[name].write(stage.path / f"{name}.parquet", rows) for name, rows in tables.items()}}
+        rows = found.build(corpus, stage.sets, *(records.Rows(stage.path / f"{other}.parquet") for other in found.needs))
+        counts[name] = found.write(stage.path / f"{name}.parquet", mix.mixed(found, rows, stage.sets))
+    return {"rows": counts}
 
 
 @computes

@@ -1,7 +1,7 @@
 """Which sources a run reads, known before anything is read."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from conan_lib.data.declared import check, hub
 from conan_lib.data.sampling import drawn_split
@@ -44,6 +44,21 @@ def fed(params: DataParams) -> dict[str, list[str]]:
     }
     if (bare := [lang for lang, tasks in found.items() if not tasks]) and told:
         raise UserError(f"data.languages: no set feeds {', '.join(bare)}: add a row with its lang to data.sets, or take it out")
+    return found
+
+
+def unfed(params: DataParams, tasks: Iterable[Task]) -> dict[Task, list[str]]:
+    """Task -> the languages of the run in which no set feeds it, neither a declared one nor packaged text, as far as rows name their
+    languages; tasks without such a language are left out."""
+    found = {}
+    for task in tasks:
+        own = [row for row in params.declared if row.task == task]
+        if all(row.languages for row in own):
+            verses = set(LANGUAGES) if params.scripture_trains(task) else set()
+            others = {lang for source in open_sources(params) for lang in source.languages} if task not in ("clr", "sts") else set()
+            fed = verses | others | {lang for row in own for lang in row.languages}
+            if bare := [lang for lang in params.languages if lang not in fed and (task, lang) != ("clr", params.languages[0])]:
+                found[task] = bare
     return found
 
 

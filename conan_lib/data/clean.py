@@ -1,18 +1,17 @@
 """Cleaning: repair, language, quality, duplicates. Each step says what it dropped, so that the funnel can be drawn."""
 
-import hashlib
 import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
 import ftfy
 import numpy as np
-from datasketch import MinHash, MinHashLSH
+from datasketch import MinHash
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from conan_lib.data.ngrams import hashed_ngrams, normalise, units, width
@@ -21,6 +20,8 @@ from conan_lib.params.data import DataParams
 
 SHINGLE = 5
 """Words in a shingle of near-duplicate detection (10 characters in scripts without spaces)."""
+CHUNK = 1024
+"""Texts that a process checks at a time."""
 LANGUAGE_CHARS = 80
 """Shorter texts are trusted to their source: an identifier is unreliable on them."""
 _FTFY = ftfy.TextFixerConfig(uncurl_quotes=False, fix_character_width=False)
@@ -111,10 +112,10 @@ def speaks(text: str, lang: str, candidates: tuple[str, ...]) -> bool:
     return found == lang or probability < 0.9
 
 
-def _check(rows: Sequence[tuple[str, str]], prose: bool, candidates: tuple[str, ...], params: DataParams) -> list[Checked]:
+def _check(rows: Sequence[tuple[str, str, bool]], candidates: tuple[str, ...], params: DataParams) -> list[Checked]:
     """The steps that look at one text alone."""
     checked = []
-    for text, lang in rows:
+    for text, lang, prose in rows:
         text = repair(text, lang)
         if not text:
             checked.append(Checked(text, "quality", None))
@@ -144,47 +145,17 @@ def signature(text: str, lang: str, permutations: int) -> np.ndarray | None:
     return sketch.hashvalues
 
 
-def check(rows: Sequence[tuple[str, str]], prose: bool, candidates: Iterable[str], params: DataParams, workers: int) -> list[Checked]:
+def check(rows: Sequence[tuple[str, str, bool]], candidates: Iterable[str], params: DataParams, workers: int) -> list[Checked]:
     """Repair texts and, where they are prose, identify their language and judge their quality.
 
     Args:
-        rows: (text, language).
-        prose: whether the language and quality rules apply; short records (questions, labels) are only repaired.
+        rows: (text, language, whether it is prose); of short records (questions, labels), which are none, the text is only repaired.
         candidates: languages that the identifier chooses from.
         workers: processes; the result does not depend on it.
     """
     candidates = tuple(sorted(candidates))
-    chunks = [(rows[i : i + 1024], prose, candidates, params) for i in range(0, len(rows), 1024)]
+    chunks = [(rows[i : i + CHUNK], candidates, params) for i in range(0, len(rows), CHUNK)]
     return list(chain.from_iterable(parallel(_check, chunks, workers)))
-
-
-def exact_duplicates(texts: Sequence[str]) -> list[bool]:
-    """True where an earlier text has the same normalised form."""
-    seen, duplicate = set(), []
-    for text in texts:
-        digest = hashlib.blake2b((normalise(text) or text).encode(), digest_size=12).digest()
-        duplicate.append(digest in seen)
-        seen.add(digest)
-    return duplicate
-
-
-def near_duplicates(signatures: Sequence[np.ndarray | None], params: DataParams) -> list[bool]:
-    """True where an earlier, kept text is similar (MinHash LSH; the estimate must reach the threshold too)."""
-    # the index only finds candidates, at a threshold for which few permutations still make two bands
-    index = MinHashLSH(threshold=min(params.near_duplicate_threshold, 0.8), num_perm=params.minhash_permutations)
-    kept: dict[int, np.ndarray] = {}
-    duplicate = []
-    for number, values in enumerate(signatures):
-        if values is None:
-            duplicate.append(False)
-            continue
-        sketch = MinHash(hashvalues=values, permutations=_empty(len(values)).permutations, scheme="affine32")
-        similar = any(np.mean(kept[other] == values) >= params.near_duplicate_threshold for other in index.query(sketch))
-        duplicate.append(similar)
-        if not similar:
-            index.insert(number, sketch)
-            kept[number] = values
-    return duplicate
 
 
 class Funnel:
@@ -199,6 +170,12 @@ class Funnel:
             row = self._rows.setdefault((document.source, document.lang, step), Counter())
             row["documents"] += 1
             row["chars"] += len(document.text)
+
+    def counted(self, step: str, documents: Iterable) -> Iterator:
+        """The documents, each recorded as it passes."""
+        for document in documents:
+            self.count(step, [document])
+            yield document
 
     def add(self, source: str, lang: str, step: str, documents: int, chars: int) -> None:
         """Record counts that were taken elsewhere."""

@@ -6,8 +6,8 @@ evaluation texts. The verses are read from their package.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from conan_lib.data import records
@@ -16,9 +16,9 @@ from conan_lib.data.sources.bible import Scripture
 from conan_lib.data.sources.document import Document
 from conan_lib.files import read_json, write_json
 from conan_lib.params.data import DataParams
+from conan_lib.params.sets import Task
 from conan_lib.stages import Stage
 
-Splits = dict[str, list[Document]]
 HELDOUT = ("test", "dev")
 EXCERPT = 1000
 """Characters of a passage in a pair or an evaluation set: encoders read far less."""
@@ -40,27 +40,45 @@ ROWS = records.schema(
 TAINTED, INDEX = "tainted.json", "evaluation_index.npz"
 
 
+class Documents(records.Rows):
+    """Documents of clean.parquet, read as they are asked for."""
+
+    def __iter__(self) -> Iterator[Document]:
+        return (Document(**row) for row in super().__iter__())
+
+
 @dataclass(frozen=True)
 class Corpus:
-    """Clean documents by split, the scripture (without a verse where the run reads none), the evaluation's n-grams, and the declared
-    rows."""
+    """What a folder of stage `corpus` holds: clean documents by split, the scripture (without a verse where the run reads none), the
+    evaluation's n-grams, and the declared rows. Documents and rows stay on disk."""
 
     params: DataParams
-    documents: Splits
+    folder: Path
     scripture: Scripture
     index: EvaluationIndex
-    rows: list[dict] = field(default_factory=list)
-    """Of declared sets (data/declared/fields.py), with task and split; fields that a task has not are None."""
 
-    def of(self, split: str, *kinds: str) -> list[Document]:
+    @property
+    def rows(self) -> records.Rows:
+        """Of declared sets (data/declared/fields.py), with task and split; fields that a task has not are None."""
+        return records.Rows(self.folder / "rows.parquet")
+
+    def documents(self, split: str) -> Documents:
+        """Of a split, in order."""
+        return Documents(self.folder / "clean.parquet", FIELDS, {"split": (split,)})
+
+    def languages(self, task: Task) -> tuple[str, ...]:
+        """Those in which verses train a task, the pivot first."""
+        return self.scripture.languages if self.params.scripture_trains(task) else ()
+
+    def of(self, split: str, *kinds: str) -> Iterator[Document]:
         """Documents of a split and of these kinds; later pieces of a long document are left out."""
-        return [document for document in self.documents[split] if document.kind in kinds and "#" not in document.id]
+        return (document for document in self.documents(split).only(kind=kinds) if "#" not in document.id)
 
     def labelled(self, split: str) -> dict[str, list[Document]]:
         """Documents with labels, by set; wiki's labels are words of its language, so each language is a set of its own."""
         sets = defaultdict(list)
-        for d in self.documents[split]:
-            if d.label and d.source in LABEL_TASKS:
+        for d in self.documents(split).only(source=tuple(LABEL_TASKS)):
+            if d.label:
                 sets[f"{d.source}-{d.lang}" if d.source == "wiki" else d.source].append(d)
         return sets
 
@@ -70,13 +88,13 @@ class Corpus:
         return [row for row, *found in zip(rows, *bad, strict=True) if not any(found)]
 
 
-def write_corpus(corpus: Corpus, folder: Path) -> int:
-    """Write what `read_corpus` reads; returns the number of documents."""
-    write_json(folder / TAINTED, sorted(corpus.scripture.tainted))
-    corpus.index.save(folder / INDEX)
-    records.write(folder / "rows.parquet", ({**dict.fromkeys(ROWS.names), **row} for row in corpus.rows), ROWS)
-    rows = [{**d._asdict(), "split": split} for split, documents in corpus.documents.items() for d in documents]
-    return records.write(folder / "clean.parquet", rows, CLEAN)
+def write_corpus(corpus: Corpus, documents: Iterable[tuple[str, Document]], rows: Iterable[dict] = ()) -> None:
+    """Write what `read_corpus` reads: (split, document) and declared rows, as they come."""
+    fields = ({name: getattr(document, name) for name in FIELDS} | {"split": split} for split, document in documents)
+    records.write(corpus.folder / "clean.parquet", fields, CLEAN)
+    records.write(corpus.folder / "rows.parquet", ({**dict.fromkeys(ROWS.names), **row} for row in rows), ROWS)
+    write_json(corpus.folder / TAINTED, sorted(corpus.scripture.tainted))
+    corpus.index.save(corpus.folder / INDEX)
 
 
 def read_corpus(stage: Stage, *scripture: str) -> Corpus:
@@ -90,8 +108,5 @@ def read_corpus(stage: Stage, *scripture: str) -> Corpus:
         UserError: the corpus has not finished, or a file of it was not carried here.
     """
     folder, params = stage.needs("corpus"), stage.inputs["corpus"].data
-    documents: Splits = {split: [] for split in (*HELDOUT, "train")}
-    for row in records.read(folder / "clean.parquet"):
-        documents[row.pop("split")].append(Document(**row))
     verses = Scripture(params, stage.runtime.threads, scripture, map(tuple, read_json(folder / TAINTED)))
-    return Corpus(params, documents, verses, EvaluationIndex.load(folder / INDEX), records.read(folder / "rows.parquet"))
+    return Corpus(params, folder, verses, EvaluationIndex.load(folder / INDEX))

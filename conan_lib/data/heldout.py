@@ -2,7 +2,8 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from itertools import combinations
+from heapq import nsmallest
+from itertools import combinations, islice
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,7 +12,8 @@ from conan_lib.data import records
 from conan_lib.data.corpus import EXCERPT, HELDOUT, LABEL_TASKS, Corpus
 from conan_lib.data.declared.fields import text_id
 from conan_lib.data.ngrams import normalise
-from conan_lib.data.sampling import sample
+from conan_lib.data.ondisk import OnDisk
+from conan_lib.data.sampling import chance, sample, stream_sample
 from conan_lib.data.sources.bible import PACKAGE as BIBLE
 from conan_lib.data.sources.bible import Verse, cross_references, verse_id
 from conan_lib.data.sources.embedded import lee50
@@ -28,6 +30,8 @@ KINDS = {"weak": "retrieval", "clr": "crosslingual"}
 """Declared task -> kind of its evaluation set, where it has another name."""
 NEGATIVES = 29
 """Random verses beside the positives of a reranking query."""
+MIXED = 100_000
+"""Most documents of a run on one's own text alone that the texts of stage mix are drawn from."""
 FEWEST = 10
 """Smaller sets measure nothing and are not made."""
 
@@ -110,8 +114,10 @@ def _retrieval(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str
 
     A query that occurs twice is ambiguous and only its passage is kept.
     """
+    kinds = ("encyclopedia", "news", "question")
+    held = list(corpus.of(split, *kinds))
     for lang in corpus.params.languages:
-        articles, news, asked = ([d for d in corpus.of(split, kind) if d.lang == lang] for kind in ("encyclopedia", "news", "question"))
+        articles, news, asked = ([d for d in held if (d.kind, d.lang) == (kind, lang)] for kind in kinds)
         sets = {
             "wiki-retrieval": ("wiki", "CC BY-SA 4.0", "short description -> article",
                                [(d.id, d.summary, d.id, d.text[:EXCERPT]) for d in articles]),
@@ -182,26 +188,28 @@ def _declared(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str)
     """A set of each language of every declared set that is evaluated; of CLR, one set of all query languages."""
     seed = corpus.params.seed
     for declared in corpus.params.declared:
-        own = [row for row in corpus.rows if row["source"] == declared.source]
-        by_lang = defaultdict(lambda: {"train": [], "dev": [], "test": []})
-        for row in own:
-            by_lang["" if declared.task == "clr" else row["lang"]][row["split"]].append(row)
-        for lang, rows in sorted(by_lang.items()):
+        own = corpus.rows.only(source=(declared.source,))
+        by_lang = defaultdict(list)
+        for row in own.only(split=(split,)):
+            by_lang["" if declared.task == "clr" else row["lang"]].append(row)
+        train = own.only(split=("train",))
+        for lang, held in sorted(by_lang.items()):
+            shown = train.only(lang=(lang,)) if lang else train
             name, kind = f"{declared.source}-{lang}" if lang else declared.source, KINDS.get(declared.task, declared.task)
             about = name, kind, lang or corpus.params.languages[0], declared.from_, "as its row of data.sets says"
-            held = rows[split]
             if kind in ("retrieval", "crosslingual"):
-                tables = _searched(held, rows["train"], params, seed, kind == "crosslingual")
+                tables = _searched(held, shown, params, seed, kind == "crosslingual")
             elif kind == "sts":
                 pairs = sample(held, params.texts, seed)
                 pairs = [{"sentence1": r["anchor"], "sentence2": r["positive"], "score": r["score"]} for r in pairs]
                 tables = {"test": (pairs, PAIRS)} if len({row["score"] for row in pairs}) > 1 else {}
             elif kind in ("classification", "clustering"):
-                known = {row["label"] for row in rows["train"]}
+                known = Counter(row["label"] for row in shown.only("label"))
                 texts = sample((row for row in held if row["label"] in known), params.texts, seed)
                 tables = {"test": (texts, LABELS)} if len({row["label"] for row in texts}) > 1 else {}
                 if kind == "classification":
-                    tables |= {"train": (sample(rows["train"], 8 * params.texts, seed), LABELS)}
+                    few = stream_sample(shown, {"": known.total()}, {"": 8 * params.texts}, seed, lambda row: "")
+                    tables |= {"train": (list(few), LABELS)}
             else:
                 continue
             if len(next(iter(tables.values()), ([],))[0]) >= FEWEST:
@@ -210,7 +218,7 @@ def _declared(writer: Writer, corpus: Corpus, params: HeldoutParams, split: str)
                 tqdm.write(f"{name}: not evaluated on {split}: of {len(held)} rows too few, or all alike; hold out more")
 
 
-def _searched(held: list[dict], train: list[dict], params: HeldoutParams, seed: int, by_language: bool) -> dict[str, tuple]:
+def _searched(held: list[dict], train: Iterable[dict], params: HeldoutParams, seed: int, by_language: bool) -> dict[str, tuple]:
     """Queries, their passages among those of training rows and given negatives, and which belong together.
 
     A query that stands in several records has all their passages. At most heldout.texts queries (of each language where there are several)
@@ -222,9 +230,11 @@ def _searched(held: list[dict], train: list[dict], params: HeldoutParams, seed: 
     held = [row for row in held if (row["lang"], row["anchor"]) in chosen]
     passages = {row["positive_id"]: row["positive"] for row in held}
     shown = set(passages.values())
-    others = {text_id(text): text for row in held for text in row["negatives"]} | {row["positive_id"]: row["positive"] for row in train}
-    others = [(key, text) for key, text in others.items() if text not in shown and key not in passages]
-    corpus = [*passages.items(), *sample(others, params.candidates, seed)]
+    others = OnDisk((text_id(text), text) for row in held for text in row["negatives"])
+    for row in train:
+        others.add(row["positive_id"], row["positive"])
+    free = ((chance(seed, key), key, text) for key, text in others if text not in shown and key not in passages)
+    corpus = [*passages.items(), *((key, text) for _, key, text in nsmallest(params.candidates, free))]
     relevant = dict.fromkeys((queries[row["lang"], row["anchor"]], row["positive_id"]) for row in held)
     return {
         "queries": ([{"id": queries[key], "text": key[1], "lang": key[0]} for key in queries if key in chosen], QUERIES),
@@ -254,8 +264,8 @@ def mixing_texts(corpus: Corpus, params: HeldoutParams) -> list[dict]:
     if not corpus.scripture.languages:
         seed, pivot = corpus.params.seed + 1, corpus.params.languages[0]
         if corpus.params.aligned_rows:
-            return _aligned_rows([row for row in corpus.rows if row["task"] == "clr" and row["split"] == "test"], pivot)
-        texts = next(filter(None, (corpus.documents[split] for split in (*HELDOUT, "train"))), [])
+            return _aligned_rows(corpus.rows.only(task=("clr",), split=("test",)), pivot)
+        texts = next(filter(None, (list(islice(corpus.documents(split), MIXED)) for split in (*HELDOUT, "train"))), [])
         lang = Counter(d.lang for d in texts).most_common(1)[0][0] if texts else pivot
         few = sample([d for d in texts if d.lang == lang], params.texts, seed)
         return [{"text": d.text, "lang": lang, "group": d.id} for d in few]
@@ -267,7 +277,7 @@ def mixing_texts(corpus: Corpus, params: HeldoutParams) -> list[dict]:
     ]
 
 
-def _aligned_rows(rows: list[dict], pivot: str) -> list[dict]:
+def _aligned_rows(rows: Iterable[dict], pivot: str) -> list[dict]:
     """One text of each language in every group; where few queries are in all languages, those of the two that most groups have."""
     groups: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:

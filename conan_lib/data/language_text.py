@@ -1,7 +1,10 @@
 """The text that language models read: prose, questions and entries with what they are about, and passages beside their translation."""
 
+from collections.abc import Iterator
+from itertools import chain
+
 from conan_lib.data import records
-from conan_lib.data.corpus import Corpus
+from conan_lib.data.corpus import HELDOUT, Corpus
 from conan_lib.data.sampling import chance, sample
 from conan_lib.data.sources.bible import PASSAGE, join, verse_id
 from conan_lib.data.sources.document import Document
@@ -12,22 +15,20 @@ TITLED = {"question": "\n", "dialogue": "\n", "dictionary": "："}
 """Kinds whose title is part of the text, and what stands between the two."""
 
 
-def language_text(corpus: Corpus) -> list[dict]:
+def language_text(corpus: Corpus) -> Iterator[dict]:
     """Rows of documents.parquet, held-out text included; commands and discussions are no text to learn a language from."""
-    rows = []
-    for split, documents in {**corpus.documents, "train": corpus.documents["train"] + parallel_documents(corpus)}.items():
-        for d in documents:
+    for split in (*HELDOUT, "train"):
+        for d in chain(corpus.documents(split), parallel_documents(corpus) if split == "train" else ()):
             if d.kind in ("discussion", "command"):
                 continue
             text, title = (d.title + TITLED[d.kind] + d.text, "") if d.kind in TITLED else (d.text, d.title)
-            rows.append({"id": d.id, "text": text, "title": title, "lang": d.lang, "source": d.source, "kind": d.kind, "split": split})
-    return rows
+            yield {"id": d.id, "text": text, "title": title, "lang": d.lang, "source": d.source, "kind": d.kind, "split": split}
 
 
 def parallel_documents(corpus: Corpus) -> list[Document]:
     """Passages of training books followed by their translation, from the pivot or into it by turns."""
     scripture, params = corpus.scripture, corpus.params
-    others = scripture.languages[1:]
+    others = corpus.languages("text")[1:]
     rows = []
     for number, lang in enumerate(others):
         share = params.parallel_passages // len(others) + (number < params.parallel_passages % len(others))

@@ -1,12 +1,12 @@
 """Which documents are read, in which order, and how they fill blocks of a fixed length without seeing each other."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from conan_lib.data.tokens import Tokens
 from conan_lib.errors import UserError
 
 IGNORE = -100
@@ -27,10 +27,10 @@ def balanced_order(languages: Sequence[str], sizes: Sequence[int], exponent: flo
     Returns:
         Document indices, shape (documents,).
     """
-    totals: dict[str, int] = defaultdict(int)
-    for language, size in zip(languages, sizes, strict=True):
-        totals[language] += size
-    weights = np.array([max(totals[language], 1) ** (exponent - 1.0) for language in languages])
+    names, own = np.unique(np.asarray(languages), return_inverse=True)
+    totals = np.zeros(len(names), np.int64)
+    np.add.at(totals, own, np.asarray(sizes, np.int64))
+    weights = np.array([max(int(total), 1) ** (exponent - 1.0) for total in totals])[own]
     return np.argsort(np.random.default_rng(seed).exponential(size=len(weights)) / weights, kind="stable")
 
 
@@ -42,35 +42,43 @@ class Blocks(Dataset):
     attention backend); without the document mask positions are left out and a token sees all of the block before it. The first token of a
     piece is never predicted, because what comes before it belongs to another document.
 
+    Blocks are cut when they are asked for, so documents may be mapped from disk (data/tokens.py).
+
     Args:
         documents: token ids of each document.
         length: L, tokens in a block.
         document_mask: whether documents are kept apart.
+        order: which documents are packed, and in which order; None: all, as they come.
 
     Raises:
         UserError: the documents do not fill one block.
     """
 
-    def __init__(self, documents: Sequence[Sequence[int]], length: int, document_mask: bool = True):
-        documents = [document for document in documents if len(document)]
-        tokens = sum(map(len, documents))
+    def __init__(self, documents: Sequence[Sequence[int]], length: int, document_mask: bool = True, order: Sequence[int] | None = None):
+        self.documents, self.length, self.document_mask = documents, length, document_mask
+        sizes = documents.lengths if isinstance(documents, Tokens) else np.array([len(document) for document in documents], np.int64)
+        order = np.arange(len(sizes)) if order is None else np.asarray(order)
+        self._order = order[sizes[order] > 0]
+        self._ends = np.cumsum(sizes[self._order], dtype=np.int64)
+        tokens = int(self._ends[-1]) if len(self._ends) else 0
         if tokens < length:
             raise UserError(f"packing: {tokens} tokens do not fill one block of {length}: read more documents or lower max_length")
-        starts = np.zeros(tokens, dtype=bool)
-        starts[np.cumsum([0, *map(len, documents[:-1])])] = True
-        whole = tokens // length * length
-        ids = np.concatenate([np.asarray(document, dtype=np.int64) for document in documents])[:whole].reshape(-1, length)
-        starts = starts[:whole].reshape(-1, length)
-        starts[:, 0] = True
-        place = np.arange(length)
-        self.input_ids = torch.from_numpy(ids)
-        self.labels = torch.from_numpy(np.where(starts, IGNORE, ids))
-        self.position_ids = torch.from_numpy(place - np.maximum.accumulate(np.where(starts, place, 0), axis=1)) if document_mask else None
+        self._count = tokens // length
 
     def __len__(self) -> int:
-        return len(self.input_ids)
+        return self._count
 
     def __getitem__(self, index: int | slice) -> dict[str, torch.Tensor]:
         """One block, each tensor (L,); or with a slice a batch, each (B, L)."""
-        block = {"input_ids": self.input_ids[index], "labels": self.labels[index]}
-        return block if self.position_ids is None else block | {"position_ids": self.position_ids[index]}
+        if isinstance(index, slice):
+            blocks = [self[number] for number in range(*index.indices(len(self)))]
+            return {name: torch.stack([block[name] for block in blocks]) for name in blocks[0]}
+        first, last = index * self.length, (index + 1) * self.length
+        pieces = []
+        for place in range(np.searchsorted(self._ends, first, "right"), np.searchsorted(self._ends, last - 1, "right") + 1):
+            document, end = self.documents[self._order[place]], self._ends[place]
+            begin = end - len(document)
+            pieces.append(np.asarray(document[max(0, first - begin) : last - begin], np.int64))
+        ids, places = np.concatenate(pieces), np.concatenate([np.arange(len(piece)) for piece in pieces])
+        block = {"input_ids": ids, "labels": np.where(places == 0, IGNORE, ids)} | ({"position_ids": places} if self.document_mask else {})
+        return {name: torch.from_numpy(array) for name, array in block.items()}

@@ -2,9 +2,11 @@
 
 import hashlib
 import random
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from typing import Any
+
+Key = Hashable
 
 
 def chance(*parts: Any) -> float:
@@ -19,49 +21,87 @@ def drawn_split(group: str, share: float, seed: int) -> str:
     return "test" if draw < share else "dev" if draw < 2 * share else "train"
 
 
+def drawn_places(count: int, size: int, seed: int | str) -> Container[int]:
+    """Which places of `count` rows a sample of `size` takes."""
+    return range(count) if count <= size else set(random.Random(seed).sample(range(count), size))
+
+
 def sample(rows: Iterable, size: int, seed: int | str, key: Callable[[Any], str] | None = None) -> list:
     """At most `size` rows in their original order: drawn by their place, or by the chance of their key, so that equal keys go together."""
     rows = list(rows)
-    if len(rows) <= size:
-        return rows
-    if key is None:
-        chosen = random.Random(seed).sample(range(len(rows)), size)
-    else:
-        chosen = sorted(range(len(rows)), key=lambda i: (chance(seed, key(rows[i])), i))[:size]
+    if key is None or len(rows) <= size:
+        places = drawn_places(len(rows), size, seed)
+        return [row for place, row in enumerate(rows) if place in places]
+    chosen = sorted(range(len(rows)), key=lambda i: (chance(seed, key(rows[i])), i))[:size]
     return [rows[i] for i in sorted(chosen)]
+
+
+def stream_sample(
+    rows: Iterable[dict], counts: Mapping[Key, int], sizes: Mapping[Key, int], seed: int | str, key: Callable
+) -> Iterator[dict]:
+    """`sample` of each group of rows that come mixed, as they come; nothing is held but the places.
+
+    Args:
+        rows: of all groups.
+        counts: rows of each group.
+        sizes: rows that are wanted of each group.
+        key: the group of a row; rows of a group without a size are left out.
+    """
+    places = {group: drawn_places(counts[group], size, seed) for group, size in sizes.items()}
+    seen: Counter = Counter()
+    for row in rows:
+        group = key(row)
+        if group in places and seen[group] in places[group]:
+            yield row
+        seen[group] += 1
+
+
+def even(sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    """Group -> how many rows it gives to `total`, as evenly as the groups' sizes allow."""
+    quota, left = {}, total
+    for number, name in enumerate(sorted(sizes, key=lambda name: (sizes[name], name))):
+        quota[name] = min(sizes[name], left // (len(sizes) - number))
+        left -= quota[name]
+    return quota
 
 
 def spread(groups: Mapping[str, list[dict]], total: int, seed: int) -> list[dict]:
     """At most `total` rows, as evenly over the groups as their sizes allow; rows keep their order."""
-    quota, left = {}, total
-    for number, name in enumerate(sorted(groups, key=lambda name: (len(groups[name]), name))):
-        quota[name] = min(len(groups[name]), left // (len(groups) - number))
-        left -= quota[name]
-    return [row for name in groups for row in sample(groups[name], quota[name], seed)]
+    quota = even({name: len(rows) for name, rows in groups.items()}, total)
+    return [row for name, rows in groups.items() for row in sample(rows, quota[name], seed)]
 
 
-def by_lang_then_source(rows: Iterable[dict], total: int, seed: int) -> list[dict]:
-    """`spread` over languages, and inside each over its sources."""
-    tree: dict[str, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        tree[row["lang"]][row["source"]].append(row)
-    flat = {lang: [row for found in sources.values() for row in found] for lang, sources in tree.items()}
-    wanted = defaultdict(int)
-    for row in spread(flat, total, seed):
-        wanted[row["lang"]] += 1
-    return [row for lang, sources in tree.items() for row in spread(sources, wanted[lang], seed)]
+def by_lang_then_source(rows: Callable[[], Iterable[dict]], total: int, seed: int) -> list[dict]:
+    """`spread` over languages, and inside each over its sources.
+
+    Args:
+        rows: makes the rows, twice: they are counted, then drawn, and no more than `total` are held.
+    """
+    counts = Counter((row["lang"], row["source"]) for row in rows())
+    tree: dict[str, dict[str, int]] = defaultdict(dict)
+    for (lang, source), count in counts.items():
+        tree[lang][source] = count
+    wanted = even({lang: sum(sources.values()) for lang, sources in tree.items()}, total)
+    sizes = {}
+    for lang, sources in tree.items():
+        quota = even(sources, wanted[lang])
+        sizes |= {(lang, source): quota[source] for source in sources}
+    found: dict[tuple[str, str], list[dict]] = {group: [] for group in sizes}
+    for row in stream_sample(rows(), counts, sizes, seed, group := lambda row: (row["lang"], row["source"])):
+        found[group(row)].append(row)
+    return [row for own in found.values() for row in own]
 
 
-def by_share(groups: Mapping[str, list], shares: Mapping[str, float], total: int, seed: int | str) -> list:
-    """At most `total` rows in proportion to the groups' shares; what a small group lacks goes to the others. Rows keep their order."""
+def by_share(counts: Mapping[str, int], shares: Mapping[str, float], total: int) -> dict[str, int]:
+    """Group -> how many rows it gives to `total`, in proportion to its share; what a small group lacks goes to the others."""
     quota, open_, left = {}, dict(shares), total
-    while small := [name for name, share in open_.items() if len(groups[name]) * sum(open_.values()) <= left * share]:
+    while small := [name for name, share in open_.items() if counts[name] * sum(open_.values()) <= left * share]:
         for name in small:
-            quota[name] = len(groups[name])
+            quota[name] = counts[name]
             del open_[name]
         left = total - sum(quota.values())
     exact = {name: left * share / sum(open_.values()) for name, share in open_.items()}
     quota |= {name: int(value) for name, value in exact.items()}
     for name in sorted(exact, key=lambda name: int(exact[name]) - exact[name])[: left - sum(quota[name] for name in exact)]:
         quota[name] += 1
-    return [row for name, rows in groups.items() for row in sample(rows, quota[name], seed)]
+    return quota

@@ -6,7 +6,7 @@ the balance are our readings.
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from conan_lib.data.languages import UNSPACED
 from conan_lib.data.packing import balanced_order
-from conan_lib.data.records import read
+from conan_lib.data.records import Rows
+from conan_lib.data.tokens import measured
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
 from conan_lib.params.model import TokenizerParams
@@ -41,16 +42,17 @@ def train_tokenizer(stage: Stage) -> dict:
     Raises:
         UserError: no training documents, or too little text for the vocabulary that was asked for.
     """
-    documents = read(stage.inputs["corpus"].path / "documents.parquet")
+    documents = stage.inputs["corpus"].path / "documents.parquet"
+    characters: dict[str, int] = defaultdict(int)
     if START in stage.inputs:
         sample, tokenizer = [], load_tokenizer(stage.inputs[START].path / "model")
     else:
-        sample = balanced_sample([d for d in documents if d["split"] == "train"], stage.tokenizer)
-        tokenizer = train_bpe((d["text"] for d in sample), stage.tokenizer)
+        sample = balanced_sample(documents, stage.tokenizer)
+        tokenizer = train_bpe(sampled_texts(documents, sample, characters), stage.tokenizer)
     tokenizer.save_pretrained(stage.path / "tokenizer")
     heldout = defaultdict(list)
-    for document in documents:
-        if document["split"] == "dev" and len(heldout[document["lang"]]) < FERTILITY_TEXTS:
+    for document in Rows(documents, ("text", "lang"), {"split": ("dev",)}):
+        if len(heldout[document["lang"]]) < FERTILITY_TEXTS:
             heldout[document["lang"]].append(document["text"][:FERTILITY_CHARS])
     counters, note = {"ours": lambda text: len(tokenizer.encode(text, add_special_tokens=False))}, None
     try:
@@ -59,9 +61,6 @@ def train_tokenizer(stage: Stage) -> dict:
         note = f"the teacher's tokenizer could not be read: {error}"
     rows = fertility(heldout, counters)
     write_json(stage.path / "fertility.json", rows)
-    characters = defaultdict(int)
-    for document in sample:
-        characters[document["lang"]] += len(document["text"])
     return {
         "vocab_size": len(tokenizer),
         "sampled_texts": len(sample),
@@ -71,16 +70,27 @@ def train_tokenizer(stage: Stage) -> dict:
     }
 
 
-def balanced_sample(documents: list[dict], params: TokenizerParams) -> list[dict]:
-    """`sample_texts` documents whose characters spread over languages as share ** language_balance; all of them where there are fewer.
+def balanced_sample(documents: Path, params: TokenizerParams) -> np.ndarray:
+    """Rows of `sample_texts` documents whose characters spread over languages as share ** language_balance; all of them where there are
+    fewer. Shape (sample_texts,).
 
     Raises:
         UserError: no documents.
     """
-    if not documents:
+    rows, languages, sizes = measured(documents, "train")
+    if not len(rows):
         raise UserError("documents.parquet: no document has split train, so there is no text to learn from: check stage corpus")
-    order = balanced_order([d["lang"] for d in documents], [len(d["text"]) for d in documents], params.language_balance, seed=0)
-    return [documents[i] for i in order[: params.sample_texts]]
+    return rows[balanced_order(languages, sizes, params.language_balance, seed=0)[: params.sample_texts]]
+
+
+def sampled_texts(documents: Path, rows: np.ndarray, characters: dict[str, int]) -> Iterator[str]:
+    """The texts of these rows, in the table's order, one by one; their characters are counted by language."""
+    chosen = np.zeros(rows.max() + 1, bool)
+    chosen[rows] = True
+    for own, document in zip(chosen, Rows(documents, ("text", "lang")), strict=False):
+        if own:
+            characters[document["lang"]] += len(document["text"])
+            yield document["text"]
 
 
 def train_bpe(texts: Iterable[str], params: TokenizerParams) -> PreTrainedTokenizerFast:

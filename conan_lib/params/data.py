@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from conan_lib.params.base import Section
-from conan_lib.params.sets import EMBEDDED, SCRIPTURE, DeclaredSet
+from conan_lib.params.sets import EMBEDDED, SCRIPTURE, DeclaredSet, Task
 
 
 class DataParams(Section):
@@ -80,6 +80,11 @@ class DataParams(Section):
     def weak_pairs(self) -> bool:
         """Whether anything feeds stage 3; else it passes the model through."""
         return bool(self.embedded) or any(row.task == "weak" for row in self.declared)
+
+    def scripture_trains(self, task: Task) -> bool:
+        """Whether verses are among the training text of a task: of all of them, unless a row of data.sets names one."""
+        named = {row.task for row in self.sets or () if row.from_ in (EMBEDDED, SCRIPTURE)}
+        return self.scripture and (not named or bool(named & {None, task}))
 
     @property
     def aligned_rows(self) -> bool:

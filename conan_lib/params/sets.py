@@ -35,7 +35,8 @@ class DeclaredSet(Section):
     from_: str = Field(alias="from", min_length=1)
     """A file (.jsonl, .json, .parquet, .csv, .tsv, .txt; also .gz), a folder of shards, a data set of the hub as owner/name@REVISION#config
     ({lang} in the config stands for each of `lang`), or the text that ships in packages: all of it, `embedded`, or one source of it,
-    `embedded/bible`, `embedded/wiki`. Of an embedded row only share and note may be given besides."""
+    `embedded/bible`, `embedded/wiki`. Of an embedded row only share and note may be given besides, and the one task that scripture trains
+    (clr, sts, weak, sft, text), where it is not to train all of them."""
     task: Task | None = None
     """What it trains. weak and retrieval: anchor -> positive; clr: the anchor is in another language; sts: two sentences and a score;
     classification and clustering: text and label; sft: instruction, input, output; text: language-model text."""
@@ -121,7 +122,8 @@ class DeclaredSet(Section):
     def _row_makes_sense(self):
         given = {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
         if self.embedded:
-            if given := given - {"from_", "share", "note"}:
+            one = {"task"} if self.from_ == SCRIPTURE and self.task in ("clr", "sts", "weak", "sft", "text") else set()
+            if given := given - {"from_", "share", "note"} - one:
                 raise ValueError(f"{', '.join(sorted(given))}: from: {self.from_} takes no such key: its sources know it themselves")
             return self
         if self.task is None:

@@ -4,6 +4,7 @@ Both run on transformers' Trainer (accelerate below it), with its checkpoints an
 """
 
 import math
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +17,8 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from conan_lib.data.packing import IGNORE, Blocks, balanced_order
-from conan_lib.data.records import read
+from conan_lib.data.records import Rows, read
+from conan_lib.data.tokens import measured, tokenised
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
 from conan_lib.model.backbone import build, link, load, save
@@ -31,7 +33,11 @@ from conan_lib.training.progress import show_loss
 from conan_lib.training.recorder import Recorder, finish, last_checkpoint
 
 EVALUATION_BATCH = 16
-TOKENIZED_AT_ONCE = 1000
+READ_AT_ONCE = 1000
+LONG_TOKEN = 8
+"""Characters: as many documents are tokenised as hold enough tokens of this length, and twice as many where they do not."""
+TOKENS = "tokens"
+"""The folder of the training documents' tokens; it goes when the stage has finished."""
 HELD_OUT_SHARE, HELD_OUT_MAX = 0.05, 256
 """SFT records that are not trained on: they measure bits per byte of the outputs."""
 GENERATIONS, NEW_TOKENS = 6, 24
@@ -51,13 +57,14 @@ def pretrain(stage: Stage) -> dict | None:
     """
     section: PretrainParams | None = stage.pretrain
     tokenizer = load_tokenizer(stage.inputs["tokenizer"].path / "tokenizer")
-    documents = read(stage.inputs["corpus"].path / "documents.parquet")
-    validation = validation_batches([d for d in documents if d["split"] == "dev"], tokenizer, section or MEASURE, section is not None)
+    documents = stage.inputs["corpus"].path / "documents.parquet"
+    held_out = list(Rows(documents, ("text", "lang", "kind"), {"split": ("dev",)}))
+    validation = validation_batches(held_out, tokenizer, section or MEASURE, section is not None)
     start = stage.inputs[START].path / "model" if START in stage.inputs else None
     measure = partial(bits_per_byte, batches=validation, bytes_of=token_bytes(tokenizer))
     if section is None:
         return pass_through(stage, start, measure)
-    blocks = pack_documents(mix(documents, section), tokenizer, section)
+    blocks = pack_documents(documents, tokenizer, section, stage.path / TOKENS, stage.runtime.threads)
     model = load(start) if start else build(stage.backbone, len(tokenizer), section.seed)
     if stage.leads:
         if not start:
@@ -66,13 +73,14 @@ def pretrain(stage: Stage) -> dict | None:
     model, history = fit(model, blocks, stack, section, stage)
     if not stage.leads:
         return None
+    shutil.rmtree(stage.path / TOKENS)
     after = measure(model)
     save(model, tokenizer, stage.path / "model")
     write_json(stage.path / "history.json", history)
     return {
         **summary(model, history, before, after),
         "precision": arithmetic(section.precision, training_device(stage.runtime)),
-        "block_tokens": blocks.input_ids.numel(),
+        "block_tokens": len(blocks) * section.max_length,
         "epochs": section.max_steps * section.batch_size / len(blocks),
     }
 
@@ -144,35 +152,40 @@ def on_device(model: PreTrainedModel, runtime: Runtime) -> PreTrainedModel:
     return model.to(training_device(runtime))
 
 
-def mix(documents: list[dict], section: PretrainParams) -> list[dict]:
-    """The training documents, without news or parallel passages where the parameters leave them out (C13).
+def pack_documents(documents: Path, tokenizer: PreTrainedTokenizerBase, section: PretrainParams, folder: Path, workers: int) -> Blocks:
+    """Training documents in balanced random order, read until the run's tokens are there, or all of them where the corpus is smaller;
+    without news or parallel passages where the parameters leave them out (C13).
+
+    The tokens are in the folder, mapped into memory. In memory there are a few numbers for each document.
 
     Raises:
-        UserError: none is left.
+        UserError: no document, or less than one batch of blocks.
     """
-    left_out = {kind for kind, kept in (("news", section.news), ("parallel", section.parallel)) if not kept}
-    train = [document for document in documents if document["split"] == "train" and document["kind"] not in left_out]
-    if not train:
+    without = [kind for kind, kept in (("news", section.news), ("parallel", section.parallel)) if not kept]
+    rows, languages, sizes = measured(documents, "train", without)
+    if not len(rows):
         raise UserError("documents.parquet: no document of split train is left in the pretraining mix: check stage corpus")
-    return train
-
-
-def pack_documents(documents: list[dict], tokenizer: PreTrainedTokenizerBase, section: PretrainParams) -> Blocks:
-    """Documents in balanced random order, read until the run's tokens are there, or all of them where the corpus is smaller.
-
-    Raises:
-        UserError: less than one batch of blocks.
-    """
-    order = balanced_order([d["lang"] for d in documents], [len(d["text"]) for d in documents], section.language_balance, section.seed)
-    needed, ids = section.max_steps * section.batch_size * section.max_length, []
-    for start in range(0, len(order), TOKENIZED_AT_ONCE):
-        if sum(map(len, ids)) >= needed:
+    order = balanced_order(languages, sizes, section.language_balance, section.seed)
+    needed = section.max_steps * section.batch_size * section.max_length
+    characters, enough = np.cumsum(sizes[order]), LONG_TOKEN * needed
+    while True:
+        some = rows[order[: _until(characters, enough)]]
+        tokens = tokenised(documents, some, tokenizer, folder, workers)
+        place = np.searchsorted(np.sort(some), some)
+        total = np.cumsum(tokens.lengths[place], dtype=np.int64)
+        if len(some) == len(rows) or total[-1] >= needed:
             break
-        ids += tokenizer([documents[i]["text"] for i in order[start : start + TOKENIZED_AT_ONCE]])["input_ids"]
-    blocks = Blocks(ids, section.max_length, section.document_mask)
+        enough *= 2
+    blocks = Blocks(tokens, section.max_length, section.document_mask, place[: _until(total, needed)])
     if len(blocks) < section.batch_size:
+        shutil.rmtree(folder)
         raise UserError(f"pretrain.batch_size: {section.batch_size} is more than the {len(blocks)} blocks that the corpus fills: lower it")
     return blocks
+
+
+def _until(total: np.ndarray, enough: int) -> int:
+    """How many documents are read until a running total is enough, READ_AT_ONCE by READ_AT_ONCE; all of them where it never is."""
+    return min(len(total), -(-(int(np.searchsorted(total, enough)) + 1) // READ_AT_ONCE) * READ_AT_ONCE)
 
 
 def validation_batches(

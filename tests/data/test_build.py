@@ -312,7 +312,7 @@ def test_unknown_language_names_those_that_are_there(tmp_path):
 def test_nothing_left_is_one_line(tmp_path):
     params = smoke_params(tmp_path, min_chars=100_000, max_chars=100_001).data
     with pytest.raises(UserError, match="no training text is left"):
-        gather(params, Scripture(params), [], [], workers=1)
+        gather(params, Scripture(params), [], [], 1, tmp_path)
 
 
 def test_missing_package_is_named_with_its_mend(tmp_path, monkeypatch):

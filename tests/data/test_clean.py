@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from conan_lib.data import clean
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.ngrams import hashed_ngrams, normalise, units, width
+from conan_lib.data.ondisk import NearDuplicates
 from conan_lib.data.sources.bible import clean_verse
 from conan_lib.params.data import DataParams
 
@@ -72,13 +73,15 @@ def test_language_is_identified_on_long_texts_only():
 
 def test_check_names_the_step_that_refused():
     rows = [(FOX, "en"), (FOX, "de"), ("short", "en"), ("", "en")]
-    checked = clean.check(rows, True, ("en", "de"), PARAMS, workers=1)
+    checked = clean.check([(*row, True) for row in rows], ("en", "de"), PARAMS, workers=1)
     assert [found.dropped for found in checked] == ["", "language", "quality", "quality"]
-    assert [found.dropped for found in clean.check(rows, False, ("en", "de"), PARAMS, workers=1)] == ["", "", "", "quality"]
+    checked = clean.check([(*row, False) for row in rows], ("en", "de"), PARAMS, workers=1)
+    assert [found.dropped for found in checked] == ["", "", "", "quality"]
 
 
-def test_exact_duplicates_ignore_case_width_and_punctuation():
-    assert clean.exact_duplicates(["Hello, World!", "hello  world", "ｈｅｌｌｏ world", "hello there"]) == [False, True, True, False]
+def duplicates(signatures, params=PARAMS):
+    found = NearDuplicates(params)
+    return [found.add(signature) for signature in signatures]
 
 
 def test_near_duplicates_keep_the_first_and_the_different():
@@ -88,8 +91,8 @@ def test_near_duplicates_keep_the_first_and_the_different():
         FOX[: len(FOX) // 3] + " and then something else altogether happened to all of them, as you know.",
     ]
     signatures = [clean.signature(text, "en", 64) for text in texts]
-    assert clean.near_duplicates(signatures, PARAMS) == [False, True, False]
-    assert clean.near_duplicates([None, None], PARAMS) == [False, False]
+    assert duplicates(signatures) == [False, True, False]
+    assert duplicates([None, None]) == [False, False]
     assert clean.signature("four words are few", "en", 64) is None
 
 
@@ -157,4 +160,4 @@ def test_near_duplicates_take_every_threshold_of_the_schema(threshold, permutati
     params = PARAMS.model_copy(update={"near_duplicate_threshold": threshold, "minhash_permutations": permutations})
     text = "the quick brown fox jumps over the lazy dog and runs away into the deep dark wood again"
     texts = (text, text, "something else entirely that has nothing in common with it at all, ever and ever")
-    assert clean.near_duplicates([clean.signature(one, "en", permutations) for one in texts], params) == [False, True, False]
+    assert duplicates([clean.signature(one, "en", permutations) for one in texts], params) == [False, True, False]

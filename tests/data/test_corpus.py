@@ -25,10 +25,11 @@ def test_what_is_written_is_read_again(tmp_path):
     index.add([("What is the capital of France?", "en")])
     stage = open_stage("corpus", params)
     with stage.work() as work:
-        assert write_corpus(Corpus(params.data, DOCUMENTS, scripture, index), stage.path) == 4
+        documents = ((split, document) for split, own in DOCUMENTS.items() for document in own)
+        write_corpus(Corpus(params.data, stage.path, scripture, index), documents)
         work.commit({})
     found = read_corpus(open_stage("sets", params), "train")
-    assert found.documents == DOCUMENTS and found.scripture.tainted == scripture.tainted
+    assert {split: list(found.documents(split)) for split in DOCUMENTS} == DOCUMENTS and found.scripture.tainted == scripture.tainted
     assert found.decontaminated([{"a": "what is the capital of france", "lang": "en"}, {"a": "Paris", "lang": "en"}], "a") == [
         {"a": "Paris", "lang": "en"}
     ]

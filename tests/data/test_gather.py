@@ -4,7 +4,8 @@ even."""
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conan_lib.data.gather import divide, split_of
+from conan_lib.data.gather import split_of
+from conan_lib.data.pieces import divide
 from conan_lib.data.sampling import by_lang_then_source, chance, sample, spread
 from conan_lib.data.sources.document import Document, Source
 from conan_lib.data.translate import AlignedTranslations, Query, clr_records
@@ -73,7 +74,7 @@ def test_spread_is_as_even_as_sizes_allow(sizes, total):
 def test_languages_are_even_before_sources():
     rows = [{"id": f"{lang}{source}{i}", "lang": lang, "source": source} for lang, source, n in
             (("en", "a", 100), ("en", "b", 5), ("fr", "a", 100)) for i in range(n)]  # fmt: skip
-    found = by_lang_then_source(rows, 40, 0)
+    found = by_lang_then_source(lambda: rows, 40, 0)
     assert [sum(row["lang"] == lang for row in found) for lang in ("en", "fr")] == [20, 20]
     assert sum(row["source"] == "b" for row in found) == 5
 

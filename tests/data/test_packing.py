@@ -28,7 +28,7 @@ def test_blocks_hold_the_documents_in_order_and_predict_no_first_token(documents
             Blocks(documents, length)
         return
     blocks = Blocks(documents, length)
-    assert blocks.input_ids.flatten().tolist() == flat[: len(flat) // length * length]
+    assert blocks[:]["input_ids"].flatten().tolist() == flat[: len(flat) // length * length]
     places = [i for document in documents for i in range(len(document))]
     for b in range(len(blocks)):
         for i in range(length):

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from conan_lib.data import records
 from conan_lib.data.packing import balanced_order
 from conan_lib.errors import UserError
-from conan_lib.model.tokenizer import balanced_sample, fertility, token_bytes, train_bpe, train_tokenizer
+from conan_lib.model.tokenizer import fertility, token_bytes, train_bpe, train_tokenizer
 from conan_lib.params.model import TokenizerParams
 from conan_lib.stages import open_stage
 
@@ -111,6 +111,4 @@ def test_no_training_documents_is_one_clear_line(tmp_path):
     finish_data(params, [row for row in documents() if row["split"] == "dev"])
     with pytest.raises(UserError, match=r"documents.parquet: no document has split train"):
         train_tokenizer(open_stage("tokenizer", params))
-    with pytest.raises(UserError):
-        balanced_sample([], params.tokenizer)
     assert records.read(open_stage("corpus", params).path / "documents.parquet")

@@ -13,7 +13,9 @@ from small_corpus import WORDS, documents, finish_data, sft_records, small_param
 from torch.nn.functional import log_softmax
 from transformers import Trainer
 
-from conan_lib.data.packing import IGNORE
+from conan_lib.data import records
+from conan_lib.data.language_text import SCHEMA
+from conan_lib.data.packing import IGNORE, Blocks, balanced_order
 from conan_lib.errors import UserError
 from conan_lib.model.backbone import build, load
 from conan_lib.model.tokenizer import token_bytes, train_bpe, train_tokenizer
@@ -21,7 +23,7 @@ from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.params.training import PretrainParams
 from conan_lib.stages import open_stage
 from conan_lib.training import lm
-from conan_lib.training.lm import bits_per_byte, encode_records, finetune, mix, pack_documents, pad, pretrain, prompt, validation_batches
+from conan_lib.training.lm import bits_per_byte, encode_records, finetune, pack_documents, pad, pretrain, prompt, validation_batches
 
 STAGES = {"pretrain": pretrain, "sft": finetune}
 
@@ -206,25 +208,43 @@ def test_bits_per_byte_counts_exactly_what_is_predicted(tokenizer):
         assert found[language] == pytest.approx(bits / size, rel=1e-9)
 
 
+def packed(folder, tokenizer, rows=None, **section):
+    """The blocks of a run of these settings on these documents."""
+    records.write(folder / "documents.parquet", documents() if rows is None else rows, SCHEMA)
+    section = PretrainParams.model_validate({"max_length": 32, "batch_size": 4, "max_steps": 10_000, **section})
+    return pack_documents(folder / "documents.parquet", tokenizer, section, folder / "tokens", 1)
+
+
 @pytest.mark.parametrize("kind", ["news", "parallel"])
-def test_the_mix_leaves_out_held_out_documents_and_what_it_is_told_to(kind):
-    kinds = {row["kind"] for row in documents() if row["split"] == "train"}
-    assert {"news", "parallel"} < kinds
-    everything, less = (mix(documents(), PretrainParams(**{kind: choice})) for choice in (True, False))
-    assert {row["kind"] for row in everything} == kinds
-    assert {row["kind"] for row in less} == kinds - {kind}
-    assert {row["split"] for row in everything + less} == {"train"}
+def test_the_mix_leaves_out_held_out_documents_and_what_it_is_told_to(kind, tokenizer, tmp_path):
+    def texts(choice):
+        blocks = packed(tmp_path, tokenizer, **{kind: choice})
+        return {tokenizer.decode(blocks.documents[number], skip_special_tokens=True) for number in range(len(blocks.documents))}
+
+    train = [row for row in documents() if row["split"] == "train"]
+    assert {"news", "parallel"} < {row["kind"] for row in train}
+    assert texts(True) == {row["text"] for row in train}
+    assert texts(False) == {row["text"] for row in train if row["kind"] != kind}
 
 
-def test_reading_stops_when_the_run_has_its_tokens(tokenizer, monkeypatch):
-    monkeypatch.setattr("conan_lib.training.lm.TOKENIZED_AT_ONCE", 5)
-    rows = documents()
-    few = pack_documents(rows, tokenizer, PretrainParams(max_length=32, max_steps=2, batch_size=4))
-    every = pack_documents(rows, tokenizer, PretrainParams(max_length=32, max_steps=10_000, batch_size=4))
-    assert 8 <= len(few) < len(every)
-    assert torch.equal(few.input_ids, every.input_ids[: len(few)])
+def test_blocks_are_those_of_a_list_of_documents_read_until_the_run_has_its_tokens(tokenizer, tmp_path, monkeypatch):
+    """Oracle: the tokenizer's own call, five documents at a time in the balanced order, packed in memory."""
+    monkeypatch.setattr(lm, "READ_AT_ONCE", 5)
+    train = [row for row in documents() if row["split"] == "train"]
+    order = balanced_order([row["lang"] for row in train], [len(row["text"]) for row in train], 1.0, 0)
+    ids = tokenizer([train[number]["text"] for number in order])["input_ids"]
+    for steps, long_token in ((2, 8), (2, 1), (5, 8), (10_000, 8)):
+        monkeypatch.setattr(lm, "LONG_TOKEN", long_token)
+        read, needed = 0, steps * 4 * 32
+        while read < len(ids) and sum(map(len, ids[:read])) < needed:
+            read += 5
+        blocks, oracle = packed(tmp_path, tokenizer, max_steps=steps), Blocks(ids[:read], 32)
+        assert len(blocks) == len(oracle)
+        for name, tensor in oracle[:].items():
+            assert torch.equal(blocks[:][name], tensor), name
     with pytest.raises(UserError, match=r"pretrain.batch_size: 5000 is more than the"):
-        pack_documents(rows, tokenizer, PretrainParams(max_length=32, batch_size=5000))
+        packed(tmp_path, tokenizer, batch_size=5000)
+    assert not (tmp_path / "tokens").exists()
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from pathlib import Path
 from conan_lib.data.clean import Funnel
 from conan_lib.data.declared import hub
 from conan_lib.data.declared.fields import BadRecord, rows
-from conan_lib.data.declared.files import records
+from conan_lib.data.declared.files import Broken, records
+from conan_lib.data.declared.retry import retried
 from conan_lib.data.ngrams import normalise
+from conan_lib.data.ondisk import OnDisk, digest
 from conan_lib.errors import UserError
 from conan_lib.params.sets import LABELS, PAIRS, DeclaredSet, Task
 from conan_lib.stages import located
@@ -73,12 +75,14 @@ def read(
     Raises:
         UserError: the set cannot be read, or a record is wrong and bad_records is refuse.
     """
-    corpus = _passages(located(declared.corpus)) if declared.corpus else {}
-    seen, ids = set(), set()  # 64 bits a row, and its id: the rows themselves are kept anyway
+    corpus = OnDisk(_passages(located(declared.corpus))) if declared.corpus else {}
+    seen, ids = OnDisk(), OnDisk()
     for place, lang, number, record in _records(declared, languages, most, seed, file):
         step = f"{declared.source}, held-out file" if file else declared.source
         funnel.add(step, lang, "read", 1, 0)
         try:
+            if isinstance(record, Broken):
+                raise BadRecord(record)
             found = list(rows(record, declared, lang, number, corpus))
         except BadRecord as error:
             if declared.bad_records == "skip":
@@ -92,13 +96,11 @@ def read(
             if languages is not None and row["lang"] not in languages:
                 continue
             funnel.add(step, row["lang"], "languages", 1, size(row))
-            key = hash(tuple(normalise(text) for text in texts(row)))
-            if key in seen:
+            if not seen.add(digest(*map(normalise, texts(row)))):
                 continue
-            seen.add(key)
-            if row["id"] in ids:  # each config of a hub set counts its own
+            if not ids.add(row["id"]):  # each config of a hub set counts its own
                 row["id"] += f"~{number}"
-            ids.add(row["id"])
+                ids.add(row["id"])
             funnel.add(step, row["lang"], "exact duplicates", 1, size(row))
             yield row
 
@@ -120,7 +122,11 @@ def distinct(task: Task, rows: Iterable[dict]) -> list:
 
 def texts(row: dict) -> list[str]:
     """What a row says, the given negatives left out."""
-    return [row[name] for name in ("anchor", "positive", "instruction", "input", "output", "title", "text", "label") if name in row]
+    return [
+        row[name]
+        for name in ("anchor", "positive", "instruction", "input", "output", "title", "text", "label")
+        if row.get(name) is not None
+    ]
 
 
 def size(row: dict) -> int:
@@ -135,7 +141,8 @@ def _records(
     most = most if declared.rows is None or file else declared.rows if most is None else min(most, declared.rows)
     if file or not declared.hub:
         lang = declared.languages[0] if len(declared.languages) == 1 else ""
-        for number, (place, record) in enumerate(islice(records(located(file or declared.from_)), most), 1):
+        path = located(file or declared.from_)
+        for number, (place, record) in enumerate(islice(retried(lambda: records(path, broken=True), str(path)), most), 1):
             yield place, lang, number, record
         return
     commit = hub.resolved(declared)
@@ -152,17 +159,15 @@ def _scores_too_low(row: dict, declared: DeclaredSet) -> bool:
     return least is not None and declared.task in PAIRS and row["score"] is not None and row["score"] < least
 
 
-def _passages(path: Path) -> dict[str, str]:
-    """id -> title and text of a file of passages.
+def _passages(path: Path) -> Iterator[tuple[str, str]]:
+    """(id, title and text) of a file of passages.
 
     Raises:
         UserError: a record has no id or no text.
     """
-    found = {}
     for place, row in records(path):
         key = next((row[name] for name in ("docid", "id", "_id", "corpus_id") if row.get(name) is not None), None)
         text = " ".join(str(row[name]) for name in ("title", "text") if row.get(name))
         if key is None or not text:
             raise UserError(f"{place}: a passage needs docid or id, and text; it has {', '.join(row)}")
-        found[str(key)] = text
-    return found
+        yield str(key), text

@@ -13,14 +13,16 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from conan_lib.data.declared.retry import passing
 from conan_lib.errors import UserError
 from conan_lib.params.sets import SUFFIXES
 
-Record = tuple[str, dict]
+Record = tuple[str, Any]
 """Place ("my/pairs.jsonl, line 3") and fields."""
 PARAGRAPH = 4000
 """Characters after which a plain text's document ends at the next line: files without empty lines would be one document."""
@@ -31,8 +33,16 @@ NOT_JSON = (ValueError, RecursionError)
 csv.field_size_limit(sys.maxsize)
 
 
-def records(path: Path) -> Iterator[Record]:
+class Broken(str):
+    """What is wrong with a record that could not be read."""
+
+
+def records(path: Path, broken: bool = False) -> Iterator[Record]:
     """Every record of a file, or of a folder's files in the order of their names.
+
+    Args:
+        path: the file or folder.
+        broken: yield a Broken in the place of a line that is no record, where the others can be read without it.
 
     Raises:
         UserError: no such file, none that can be read, or a record that is none; one line names file and record.
@@ -40,8 +50,10 @@ def records(path: Path) -> Iterator[Record]:
     for file in files(path):
         suffix = Path(file.name.removesuffix(".gz")).suffix
         for place, row in READERS[suffix](file):
-            if not isinstance(row, dict):
-                raise UserError(f"{file}, {place}: found {type(row).__name__} where a record is needed: write an object with named fields")
+            if not isinstance(row, (dict, Broken)):
+                row = Broken(f"found {type(row).__name__} where a record is needed: write an object with named fields")
+            if isinstance(row, Broken) and not broken:
+                raise UserError(f"{file}, {place}: {row}")
             yield f"{file}, {place}", row
 
 
@@ -79,8 +91,8 @@ def encodable(text: str) -> bool:
     return True
 
 
-def json_lines(path: Path) -> Iterator[object]:
-    """One value a line; None for a blank one.
+def json_lines(path: Path, broken: bool = False) -> Iterator[object]:
+    """One value a line; None for a blank one, and for one that is not JSON a Broken, if it may be.
 
     Raises:
         UserError: a line is not JSON, or the file is not UTF-8.
@@ -90,7 +102,10 @@ def json_lines(path: Path) -> Iterator[object]:
             try:
                 yield json.loads(line, object_pairs_hook=_object) if line.strip() else None
             except NOT_JSON as error:
-                raise UserError(f"{path}, line {number}: {_why(error)}") from None
+                wrong = Broken(_why(error))
+                if not broken:
+                    raise UserError(f"{path}, line {number}: {wrong}") from None
+                yield wrong
 
 
 class _Twice(ValueError):
@@ -129,7 +144,7 @@ def opened(path: Path) -> Iterator[io.TextIOBase]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, object]]:
-    return ((f"line {number}", row) for number, row in enumerate(json_lines(path), 1) if row is not None)
+    return ((f"line {number}", row) for number, row in enumerate(json_lines(path, broken=True), 1) if row is not None)
 
 
 def _json(path: Path) -> Iterator[tuple[str, object]]:
@@ -162,6 +177,8 @@ def _parquet(path: Path) -> Iterator[tuple[str, object]]:
                     number += 1
                     yield f"row {number}", row
     except (pa.ArrowInvalid, OSError) as error:
+        if passing(error):
+            raise
         raise UserError(f"{path}: not a parquet table ({' '.join(str(error).split())}): save it as parquet again, or as .jsonl") from None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from huggingface_hub import HfApi, constants, errors, get_session
 
+from conan_lib.data.declared.retry import retried
 from conan_lib.errors import UserError
 from conan_lib.params.sets import DeclaredSet
 
@@ -53,7 +54,8 @@ def resolved(declared: DeclaredSet) -> str:
 
 
 def stream(declared: DeclaredSet, lang: str, commit: str, seed: int) -> Iterator[tuple[str, dict]]:
-    """(place, fields) of a data set's records, in a seeded, buffered shuffle; only what is taken is fetched.
+    """(place, fields) of a data set's records, in a seeded, buffered shuffle; only what is taken is fetched, and asked for again where the
+    hub gives no answer.
 
     Raises:
         UserError: package datasets is missing, or the set, its config or its split cannot be read.
@@ -65,9 +67,13 @@ def stream(declared: DeclaredSet, lang: str, commit: str, seed: int) -> Iterator
     hub = declared.hub
     config = hub["config"].replace("{lang}", lang) or None
     where = f"{hub['path']}@{commit[:12]}" + (f"#{config}" if config else "")
-    try:
+
+    def shuffled() -> Iterator[dict]:
         rows = load_dataset(hub["path"], config, split=declared.split, streaming=True, revision=commit)
-        for number, row in enumerate(rows.shuffle(seed=seed, buffer_size=SHUFFLED), 1):
+        yield from rows.shuffle(seed=seed, buffer_size=SHUFFLED)
+
+    try:
+        for number, row in enumerate(retried(shuffled, where), 1):
             yield f"{where}, record {number}", row
     except (*HUB_ERRORS, ValueError, KeyError) as error:
         raise UserError(f"{where}: {_short(error)}: correct its name, config or split, or save it as files") from None

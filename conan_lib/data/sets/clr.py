@@ -12,13 +12,13 @@ from conan_lib.params.data import SetsParams
 def build(corpus: Corpus, params: SetsParams) -> list[dict]:
     """`clr_verses` verses, and all leads of articles with one title, in every other language -> the pivot's."""
     pivot, *others = corpus.params.languages
-    scripture = corpus.scripture
-    verses = sample(scripture.verses("train"), params.clr_verses, corpus.params.seed)
-    texts = {lang: {verse_id(verse, pivot): scripture.text(verse, lang) for verse in verses} for lang in scripture.languages[1:]}
+    scripture, languages = corpus.scripture, corpus.languages("clr")
+    verses = sample(scripture.verses("train"), params.clr_verses, corpus.params.seed) if languages else []
+    texts = {lang: {verse_id(verse, pivot): scripture.text(verse, lang) for verse in verses} for lang in languages[1:]}
     queries = [Query(verse_id(v, pivot), scripture.text(v, pivot), scripture.text(v, pivot), verse_id(v, pivot)) for v in verses]
-    rows = list(clr_records(queries, AlignedTranslations(texts), scripture.languages[1:], "bible, human translation"))
+    rows = list(clr_records(queries, AlignedTranslations(texts), languages[1:], "bible, human translation"))
 
-    articles = corpus.of("train", "encyclopedia")
+    articles = [d for d in corpus.of("train", "encyclopedia") if d.source == "wiki"]  # no other has titles in several languages
     pivots = {d.group: d for d in articles if d.lang == pivot}
     leads = {lang: {pivots[d.group].id: d.text[:EXCERPT] for d in articles if d.lang == lang and d.group in pivots} for lang in others}
     queries = [Query(d.id, d.text[:EXCERPT], d.text[:EXCERPT], d.id) for d in pivots.values()]

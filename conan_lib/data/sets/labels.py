@@ -21,7 +21,7 @@ def build(corpus: Corpus, params: SetsParams) -> list[dict]:
                 {"id": d.id, "anchor": d.text[:EXCERPT], "positive": d.label, "negatives": [negative], "label": d.label, "set": name,
                  "task": LABEL_TASKS[d.source], "lang": d.lang, "source": d.source}
             )  # fmt: skip
-    return by_lang_then_source(rows, params.label_texts, seed)
+    return by_lang_then_source(lambda: rows, params.label_texts, seed)
 
 
 SCHEMA = records.schema("id anchor positive label set task lang source prompt", lists="negatives")

@@ -1,5 +1,7 @@
 """Retrieval pairs of stage 4: a question and its answer, a description and its article, a message and its reply."""
 
+from collections.abc import Iterator
+
 from conan_lib.data import records
 from conan_lib.data.corpus import EXCERPT, Corpus
 from conan_lib.data.sampling import by_lang_then_source
@@ -10,15 +12,17 @@ from conan_lib.params.data import SetsParams
 
 def build(corpus: Corpus, params: SetsParams) -> list[dict]:
     """At most `retrieval_pairs`, evenly over languages and their sources."""
-    rows = []
+    return by_lang_then_source(lambda: _rows(corpus), params.retrieval_pairs, corpus.params.seed)
+
+
+def _rows(corpus: Corpus) -> Iterator[dict]:
     for d in corpus.of("train", "question", "dialogue", "encyclopedia", "news"):
         anchor = d.title if d.kind in ("question", "dialogue") else d.summary
         if anchor:
-            rows.append(
-                {"id": f"retrieval/{d.id}", "anchor": anchor, "positive": d.text[:EXCERPT], "positive_id": _passage_id(d), "lang": d.lang,
-                 "source_anchor_id": f"retrieval/{d.id}", "source": d.source}
-            )  # fmt: skip
-    return by_lang_then_source(rows, params.retrieval_pairs, corpus.params.seed)
+            yield {
+                "id": f"retrieval/{d.id}", "anchor": anchor, "positive": d.text[:EXCERPT], "positive_id": _passage_id(d), "lang": d.lang,
+                "source_anchor_id": f"retrieval/{d.id}", "source": d.source,
+            }  # fmt: skip
 
 
 def _passage_id(document: Document) -> str:

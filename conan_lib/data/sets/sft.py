@@ -14,19 +14,25 @@ from conan_lib.params.data import SetsParams
 
 def build(corpus: Corpus, params: SetsParams) -> list[dict]:
     """At most `sft_records`, in several tasks and languages."""
-    rows = [row for d in corpus.documents["train"] if "#" not in d.id for row in _instructions(d)]
+    rows = by_lang_then_source(lambda: _rows(corpus, params), params.sft_records, corpus.params.seed)
+    return corpus.decontaminated(rows, "input", "output")
+
+
+def _rows(corpus: Corpus, params: SetsParams) -> Iterator[dict]:
+    for d in corpus.documents("train"):
+        if "#" not in d.id:
+            yield from _instructions(d)
     scripture, seed, most = corpus.scripture, corpus.params.seed, enough(params.sft_records, corpus.params.languages)
-    for lang in scripture.languages[1:]:
-        pivot = scripture.languages[0]
+    pivot, *others = corpus.languages("sft") or ("",)
+    for lang in others:
         for verse in sample(scripture.verses("train"), most, f"{seed} {lang}"):
             source, target = (lang, pivot) if chance(seed, verse, lang) < 0.5 else (pivot, lang)
             instruction = f"Translate from {english_name(source)} into {english_name(target)}."
             texts = scripture.text(verse, source), scripture.text(verse, target)
-            rows.append(_record(verse_id(verse, lang), instruction, *texts, lang, "translation"))
-    for lang in scripture.languages:
+            yield _record(verse_id(verse, lang), instruction, *texts, lang, "translation")
+    for lang in corpus.languages("sft"):
         for name, first, rest in openings(scripture, lang, most, seed + 1):
-            rows.append(_record(name, "Continue the passage.", first, rest, lang, "continuation"))
-    return corpus.decontaminated(by_lang_then_source(rows, params.sft_records, seed), "input", "output")
+            yield _record(name, "Continue the passage.", first, rest, lang, "continuation")
 
 
 def _instructions(d: Document) -> Iterator[dict]:

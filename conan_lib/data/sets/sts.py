@@ -15,8 +15,8 @@ from conan_lib.params.data import SetsParams
 
 def build(corpus: Corpus, params: SetsParams) -> list[dict]:
     """At most `sts_pairs`, evenly over languages and kinds of relation."""
-    scripture, seed = corpus.scripture, corpus.params.seed
-    if not scripture.languages:
+    scripture, seed, languages = corpus.scripture, corpus.params.seed, corpus.languages("sts")
+    if not languages:
         return []
     verses = scripture.verses("train")
     known = set(verses)
@@ -28,7 +28,7 @@ def build(corpus: Corpus, params: SetsParams) -> list[dict]:
     }
     rows = []
     each = max(1, params.sts_pairs // len(corpus.params.languages))
-    for lang in scripture.languages:
+    for lang in languages:
         if len(scripture.editions[lang]) > 1:
             for verse in sample(verses, each, seed):
                 rows.append(_pair(scripture.text(verse, lang), scripture.text(verse, lang, 1), 1.0, lang, "two editions"))
@@ -36,7 +36,7 @@ def build(corpus: Corpus, params: SetsParams) -> list[dict]:
             for a, b in sample(pairs, each, seed):
                 rows.append(_pair(scripture.text(a, lang), scripture.text(b, lang), score, lang, name))
     rows = [row for row in rows if row["anchor"] and row["positive"] and row["anchor"] != row["positive"]]
-    return by_lang_then_source(rows, params.sts_pairs, seed)
+    return by_lang_then_source(lambda: rows, params.sts_pairs, seed)
 
 
 def _pair(first: str, second: str, score: float, lang: str, how: str) -> dict:

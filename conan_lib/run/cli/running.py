@@ -99,6 +99,10 @@ def plan(
     for row in params.data.sets or ():
         pinned = " (not pinned)" if row.hub and not row.pinned else ""
         say(f"{row.task or 'embedded':14} {row.source:18} {' '.join(row.languages) or 'as told':10}  {row.from_}{pinned}")
+    from conan_lib.data.catalogue import unfed
+
+    for task, languages in unfed(params.data, ("text", "weak", *(task for task, share in params.supervised.mix.items() if share))).items():
+        say(f"{task:14} nothing in {' '.join(languages)}")
     for step in steps:
         for stage in step.stages:
             optimiser = next((getattr(stage, section) for section in stage.sections if hasattr(getattr(stage, section), "max_steps")), None)
