@@ -204,10 +204,6 @@ def configs_of(model: nn.Module) -> list[Any]:
     return list({id(part.config): part.config for part in parts}.values())
 
 
-AttentionInterface.register(NAME, attention_forward)
-AttentionMaskInterface.register(NAME, build_mask)
-
-
 class _Name(str):
     """The soft mask's name in a pickle: reading it imports this module, hence registers it."""
 

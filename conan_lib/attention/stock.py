@@ -29,12 +29,14 @@ def save_stock(model: nn.Module, folder: str | Path) -> None:
         folder: as in its own save_pretrained.
 
     Raises:
-        UserError: see `to_stock`.
+        UserError: see `to_stock`; a model that is stock already is no exception.
     """
     if soft_masked(model):
         to_stock(model)
     parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
-    if any(getattr(part.config, "is_causal", True) is False for part in parts):
+    if opened := {id(part.config): part for part in parts if getattr(part.config, "is_causal", True) is False}:
+        for part in opened.values():
+            _check_direction(part, causal=False)
         merge_adapters(model)
     model.save_pretrained(str(folder))
     refuse_older(folder)
@@ -44,14 +46,16 @@ def refuse_older(folder: str | Path) -> None:
     """Lets transformers before 5.2 stop at a saved bidirectional decoder, with a line that says why; does nothing to other folders.
 
     By its own means: `configuration_files` in config.json names a configuration for each version, and the one for old versions is of a
-    model type that none of them knows. config.json itself stays whole, for readers that know nothing of it.
+    model type that none of them knows, which stops Auto classes, and of a dtype that torch has not, which stops a class called by its name.
+    config.json itself stays whole, for readers that know nothing of it.
     """
     for path in list(Path(folder).rglob("config.json")):
         config = json.loads(path.read_text(encoding="utf-8"))
         if not _opened(config):
             continue
         ours = f"config.{FIRST_VERSION}.json", "config.0.json"
-        refusal = {"model_type": f"{config.get('model_type')}, bidirectional (is_causal: false): needs transformers >= {FIRST_VERSION}"}
+        why = f"{config.get('model_type')}, bidirectional (is_causal: false): needs transformers >= {FIRST_VERSION}"
+        refusal = {"model_type": why, "torch_dtype": why}
         config.pop("configuration_files", None)
         for name, values in (*zip(ours, (config, refusal), strict=True), ("config.json", config | {"configuration_files": sorted(ours)})):
             path.with_name(name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -103,16 +107,9 @@ def to_stock(model: nn.Module, attn_implementation: str | None = None) -> None:
         for module in models:
             _set_attention(module, attn_implementation)
         for part in opened.values():
-            if not _sees_the_future(part):
-                now = part.config._attn_implementation
-                raise UserError(
-                    f"soft_mask: a stock {type(part).__name__} under {now} stays causal in a batch without padding: "
-                    'to_stock(model, attn_implementation="eager"), and load it with attn_implementation="eager" from then on'
-                )
+            _check_direction(part, causal=False)
     except BaseException:
-        for config, values in before:
-            vars(config).clear()
-            vars(config).update(values)
+        _restore(before)
         raise
     if opened:
         merge_adapters(model)
@@ -129,20 +126,54 @@ def _set_attention(model: PreTrainedModel, name: str | None) -> None:
         raise UserError(f'soft_mask: {reason}: to_stock(model, attn_implementation="{own}") is what it has') from error
 
 
+def check_stock(model: PreTrainedModel, causal: bool) -> None:
+    """Whether the stock form of a model, as transformers loads it by itself, is what its config.is_causal says; changes nothing.
+
+    Raises:
+        UserError: it is bidirectional where `causal`, or causal where not.
+    """
+    parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    before = [(part.config, dict(vars(part.config))) for part in parts]
+    try:
+        model.config.is_causal = causal
+        for part in parts:
+            _set_attention(part, None)
+        _check_direction(model, causal, "sentence-transformers would load it so, so take another backbone")
+    finally:
+        _restore(before)
+
+
+EAGER = 'to_stock(model, attn_implementation="eager"), and load it with attn_implementation="eager" from then on'
+
+
+def _check_direction(model: PreTrainedModel, causal: bool, mend: str = EAGER) -> None:
+    if _direction(model) == ("bidirectional" if causal else "causal"):
+        wrong = "is bidirectional" if causal else "stays causal in a batch without padding"
+        raise UserError(f"soft_mask: a stock {type(model).__name__} under {model.config._attn_implementation} {wrong}: {mend}")
+
+
 @torch.no_grad()
-def _sees_the_future(model: PreTrainedModel) -> bool:
-    """Whether the first of two tokens moves with the second, without padding: some models hand neither mask nor config.is_causal on."""
-    size = model.config.vocab_size
-    training = [module for module in model.modules() if module.training]
+def _direction(model: PreTrainedModel) -> str | None:
+    """causal or bidirectional: what moves with the other of two tokens, without padding. Some models hand neither mask nor config.is_causal
+    on. None: nothing moves, as in a new model whose layers begin as the identity."""
+    # tokens from the middle of the vocabulary: its ends hold padding and rows that were never trained
+    size, training = model.config.vocab_size, [module for module in model.modules() if module.training]
+    pairs = torch.tensor([[0, 1], [0, 2], [2, 1]], device=model.device) + size // 2
     model.eval()
     try:
-        # tokens from the middle of the vocabulary: its ends hold padding and rows that were never trained
-        pairs = (torch.tensor([[size // 2, (size // 2 + n) % size]], device=model.device) for n in (1, 2))
-        one, other = (model(pair)[0][:, 0] for pair in pairs)
+        both, last, first = (model(pair[None] % size)[0][0] for pair in pairs)
     finally:
         for module in training:
             module.training = True
-    return not torch.equal(one, other)
+    if not torch.equal(both[0], last[0]):
+        return "bidirectional"
+    return None if torch.equal(both[1], first[1]) else "causal"
+
+
+def _restore(before: list[tuple[Any, dict[str, Any]]]) -> None:
+    for config, values in before:
+        vars(config).clear()
+        vars(config).update(values)
 
 
 def _end(config: Any) -> str:

@@ -30,7 +30,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from conan_lib.attention import refuse_older
+from conan_lib.attention import check_stock, refuse_older
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
 from conan_lib.model.fused_loss import fused_cross_entropy_sum
@@ -200,7 +200,11 @@ def export(model: SentenceTransformer, folder: Path, causal: bool = False) -> No
 
     What only training knows (the soft mask's name and its soft_mask_* settings) is left out of config.json, and is_causal is set; a
     transformers that would not heed it stops at the folder.
+
+    Raises:
+        UserError: the stock form would not be that: some families stay causal whatever their config says. Nothing is written then.
     """
+    check_stock(model.transformers_model, causal)
     model.save(str(folder), create_model_card=False)
     _edit_config(Path(folder), architectures=[type(model.transformers_model).__name__], is_causal=causal)
     refuse_older(folder)

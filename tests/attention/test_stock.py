@@ -1,5 +1,5 @@
 """Pins: a model at an end of the transition becomes a stock one with equal vectors, in memory and in a folder, with its adapters merged;
-what has no such form is refused and unchanged; a transformers that cannot read `is_causal: false` stops at the folder."""
+what has no such form is refused and unchanged, or not written; a transformers that cannot read `is_causal: false` stops at the folder."""
 
 import json
 
@@ -56,6 +56,11 @@ def test_to_stock_refuses_what_stays_causal_without_padding_and_changes_nothing_
         to_stock(model)
     assert model.config._attn_implementation == "soft_mask" and model.config.to_dict() == before
     assert [module.training for module in model.modules()] == modes
+    stock = tiny(config_class, model_class, attention="sdpa")
+    stock.config.is_causal = False
+    with pytest.raises(UserError, match="stays causal"):
+        save_stock(stock, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
     to_stock(model, attn_implementation="eager")
     model.save_pretrained(tmp_path)
     stock = model_class.from_pretrained(tmp_path, attn_implementation="eager")
@@ -64,6 +69,14 @@ def test_to_stock_refuses_what_stays_causal_without_padding_and_changes_nothing_
     ours = states(causal, tokens())
     to_stock(causal)
     torch.testing.assert_close(states(causal, tokens()), ours, rtol=1e-5, atol=1e-5)
+
+
+def test_a_new_model_whose_layers_begin_as_the_identity_has_a_stock_form_too():
+    model = tiny(alpha=1.0)
+    for layer in model.layers:
+        nn.init.zeros_(layer.self_attn.o_proj.weight)
+    to_stock(model)
+    assert model.config.is_causal is False
 
 
 def test_where_there_is_no_sdpa_eager_is_taken_as_transformers_does_when_it_loads_and_named_where_sdpa_was_asked_for(tmp_path, monkeypatch):
@@ -144,6 +157,8 @@ def test_a_transformers_that_cannot_read_is_causal_false_stops_at_the_folder(tmp
         for load in (AutoConfig, AutoModel):
             with pytest.raises(ValueError, match=r"model type `llama, bidirectional .* needs transformers >= 5.2.0`"):
                 load.from_pretrained(tmp_path)
+        with pytest.raises(AttributeError, match=r"llama, bidirectional .* needs transformers >= 5.2.0"):
+            LlamaModel.from_pretrained(tmp_path)
     monkeypatch.setattr(configuration_utils, "__version__", "5.2.0")
     assert AutoConfig.from_pretrained(tmp_path).model_type == "llama"
 

@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from small_corpus import documents
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, LlamaForCausalLM, StableLmConfig, StableLmModel
 
 from conan_lib.errors import UserError
 from conan_lib.model import fused_loss
@@ -163,6 +163,18 @@ def test_the_export_names_none_of_our_code(saved, tmp_path):
     export(encoder, tmp_path / "causal", causal=True)
     refusals = [path.parent.name for path in tmp_path.rglob("config.0.json")]  # what a transformers finds that is too old for is_causal
     assert refusals == ["export"]
+
+
+def test_a_family_whose_stock_form_stays_causal_is_not_exported(saved, tmp_path):
+    encoder = to_sentence_transformer(saved, "mean", max_length=16, device="cpu")
+    sizes = {"vocab_size": 320, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4}
+    model = StableLmModel(StableLmConfig(**sizes, num_key_value_heads=2))
+    encoder[0].model = model
+    before = model.config.to_dict()
+    with pytest.raises(UserError, match=r"a stock StableLmModel under sdpa stays causal in a batch without padding: .*another backbone"):
+        export(encoder, tmp_path / "export")
+    assert not (tmp_path / "export").exists() and model.config.to_dict() == before
+    export(encoder, tmp_path / "causal", causal=True)
 
 
 def test_a_checkpoint_in_half_precision_comes_back_in_fp32_to_be_trained(saved, tmp_path):
