@@ -13,7 +13,8 @@ from conan_lib.lab.tables import texts
 from conan_lib.model.backbone import load
 from conan_lib.model.tokenizer import frame, load_tokenizer, token_bytes
 from conan_lib.stages import Stage
-from conan_lib.training.lm import bits_per_byte, generate
+from conan_lib.training.instructions import generate
+from conan_lib.training.lm import MEASURE, bits_per_byte
 
 
 def continuation(pretrain: Stage, text: str, tokens: int = 30) -> Styler:
@@ -36,11 +37,12 @@ def answer(sft: Stage, instruction: str, text: str = "") -> Styler:
         UserError: fine-tuning has not finished.
     """
     folders = {"before": sft.needs("pretrain") / "model", "after": finished(sft) / "model"}
-    record, length = {"instruction": instruction, "input": text}, sft.sft.max_length if sft.sft else 128
+    record, section = {"instruction": instruction, "input": text}, sft.sft or MEASURE
     rows = []
     for name, folder in folders.items():
         model, tokenizer = _loaded(folder, folder)
-        rows.append({"model": name, "answer": generate(model, tokenizer, [record], max(length, 64))[0].strip()})
+        said = generate(model, tokenizer, [record], max(section.max_length, 64), sft.sft and sft.sft.template)
+        rows.append({"model": name, "answer": said[0].strip()})
     return texts(pd.DataFrame(rows), "nothing but spaces")
 
 

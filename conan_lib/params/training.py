@@ -48,6 +48,9 @@ class SftParams(LanguageModelling):
     """Peak learning rate of AdamW. Paper: 2e-5."""
     warmup_ratio: float = Field(0.02, ge=0, lt=1)
     """Share of the steps with a rising rate. Paper: 0.02."""
+    template: Literal["plain"] | None = None
+    """plain: instruction, input and output as lines, whatever the tokenizer brings. None: the tokenizer's chat template, where it has one
+    (a start's may; ours has none)."""
 
 
 class TeacherParams(Section):

@@ -22,12 +22,13 @@ from conan_lib.data.tokens import measured, tokenised
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
 from conan_lib.model.backbone import build, link, load, save
-from conan_lib.model.tokenizer import frame, load_tokenizer, token_bytes
+from conan_lib.model.tokenizer import load_tokenizer, token_bytes
 from conan_lib.params import Runtime
 from conan_lib.params.training import LanguageModelling, PretrainParams
 from conan_lib.stages import Stage, computes
 from conan_lib.table import START
 from conan_lib.training.arguments import EmbeddingRate, arithmetic, training_arguments, training_device
+from conan_lib.training.instructions import encode_records, generate, pad
 from conan_lib.training.processes import mean_of
 from conan_lib.training.progress import show_loss
 from conan_lib.training.recorder import Recorder, finish, last_checkpoint
@@ -40,7 +41,7 @@ TOKENS = "tokens"
 """The folder of the training documents' tokens; it goes when the stage has finished."""
 HELD_OUT_SHARE, HELD_OUT_MAX = 0.05, 256
 """SFT records that are not trained on: they measure bits per byte of the outputs."""
-GENERATIONS, NEW_TOKENS = 6, 24
+GENERATIONS = 6
 MEASURE = PretrainParams(max_length=128)
 """How a model is measured where it is not trained."""
 
@@ -96,10 +97,11 @@ def finetune(stage: Stage) -> dict | None:
         UserError: too few records, no such device.
     """
     section = stage.sft
-    length, seed = (section.max_length, section.seed) if section else (MEASURE.max_length, MEASURE.seed)
+    length, seed, template = (section.max_length, section.seed, section.template) if section else (MEASURE.max_length, MEASURE.seed, None)
     folder = stage.inputs["pretrain"].path / "model"
     tokenizer = load_tokenizer(folder)
     collate = partial(pad, padding=tokenizer.pad_token_id)
+    encode = partial(encode_records, tokenizer=tokenizer, max_length=length, template=template)
     records = read(stage.inputs["sets"].path / "sft.parquet")
     held_out = min(HELD_OUT_MAX, int(HELD_OUT_SHARE * len(records)))
     if section and not held_out:
@@ -107,12 +109,11 @@ def finetune(stage: Stage) -> dict | None:
     order = np.random.default_rng(seed).permutation(len(records))
     test, train = ([records[i] for i in part] for part in (order[:held_out], order[held_out:]))
     validation = {
-        language: _batches(encode_records([r for r in test if r["lang"] == language], tokenizer, length), collate)
-        for language in sorted({r["lang"] for r in test})
+        language: _batches(encode([r for r in test if r["lang"] == language]), collate) for language in sorted({r["lang"] for r in test})
     }
     shown = list({r["lang"]: r for r in reversed(test)}.values())[-GENERATIONS:]
     measure = partial(bits_per_byte, batches=validation, bytes_of=token_bytes(tokenizer))
-    say = partial(generate, tokenizer=tokenizer, records=shown, max_length=length)
+    say = partial(generate, tokenizer=tokenizer, records=shown, max_length=length, template=template)
 
     def note(before: list[str], after: list[str]) -> None:
         rows = [r | {"before": b, "after": a} for r, b, a in zip(shown, before, after, strict=True)]
@@ -124,7 +125,7 @@ def finetune(stage: Stage) -> dict | None:
     if stage.leads:
         on_device(model, stage.runtime)  # the trainer would move it only later
         before, said_before = measure(model), say(model)
-    model, history = fit(model, encode_records(train, tokenizer, length), collate, section, stage)
+    model, history = fit(model, encode(train), collate, section, stage)
     if not stage.leads:
         return None
     after = measure(model)
@@ -217,40 +218,9 @@ def validation_batches(
     return batches
 
 
-def prompt(record: dict) -> str:
-    """What the model reads before it answers: the instruction, a line break, the input and a line break; no line for an empty input."""
-    return "".join(f"{part}\n" for part in (record["instruction"], record["input"]) if part)
-
-
-def encode_records(records: Sequence[dict], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[dict[str, list[int]]]:
-    """<s> prompt output </s>, labelled on the output and its </s> alone (sft_loss): input_ids and labels, lists of equal length.
-
-    <s> stands for what the tokenizer opens a text with, which may be nothing, and </s> for its end of text. Where it is too long, the
-    output keeps at least half of the room and the end of the input is cut; a cut output has no </s>.
-    """
-    if not records:
-        return []
-    questions = tokenizer([prompt(record) for record in records], add_special_tokens=False)["input_ids"]
-    answers = tokenizer([record["output"] for record in records], add_special_tokens=False)["input_ids"]
-    opening, _ = frame(tokenizer)
-    room, items = max_length - len(opening), []
-    for question, answer in zip(questions, answers, strict=True):
-        answer = [*answer, tokenizer.eos_token_id][: max(room // 2, room - len(question))]
-        question = [*opening, *question[: room - len(answer)]]
-        items.append({"input_ids": question + answer, "labels": [IGNORE] * len(question) + answer})
-    return items
-
-
 def stack(items: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Collate packed blocks: (L,) each -> (B, L)."""
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}
-
-
-def pad(items: Sequence[dict[str, list[int]]], padding: int) -> dict[str, torch.Tensor]:
-    """Collate records, padded on the right to the longest. No attention mask is needed: a causal token never sees the padding after it."""
-    length = max(len(item["input_ids"]) for item in items)
-    fill = {"input_ids": padding, "labels": IGNORE}
-    return {name: torch.tensor([item[name] + [value] * (length - len(item[name])) for item in items]) for name, value in fill.items()}
 
 
 def _batches(items: list, collate) -> list[dict]:
@@ -280,20 +250,6 @@ def bits_per_byte(model: PreTrainedModel, batches: dict[str, Iterable[dict[str, 
         found[language] = nats / math.log(2) / size
     model.train(training)
     return found
-
-
-@torch.no_grad()
-def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[dict], max_length: int) -> list[str]:
-    """Greedy outputs for the prompts of records."""
-    opening, said = frame(tokenizer)[0], []
-    model.eval()
-    for record in records:
-        ids = tokenizer(prompt(record), add_special_tokens=False)["input_ids"][: max_length - NEW_TOKENS - len(opening)]
-        ids = torch.tensor([[*opening, *ids]], device=model.device)
-        settings = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
-        output = model.generate(ids, attention_mask=torch.ones_like(ids), **settings)
-        said.append(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
-    return said
 
 
 class LmTrainer(EmbeddingRate, Trainer):

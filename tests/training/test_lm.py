@@ -1,6 +1,5 @@
-"""Language-model training: a killed run ends with the same weights as an uninterrupted one, the loss covers the output alone, bits per byte
-is the code length of exactly the bytes that are predicted, the switches that save memory change rounding alone, and what is left out of the
-mix is not read."""
+"""Language-model training: a killed run ends with the same weights as an uninterrupted one, bits per byte is the code length of exactly the
+bytes that are predicted, the switches that save memory change rounding alone, and what is left out of the mix is not read."""
 
 import json
 import math
@@ -15,7 +14,7 @@ from transformers import Trainer
 
 from conan_lib.data import records
 from conan_lib.data.language_text import SCHEMA
-from conan_lib.data.packing import IGNORE, Blocks, balanced_order
+from conan_lib.data.packing import Blocks, balanced_order
 from conan_lib.errors import UserError
 from conan_lib.model.backbone import build, load
 from conan_lib.model.tokenizer import token_bytes, train_bpe, train_tokenizer
@@ -23,7 +22,7 @@ from conan_lib.params.model import BackboneParams, TokenizerParams
 from conan_lib.params.training import PretrainParams
 from conan_lib.stages import open_stage
 from conan_lib.training import lm
-from conan_lib.training.lm import bits_per_byte, encode_records, finetune, pack_documents, pad, pretrain, prompt, validation_batches
+from conan_lib.training.lm import bits_per_byte, finetune, pack_documents, pretrain, validation_batches
 
 STAGES = {"pretrain": pretrain, "sft": finetune}
 
@@ -156,37 +155,6 @@ def test_sft_learns_and_shows_what_it_says(finished):
     assert {row["lang"] for row in shown} == set(stage.results["bits_per_byte"])
     assert all(isinstance(row["before"], str) and isinstance(row["after"], str) for row in shown)
     assert stage.results["records"] + stage.results["held_out"] == len(sft_records())
-
-
-@pytest.mark.equation("sft_loss")
-def test_labels_cover_the_output_alone(tokenizer):
-    record = {"instruction": "Say it.", "input": "stone", "output": "old bridge"}
-    (item,) = encode_records([record], tokenizer, 64)
-    split = item["labels"].count(IGNORE)
-    assert item["labels"][split:] == item["input_ids"][split:]
-    assert tokenizer.decode(item["input_ids"][:split]) == "<s>Say it.\nstone\n"
-    assert tokenizer.decode(item["input_ids"][split:]) == "old bridge</s>"
-    assert prompt({"instruction": "Say it.", "input": ""}) == "Say it.\n"
-
-
-@pytest.mark.parametrize("sizes", [(200, 3), (3, 200), (200, 200), (3, 3)])
-def test_long_records_keep_the_instruction_and_half_the_room_for_the_output(tokenizer, sizes):
-    record = {"instruction": "Say.", "input": "x" * sizes[0], "output": "y" * sizes[1]}
-    (item,) = encode_records([record], tokenizer, 32)
-    labelled = [token for token in item["labels"] if token != IGNORE]
-    assert len(item["input_ids"]) == len(item["labels"]) <= 32
-    assert item["input_ids"][0] == 1 and item["labels"][0] == IGNORE
-    whole = len(tokenizer.encode(record["output"], add_special_tokens=False)) + 1
-    assert len(labelled) >= min(whole, 15)
-    assert (labelled[-1] == 2) == (len(labelled) == whole)
-
-
-def test_padding_moves_no_loss(tokenizer):
-    model = build(BackboneParams(layers=1, hidden_size=16, heads=4, kv_heads=2, ffn_size=24, context_length=64), 320, 0).double()
-    items = encode_records(sft_records(2), tokenizer, 48)
-    counts = [sum(label != IGNORE for label in item["labels"]) for item in items]
-    alone = sum(model(**pad([item], 0)).loss * count for item, count in zip(items, counts, strict=True)) / sum(counts)
-    torch.testing.assert_close(model(**pad(items, 0)).loss, alone, rtol=1e-12, atol=0)
 
 
 def test_bits_per_byte_counts_exactly_what_is_predicted(tokenizer):
