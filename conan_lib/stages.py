@@ -186,7 +186,7 @@ def computes(function: Function | None = None, *, together: bool = False, check:
 
     Args:
         together: the processes of one launch compute it together; what the function returns counts in the first (`stage.leads`) alone.
-        check: called first, for a finished stage too.
+        check: called first, for a finished stage too; that of `start` before every other stage.
 
     Raises:
         UserError: an input has not finished, no such device, or what the function raises.
@@ -200,6 +200,8 @@ def computes(function: Function | None = None, *, together: bool = False, check:
             check(stage)
         if stage.finished:
             return stage
+        if stage.params.model is not None and stage.name != START and (start := _open(START, stage.params)).finished:
+            compute(start)  # refuses where its source holds other weights by now
         with stage.work(together) as work:
             if not stage.finished:  # another process may have finished it while this one waited
                 _prepare(stage.runtime)

@@ -1,11 +1,21 @@
-"""Decoders of four families with random small weights, saved in a folder with a small tokenizer, as somebody's model to start from."""
+"""Decoders of many families with random small weights, saved in a folder with a small tokenizer, as somebody's model to start from."""
 
 from pathlib import Path
 
 import torch
 from small_corpus import documents
 from tokenizers import processors
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    Phi3Config,
+    PhiConfig,
+    Qwen3Config,
+)
 
 from conan_lib.model.tokenizer import train_bpe
 from conan_lib.params.model import TokenizerParams
@@ -23,6 +33,13 @@ FAMILIES = {
     "mistral": MistralConfig(**SIZES, sliding_window=None),
 }
 """The vocabulary has more rows than the tokenizer has entries, as Qwen's."""
+FURTHER = {
+    "phi": PhiConfig(**SIZES),
+    "phi3": Phi3Config(**SIZES, sliding_window=64),
+    "olmo2": Olmo2Config(**SIZES),
+    "granite": GraniteConfig(**SIZES, embedding_multiplier=3.0, logits_scaling=2.0, residual_multiplier=0.5, tie_word_embeddings=True),
+}
+"""With a bias in the head, fused projections, norms after the layer, and multipliers."""
 FRAMES = {"llama": "<s> $A </s>", "gemma3": "<s> $A"}
 """What the tokenizer puts around a text; the others' nothing."""
 
@@ -30,7 +47,7 @@ FRAMES = {"llama": "<s> $A </s>", "gemma3": "<s> $A"}
 def save_start(family: str, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
     """Write the model, its tokenizer and a card; returns the folder."""
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(FAMILIES[family]).to(dtype).save_pretrained(folder)
+    AutoModelForCausalLM.from_config((FAMILIES | FURTHER)[family]).to(dtype).save_pretrained(folder)
     tokenizer = train_bpe([document["text"] for document in documents()], TokenizerParams(vocab_size=320))
     frame = FRAMES.get(family, "$A")
     specials = [("<s>", 1), ("</s>", 2)]

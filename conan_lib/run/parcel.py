@@ -84,12 +84,19 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
 
 
 def _write_archive(files: list[tuple[Path, str]], path: Path, weights: bool) -> int:
-    """Write (file, name in the archive); returns the bytes before packing."""
+    """Write (file, name in the archive), a file of several names once; returns the bytes before packing."""
+    names: dict[tuple[int, int], str] = {}
     total, window = 0, min(WINDOW, max(2**20, sum(4 * file.stat().st_size for file, _ in files)))
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": window}]
     opened: IO[bytes] = open(path, "wb") if weights else lzma.open(path, "wb", filters=filters)  # noqa: SIM115
     with opened as stream, tarfile.open(fileobj=stream, mode="w|") as archive, TemporaryDirectory(dir=path.parent) as scratch:
         for file, name in files:
+            first = names.setdefault((file.stat().st_dev, file.stat().st_ino), name)
+            if first != name:  # a model that passed through a stage
+                link = tarfile.TarInfo(name)
+                link.type, link.linkname = tarfile.LNKTYPE, first
+                archive.addfile(link)
+                continue
             plain = _plain(file, Path(scratch) / "file")
             archive.add(plain, name)
             total += plain.stat().st_size

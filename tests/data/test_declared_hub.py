@@ -16,6 +16,11 @@ from conan_lib.params.sets import DeclaredSet
 COMMIT = "0a" * 20
 
 
+@pytest.fixture(autouse=True)
+def nothing_asked_yet():
+    hub._commit.cache_clear()
+
+
 def declared(**given):
     return DeclaredSet.model_validate({"from": f"owner/name@{COMMIT}#triplet", "task": "retrieval", "lang": "en", **given})
 
@@ -80,9 +85,11 @@ def test_a_branch_is_resolved_to_the_commit_that_is_read(loaded, monkeypatch):
         return type("Info", (), {"sha": COMMIT})
 
     monkeypatch.setattr(hub.HfApi, "dataset_info", dataset_info)
-    list(read(declared(**{"from": "owner/name@main"}), ("en",), Funnel(), 1))
+    branch = declared(**{"from": "owner/name@main"})
+    list(read(branch, ("en",), Funnel(), 1))
     list(read(declared(), ("en",), Funnel(), 1))
-    assert asked == [("owner/name", "main")] and [options["revision"] for _, _, options in loaded[0]] == [COMMIT] * 2
+    assert [options["revision"] for _, _, options in loaded[0]] == [COMMIT] * 2
+    assert hub.resolved(branch) == COMMIT and asked == [("owner/name", "main")], "asked once: what is recorded is what was read"
 
 
 FAILURES = [

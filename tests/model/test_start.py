@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from small_corpus import documents
-from tiny_starts import FAMILIES, save_start
+from tiny_starts import FAMILIES, FURTHER, save_start
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conan_lib.errors import UserError
@@ -23,7 +23,7 @@ TEXTS = [document["text"] for document in documents()]
 TEXT = documents(4)[0]["text"]
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=FAMILIES | FURTHER)
 def start(request, tmp_path):
     return save_start(request.param, tmp_path / "start", dtype=torch.bfloat16)
 
@@ -54,7 +54,7 @@ def test_the_training_loss_is_the_familys_own(start):
     labels[0, [0, 3, 10]] = -100
     expected = stock(input_ids=ids, position_ids=positions, labels=labels, use_cache=False)
     found = ours(input_ids=ids, position_ids=positions, labels=labels)
-    torch.testing.assert_close(found.loss, expected.loss.double(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.loss.double(), expected.loss.double(), rtol=1e-6, atol=0)
     assert not torch.isclose(ours(input_ids=ids, labels=labels).loss, found.loss, rtol=1e-4)
 
 
@@ -79,6 +79,14 @@ def test_stage_start_is_read_in_place_of_its_source(tmp_path):
     after, results = backbone_of(params)
     assert parameter_audit(after) == parameter_audit(before) and results.items() >= facts.items()
     assert stage.results["parameters"] == sum(parameter_audit(after).values()) and stage.results["layers"] == 1
+
+
+def test_a_source_is_read_once_and_again_when_it_changes(tmp_path):
+    folder = save_start("llama", tmp_path / "start")
+    config, _ = read_start(cut(folder))
+    assert read_start(cut(folder))[0] is config
+    edit(folder, max_position_embeddings=64)
+    assert (read_start(cut(folder))[0].max_position_embeddings, config.max_position_embeddings) == (64, 128)
 
 
 def test_a_window_bounds_what_a_backbone_reads(tmp_path):

@@ -1,6 +1,6 @@
 """A parcel holds what was packed: unpacked elsewhere its artefacts have the same keys, tables and files and count as finished. Parts are no
 larger than asked. Unpacking may be killed and repeated, touches nothing that is finished, and refuses what is damaged. Weights travel
-alone, rounded to bf16; what needs them says so in one line until they are here."""
+alone and once, rounded to bf16; what needs them says so in one line until they are here."""
 
 import io
 import json
@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from conan_lib.artefacts import MANIFEST
 from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import load_sentence_transformer
+from conan_lib.model.backbone import link
 from conan_lib.run import parcel as parcels
 from conan_lib.run.parcel import INDEX, pack, unpack
 from conan_lib.stages import compute, open_stage
@@ -111,6 +112,18 @@ def test_weights_follow_on_their_own_in_bf16(finished, tmp_path):
     exact, rounded = load_file(sft.path / "model/model.safetensors"), load_file(there.path / "model/model.safetensors")
     assert exact.keys() == rounded.keys()
     assert all(torch.equal(rounded[name], exact[name].to(torch.bfloat16)) for name in exact)
+
+
+def test_a_model_that_passed_through_a_stage_travels_once(tmp_path):
+    params = pair_params(tmp_path / "here")
+    finish_inputs(params)
+    stages = pretrain, sft = [open_stage(name, params) for name in ("pretrain", "sft")]
+    link(pretrain.path / "model", sft.path / "model")
+    alone, both = (pack(some, tmp_path / str(len(some)), weights=True) for some in (stages[:1], stages))
+    assert both["files"] == 2 * alone["files"] and both["bytes"] == alone["bytes"]
+    unpack(tmp_path / "2", tmp_path / "there")
+    first, second = (elsewhere(stage, tmp_path / "there").path / "model/model.safetensors" for stage in stages)
+    assert first.samefile(second) and load_file(first).keys() == load_file(pretrain.path / "model/model.safetensors").keys()
 
 
 def test_what_needs_weights_or_pools_that_were_left_out_says_so_in_one_line(tmp_path):

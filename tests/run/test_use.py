@@ -4,12 +4,17 @@ mined negatives are ranked, never a positive of the same anchor, never above the
 import io
 import json
 import sys
+from types import SimpleNamespace
 
 import huggingface_hub
+import mteb
 import numpy as np
 import pytest
+from datasets import Dataset, DatasetDict
+from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 
+from conan_lib.evaluation import suites
 from conan_lib.model.backbone import export
 from tests.small_corpus import sentence
 from tests.small_pairs import small_encoder
@@ -81,6 +86,40 @@ def test_evaluation_of_own_pairs_has_intervals_bm25_and_another_model(own, model
     assert scores["small"]["value"] == scores["other"]["value"] and scores["bm25"]["n"] == 12, "the same weights"
     assert all(row["low"] <= row["value"] <= row["high"] for row in scores.values())
     assert "small - other, ndcg_at_10: +0.000 [+0.000, +0.000]" in out and "small - bm25" in out
+
+
+def of_mteb(name, dataset):
+    """A task of mteb with few texts of ours in the place of its data set, which is on the hub."""
+    task = mteb.get_task(name)
+
+    def load_data(**options):
+        task.dataset, task.data_loaded = dataset, True
+
+    task.load_data = load_data
+    return task
+
+
+def test_a_suite_is_scored_by_mteb_with_bm25_where_it_retrieves(own, model, conan, monkeypatch):
+    texts = (own / "docs.txt").read_text().splitlines()[:-1]
+    first, second, gold = texts[:8], texts[8:16], [float(n) for n in range(8)]
+    queries, passages = ([{"id": f"{kind}{n}", "text": text} for n, text in enumerate(texts[:16])] for kind in "qd")
+    split = {"relevant_docs": {f"q{n}": {f"d{n}": 1} for n in range(16)}, "top_ranked": None}
+    split |= {"queries": Dataset.from_list(queries), "corpus": Dataset.from_list(passages)}
+    sts = Dataset.from_dict({"sentence1": first, "sentence2": second, "score": gold})
+    tasks = [of_mteb("NFCorpus", {"default": {"test": split}}), of_mteb("STSBenchmark", DatasetDict(test=sts))]
+    monkeypatch.setattr(suites.mteb, "get_benchmark", lambda name: SimpleNamespace(tasks=tasks))
+    monkeypatch.setattr(suites, "snapshot_download", lambda *args, **options: None)
+    code, out, err = conan("evaluate", model, "--suite", "MTEB(eng, v2)", "-o", "made")
+    assert code == 0 and "NFCorpus" in out, err
+    scores = {(row["model"], row["task"]): row for row in json.loads((own / "made/scores.json").read_text())}
+    assert set(scores) == {("small", "NFCorpus"), ("small", "STSBenchmark"), ("bm25", "NFCorpus")}
+    assert scores["bm25", "NFCorpus"]["value"] == scores["small", "NFCorpus"]["value"] == 1, "every text finds itself"
+    a, b = (SentenceTransformer(str(model)).encode(side, normalize_embeddings=True) for side in (first, second))
+    assert scores["small", "STSBenchmark"]["value"] == pytest.approx(spearmanr((a * b).sum(1), gold).statistic, abs=1e-4)
+    assert sorted({path.stem for path in (own / "made/mteb").rglob("*.json")} & {"NFCorpus", "STSBenchmark"}) == [
+        "NFCorpus",
+        "STSBenchmark",
+    ]
 
 
 BAD = {

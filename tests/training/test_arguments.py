@@ -1,4 +1,7 @@
-"""The embeddings learn at their own rate on the common schedule; every parameter is in the optimiser once; at 1 nothing is changed."""
+"""The embeddings learn at their own rate on the common schedule; every parameter is in the optimiser once; at 1 nothing is changed. Curves
+go where `report_to` says, and `auto` precision follows the processor."""
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArgumen
 
 from conan_lib.params import Runtime
 from conan_lib.params.training import PretrainParams
-from conan_lib.training.arguments import EmbeddingRate, training_arguments
+from conan_lib.training.arguments import EmbeddingRate, arithmetic, training_arguments
 
 
 class OwnTrainer(EmbeddingRate, Trainer):
@@ -52,3 +55,26 @@ def test_the_rate_is_that_of_the_update(tmp_path):
     for name, parameter in model.named_parameters():
         moved = (before[name] - parameter).mean().item()
         assert moved == pytest.approx(2e-2 if "embed_tokens" in name else 1e-3, rel=1e-3), name
+
+
+def test_the_curves_go_to_tensorboard_beside_the_artefact(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=32, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16))
+    section = PretrainParams(learning_rate=1e-3, max_steps=3, batch_size=2)
+    arguments = TrainingArguments(**training_arguments(section, Runtime(device="cpu", report_to="tensorboard"), tmp_path / "checkpoints"))
+    ids = torch.arange(3, 11)
+    trainer = Trainer(model=model, args=arguments, train_dataset=[{"input_ids": ids, "labels": ids}] * 8)
+    trainer.train()
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in curves.Scalars("train/loss")] == [
+        (row["step"], pytest.approx(row["loss"])) for row in trainer.state.log_history if "loss" in row
+    ]
+    assert len(curves.Scalars("train/learning_rate")) == 3
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="the flags of a processor are read from Linux")
+def test_automatic_precision_is_bf16_where_the_processor_has_its_instructions():
+    flags = Path("/proc/cpuinfo").read_text()
+    has = any(flag in flags for flag in ("avx512_bf16", "amx_tile"))
+    assert arithmetic("auto", "cpu") == ("bf16" if has else "fp32") and arithmetic("fp32", "cpu") == "fp32"

@@ -1,20 +1,21 @@
 """From a start of any family every stage runs to the exported model: the start passes through the stages that the parameters leave out and
 goes on training in those that they name; each stage keeps the start's tokenizer, pooling follows the parameters, and the exported folder
-gives plain sentence-transformers one vector for a text, alone or in a batch."""
+gives plain sentence-transformers one vector for a text, alone or in a batch: that of the soft mask at its end."""
 
 import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from tiny_starts import FAMILIES, save_start
+from tiny_starts import FAMILIES, FURTHER, save_start
 from transformers import AutoTokenizer
 
 from conan_lib.files import read_json
-from conan_lib.model.backbone import load
+from conan_lib.model.backbone import load, to_sentence_transformer
 from conan_lib.model.start import prepare_start
 from conan_lib.model.tokenizer import train_tokenizer
 from conan_lib.params import Params
 from conan_lib.stages import open_stage
+from conan_lib.training.arguments import arithmetic
 from conan_lib.training.contrastive import train_supervised, train_weak
 from conan_lib.training.lm import finetune, pretrain
 from conan_lib.training.mine import mine_negatives
@@ -31,14 +32,16 @@ STAGES = {
 }  # fmt: skip
 
 
-def run_from(folder, root, pooling="mean", **sections) -> Params:
-    """Run every stage from a start to the supervised model over made-up data; returns the parameters."""
-    scratch = pair_params(root, weak={"pooling": pooling, "max_steps": 4}, supervised={"max_steps": 6, "matryoshka_dims": [8, 16]})
+def run_from(folder, root, pooling="mean", layers=2, last="supervised", **sections) -> Params:
+    """Run every stage from a start to the `last` over made-up data; returns the parameters."""
+    scratch = pair_params(
+        root, weak={"pooling": pooling, "max_steps": 4, "precision": "auto"}, supervised={"max_steps": 6, "matryoshka_dims": [8, 16]}
+    )
     own = scratch.model_dump(exclude={"tokenizer", "backbone", "pretrain", "sft", "model"})
-    params = Params.model_validate(own | {"model": {"start": str(folder), "layers": 2}} | sections)
+    params = Params.model_validate(own | {"model": {"start": str(folder), "layers": layers}} | sections)
     finish_sets(params)
-    for name, compute in STAGES.items():
-        assert compute(open_stage(name, params)).finished
+    for name in list(STAGES)[: list(STAGES).index(last) + 1]:
+        assert STAGES[name](open_stage(name, params)).finished
     return params
 
 
@@ -67,6 +70,16 @@ def test_a_start_that_is_not_trained_on_passes_through_to_the_embedder(family, t
     assert model.tokenizer(TEXTS)["input_ids"] == AutoTokenizer.from_pretrained(start)(TEXTS)["input_ids"]
     alone, together = np.stack([model.encode(text) for text in TEXTS]), model.encode(TEXTS)
     np.testing.assert_allclose(alone, together, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FURTHER)
+def test_a_start_of_a_further_family_leaves_the_weak_stage_as_a_stock_embedder(family, tmp_path):
+    params = run_from(save_start(family, tmp_path / "start"), tmp_path / "artefacts", layers=1, last="weak")
+    folder = open_stage("weak", params).path / "model"
+    assert read_json(folder / "config.json")["is_causal"] is False
+    assert open_stage("weak", params).results["precision"] == arithmetic("auto", "cpu")
+    ours = to_sentence_transformer(folder, "mean", 32, attention="soft_mask", device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(SentenceTransformer(str(folder), device="cpu").encode(TEXTS), ours, atol=1e-5)
 
 
 def test_a_start_goes_on_where_the_parameters_say_so(tmp_path):

@@ -5,6 +5,7 @@ Only data is read: `datasets` runs no code of a data set.
 
 import os
 from collections.abc import Iterator
+from functools import cache
 
 from huggingface_hub import HfApi, constants, errors, get_session
 
@@ -40,7 +41,7 @@ def reach(wanted: str, otherwise: str) -> None:
 
 
 def resolved(declared: DeclaredSet) -> str:
-    """The commit that a hub set's revision stands for: itself where it is one, else what the hub says now.
+    """The commit that a hub set's revision stands for: itself where it is one, else what the hub says when a process asks first.
 
     Raises:
         UserError: the hub does not know the set or the revision, or gives no answer.
@@ -48,9 +49,15 @@ def resolved(declared: DeclaredSet) -> str:
     if declared.pinned:
         return declared.hub["revision"]
     try:
-        return HfApi().dataset_info(declared.hub["path"], revision=declared.hub["revision"] or None, timeout=10).sha
+        return _commit(declared.hub["path"], declared.hub["revision"] or None)
     except (*HUB_ERRORS, ValueError) as error:
         raise UserError(f"{declared.from_}: {_short(error)}: correct its name or revision, or save it as files") from None
+
+
+@cache
+def _commit(path: str, revision: str | None) -> str:
+    """Asked once: what is recorded must be what was read, though a branch moves on."""
+    return HfApi().dataset_info(path, revision=revision, timeout=10).sha
 
 
 def stream(declared: DeclaredSet, lang: str, commit: str, seed: int) -> Iterator[tuple[str, dict]]:
