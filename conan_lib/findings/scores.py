@@ -128,6 +128,8 @@ def best_and_worst(values: Mapping[str, float], metric: str, decimals: int = 2) 
     if len(values) < 2:
         return ""
     best, worst = max(values, key=values.get), min(values, key=values.get)
+    if values[best] == values[worst]:
+        return f"{metric} is the same everywhere, {values[best]:.{decimals}f}."
     return f"{metric} is highest in {best} ({values[best]:.{decimals}f}) and lowest in {worst} ({values[worst]:.{decimals}f})."
 
 

@@ -9,7 +9,9 @@ A topic is a folder with an `__init__.py` that holds one object, and with what i
     __init__.py     TOPIC = Topic("mask", "Soft mask", "Soft mask", 30, show.show, "05_weak", claims=(...), inconsistencies=(1, 8))
 
 What `show(run)` returns stands in the template by its name, with `run` and `params`; a block that is left out is an error. Blocks
-come from findings.blocks: `table(run, id, caption, stages, make)`, `figure(...)`, `scored(...)` open stages, or say what is missing.
+come from findings.blocks: `table(run, id, caption, stages, make)`, `figure(...)`, `scored(...)` open stages, or say what is missing. A
+figure has a take-away: the sentence above it, made from the numbers. The page shows the first text beside the first figure, and folds the
+rest.
 
 A frame holds numbers. A number `x` with a 95 % interval has columns `x`, `x low`, `x high`; `measured` and `wide` of findings.tables make
 them from result rows. The Table says how they look (decimals, sign, what an empty cell says); findings.tables renders them. Notebooks show

@@ -1,7 +1,5 @@
 """The paper's two limits in numbers: what a vector keeps of a number (C10), and languages beside their share of the training text (C11)."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,7 +7,7 @@ from matplotlib.ticker import LogLocator
 from scipy.stats import spearmanr
 
 from conan_lib.data.records import read
-from conan_lib.findings.blocks import Block, Table, figure, table
+from conan_lib.findings.blocks import figure, table
 from conan_lib.findings.plots import INK, PALETTE, Drawing, series, style
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
@@ -32,7 +30,7 @@ CONTROLS = {"paraphrase": PALETTE[2], "unrelated": PALETTE[1]}
 
 
 def show(run: Run) -> dict:
-    scored, paper = ("corpus", "evaluate"), "The paper's column is MKQA R@20, another task with other passages"
+    scored = ("corpus", "evaluate")
     return {
         "gap": figure(
             run,
@@ -63,14 +61,6 @@ def show(run: Run) -> dict:
                 order_table,
                 UNDEFINED,
             ),
-            table(
-                run,
-                "probe_languages",
-                "The supervised model by language. On the scale, unrelated sentences are 0 and other words for the same are 1.",
-                ("probes",),
-                language_probe_table,
-                UNDEFINED,
-            ),
         ],
         "share": figure(
             run,
@@ -80,30 +70,16 @@ def show(run: Run) -> dict:
             lambda *_: share_figure(run),
             lambda *_: best_and_worst({lang: row["value"] for lang, row in crosslingual(run, LAST).items()}, "R@10"),
         ),
-        "languages": [
-            _of_paper(
-                table(
-                    run,
-                    "language_gaps",
-                    f"By language of the query. {paper}: compare orders, not values.",
-                    scored,
-                    lambda *_: language_gaps(run),
-                    "not in MKQA",
-                    decimals=2,
-                )
-            ),
-            _of_paper(
-                table(
-                    run,
-                    "family_gaps",
-                    "By family as in the paper's limitations, with the distance to the best family of the same task. The two tasks differ.",
-                    scored,
-                    lambda *_: family_gaps(run),
-                    "no such language in this run",
-                    decimals=2,
-                )
-            ),
-        ],
+        "families": table(
+            run,
+            "family_gaps",
+            "By family as in the paper's limitations: R@10 of our queries, and the paper's MKQA R@20, another "
+            "task; each beside the best family of the same task.",
+            scored,
+            lambda *_: family_gaps(run),
+            "no such language in this run",
+            decimals=2,
+        ),
         "again": len(run.with_seeds("evaluate")),
         "scripture": mostly_scripture(run.stages["corpus"]) if run.finished("corpus") else [],
     }
@@ -184,16 +160,6 @@ def order_table(stage: Stage) -> pd.DataFrame:
     return wide(({"model": name}, *number) for name, found in models.items() for number in _order(found))
 
 
-def language_probe_table(stage: Stage, model: str = LAST) -> pd.DataFrame:
-    """Language by place on the scale, rank correlations, triplets and AUC."""
-    rows = series(stage, "probes.json")["models"][model]["languages"]
-    return wide(
-        ({"language": name}, *number)
-        for name, found in rows.items()
-        for number in [*((f"scale: {family}", value) for family, value in found["scale"].items()), *_order(found)]
-    )
-
-
 def _order(found: dict) -> list[tuple[str, dict]]:
     """Name and number of what tells whether a model's cosines follow the change."""
     return [
@@ -232,35 +198,16 @@ def share_figure(run: Run) -> Drawing:
         return drawn
 
 
-def language_gaps(run: Run) -> pd.DataFrame:
-    """Language, family, share of the training text, our R@10 with its distance to the best, and the paper's figure on its own task."""
-    rows, shares = crosslingual(run, LAST), training_share(run)
-    mkqa = {code: conan for code, conan, _ in published()["mkqa_languages"].rows}
-    best = max((row["value"] for row in rows.values()), default=0)
-    return pd.DataFrame(
-        {
-            "language": language,
-            "family": FAMILY.get(language, "others"),
-            SHARE: 100 * shares.get(language, 0),
-            OURS: 100 * row["value"],
-            "to our best": 100 * (row["value"] - best),
-            "paper: MKQA R@20": mkqa.get("zh_cn" if language == "zh" else language),
-        }
-        for language, row in sorted(rows.items(), key=lambda item: -item[1]["value"])
-    )
-
-
 def family_gaps(run: Run) -> pd.DataFrame:
-    """The same by the paper's families: the mean of our languages, the sum of their shares, and each side's distance to its own best."""
-    frame = language_gaps(run)
-    if frame.empty:
-        return frame
+    """By the paper's families: our languages, the sum of their shares of the training text, their mean R@10, the paper's figure on its own
+    task, and each side's distance to its own best."""
+    rows, shares = crosslingual(run, LAST), training_share(run)
+    if not rows:
+        return pd.DataFrame()
+    own = [(FAMILY.get(lang, "others"), lang, 100 * shares.get(lang, 0), 100 * row["value"]) for lang, row in rows.items()]
+    frame = pd.DataFrame(own, columns=["family", "language", SHARE, OURS])
     paper = pd.DataFrame(published()["families"].rows, columns=["family", "paper: MKQA R@20"]).set_index("family")
     ours = frame.groupby("family").agg(**{"our languages": ("language", tuple), SHARE: (SHARE, "sum"), OURS: (OURS, "mean")})
     ours["to our best"] = ours[OURS] - ours[OURS].max()
     paper["to the paper's best"] = paper - paper.max()
     return paper.join(ours)[[*ours, *paper]].reset_index()
-
-
-def _of_paper(block: Block) -> Block:
-    return replace(block, sources=("paper", *block.sources)) if isinstance(block, Table) else block

@@ -26,15 +26,19 @@ def show(run: Run) -> dict:
     generations = "Greedy outputs of held-out records."
     return {
         "recipe": recipe(run),
-        "packing": figure(
-            run,
-            "packing",
-            "Packed documents do not attend to each other.",
-            ("pretrain",),
-            packed_block,
-            lambda stage: PACKED[stage.pretrain is None or stage.pretrain.document_mask],
-        ),
-        "pretrain_loss": figure(run, "pretrain_loss", "Loss and learning rate.", ("pretrain",), training_loss, falls),
+        "pretraining": []
+        if run.params.pretrain is None
+        else [
+            figure(
+                run,
+                "packing",
+                "Packed documents do not attend to each other.",
+                ("pretrain",),
+                packed_block,
+                lambda stage: PACKED[stage.pretrain is None or stage.pretrain.document_mask],
+            ),
+            figure(run, "pretrain_loss", "Loss and learning rate.", ("pretrain",), training_loss, falls),
+        ],
         "pretrain_bits": figure(run, "pretrain_bits", "Held-out bits per byte, before and after.", ("pretrain",), bits_per_byte, bits_fall),
         "pretrain_table": table(run, "bits_per_byte", bits, ("pretrain",), bits_table, differences=("change",)),
         "sft_bits": table(run, "sft_bits", bits, ("sft",), bits_table, differences=("change",)),
@@ -143,14 +147,14 @@ def packed_block(stage: Stage, lengths: tuple[int, ...] = (7, 4, 9, 6)) -> Drawi
 def falls(stage: Stage) -> str:
     """The loss of the first and the last step."""
     rows = series(stage)
-    if not rows:
-        return "No step was trained: the start passes through."
     return f"The loss goes from {rows[0]['loss']:.2f} to {rows[-1]['loss']:.2f} nats per token in {rows[-1]['step']:,} steps."
 
 
 def bits_fall(stage: Stage) -> str:
     """In how many languages bits per byte of held-out text fall."""
     found = stage.results["bits_per_byte"].values()
+    if all(row["after"] == row["before"] for row in found):
+        return "No step was trained: before and after are the same."
     fall = sum(row["after"] < row["before"] for row in found)
     return f"Bits per byte of held-out text fall in {fall} of {len(found)} languages."
 
