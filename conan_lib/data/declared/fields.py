@@ -115,12 +115,8 @@ class Fields:
             raise BadRecord(f"{name} is empty: fill it")
         return value
 
-    def number(self, field: str) -> tuple[str, float | None]:
-        """The finite number of a field, None where there is none."""
-        name, value = self.find(field)
-        return name, None if value is None else self.finite(name, value)
-
     def finite(self, name: str, value: Any) -> float:
+        """A value as a number that is finite."""
         try:
             number = float(value)
         except (TypeError, ValueError):
@@ -180,14 +176,7 @@ def rows(row: dict, declared: DeclaredSet, lang: str, number: int, corpus: Mappi
     base = {"id": f"{declared.source}/{fields.optional('id').replace('#', '_') or number}", "lang": fields.lang, "source": declared.source}
     if declared.task not in ("sft", "text"):
         base["prompt"] = declared.prompt
-    make = (
-        _pairs
-        if declared.task in PAIRS
-        else _labels
-        if declared.task in LABELS
-        else {"sts": _sts, "sft": _sft, "text": _text}[declared.task]
-    )
-    for k, found in enumerate(make(fields, corpus)):
+    for k, found in enumerate(_MAKERS[declared.task](fields, corpus)):
         own = next(found[name] for name in ("anchor", "input", "text") if name in found)
         yield {"group": text_id(normalise(own)), **base, **found, "id": f"{base['id']}#{k}" if k else base["id"]}
 
@@ -277,9 +266,8 @@ def _aligned(fields: Fields, name: str, scores: Any, count: int) -> list[float |
 
 
 def _sts(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
-    name, score = fields.number("score")
-    if score is None:
-        fields.need("score")
+    name, value = fields.need("score")
+    score = fields.finite(name, value)
     low, high = fields.declared.score_range or (0.0, 1.0)
     if not low <= score <= high:
         raise BadRecord(f"{name} {score:g} is outside {low:g} to {high:g}: give the set's score_range: [smallest, largest]")
@@ -308,8 +296,9 @@ def _sft(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
         return
     instruction = fields.optional("instruction")
     asked = fields.optional("input") if instruction else fields.text("input")
-    _, own = fields.find("instruction") if instruction else ("", fields.row.get("prompt"))
-    if not instruction and isinstance(own, str) and own != asked:  # FlagEmbedding's prompt
+    if not asked:  # what is asked is what is held out, and compared with what is
+        instruction, asked = "", instruction
+    if not instruction and isinstance(own := fields.row.get("prompt"), str) and own != asked:  # FlagEmbedding's prompt
         instruction = own
     name, value = fields.need("output")
     for _, output in fields.passages(name, value, {}):
@@ -318,6 +307,9 @@ def _sft(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
 
 def _text(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
     yield {"title": fields.optional("title"), "text": fields.text("text")}
+
+
+_MAKERS = dict.fromkeys(PAIRS, _pairs) | dict.fromkeys(LABELS, _labels) | {"sts": _sts, "sft": _sft, "text": _text}
 
 
 def _chat(name: str, turns: Any) -> tuple[str, list[tuple[str, str]]]:
