@@ -8,9 +8,11 @@ from smoke_data import ROOT
 
 from conan_lib.data.build import build_corpus, build_heldout, build_sets
 from conan_lib.data.catalogue import check_sets, origins
+from conan_lib.data.declared import check
 from conan_lib.data.declared.gather import asked
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.records import read
+from conan_lib.data.sampling import drawn_split
 from conan_lib.data.sources import packages
 from conan_lib.errors import UserError
 from conan_lib.evaluation.tasks import load_tasks
@@ -195,6 +197,24 @@ def test_a_stage_without_a_set_is_one_line_with_the_mend(tmp_path):
             check_sources(with_mix(params_of(tmp_path, [row for row in sets if row["task"] != task])), {"corpus"})
     with pytest.raises(UserError, match=r"has task clustering: add one, or name those you have: \{retrieval: 1\}"):
         check_sources(with_mix(params_of(tmp_path, sets), "retrieval", "clustering"), {"corpus"})
+
+
+def test_a_task_with_fewer_rows_than_its_batch_is_one_line(tmp_path):
+    """Counted without what is held out, and of weak pairs by language."""
+    sets = own_sets(tmp_path)
+    params = with_mix(params_of(tmp_path, sets))
+    train = sum(drawn_split(row["group"], 0.1, params.data.seed) == "train" for row in check(params.data.declared[0], ("en", "de")))
+    assert 0.6 * 360 < train < 360
+    for name, least, fits, message in (
+        ("supervised", {"task_batch_size": {**params.supervised.task_batch_size, "retrieval": train + 1}},
+         {"task_batch_size": {**params.supervised.task_batch_size, "retrieval": train}},
+         rf"supervised.task_batch_size.retrieval: {train + 1} is more than the {train} rows that train: lower it, or add data"),
+        ("weak", {"batch_size": 181}, {"batch_size": 180}, "weak.batch_size: 181 is more than the 180 pairs of a language that train"),
+    ):  # fmt: skip
+        section = getattr(params, name)
+        check_sources(params.model_copy(update={name: section.model_copy(update=fits)}), {"corpus"})
+        with pytest.raises(UserError, match=message):
+            check_sources(params.model_copy(update={name: section.model_copy(update=least)}), {"corpus"})
 
 
 def test_a_wrong_record_stops_a_run_before_it_starts(tmp_path):

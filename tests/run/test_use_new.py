@@ -61,8 +61,10 @@ def test_a_new_file_for_any_task_is_one_that_plan_takes(project, start, conan, t
     assert params.data.languages == (("en", "de") if task == "clr" else ("en",))
     assert (params.pretrain is not None, params.sft is not None) == (task == "text", task == "sft")
     assert params.data.sets[0].score_range == ((0, 5) if task == "sts" else None)
-    code, _, err = conan("plan", "my.yaml")
+    code, out, err = conan("plan", "my.yaml")
     assert code == 0, err
+    (weak,) = [line for line in out.splitlines() if line.split()[1:2] == ["weak"]]
+    assert weak.endswith("passes the model through") == (task in ("sts", "classification", "clustering"))
 
 
 def test_few_pairs_fill_a_batch_also_when_the_teacher_has_dropped_some(own, start, conan):

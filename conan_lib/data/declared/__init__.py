@@ -17,7 +17,7 @@ from conan_lib.data.declared.retry import retried
 from conan_lib.data.ngrams import normalise
 from conan_lib.data.ondisk import OnDisk, digest
 from conan_lib.errors import UserError
-from conan_lib.params.sets import LABELS, PAIRS, DeclaredSet, Task
+from conan_lib.params.sets import LABELS, DeclaredSet, Task
 from conan_lib.stages import located
 
 STEPS = ("read", "complete", "scores", "languages", "exact duplicates")
@@ -90,7 +90,7 @@ def read(
             raise UserError(f"{place}: {error}, or set bad_records: skip") from None
         funnel.add(step, lang, "complete", 1, 0)
         for row in found:
-            if _scores_too_low(row, declared):
+            if (least := declared.min_positive_score) is not None and row["score"] is not None and row["score"] < least:
                 continue
             funnel.add(step, row["lang"], "scores", 1, size(row))
             if languages is not None and row["lang"] not in languages:
@@ -152,11 +152,6 @@ def _records(
             for place, record in islice(hub.stream(declared, lang, commit, seed), most):
                 number += 1
                 yield place, lang, number, record
-
-
-def _scores_too_low(row: dict, declared: DeclaredSet) -> bool:
-    least = declared.min_positive_score
-    return least is not None and declared.task in PAIRS and row["score"] is not None and row["score"] < least
 
 
 def _passages(path: Path) -> Iterator[tuple[str, str]]:

@@ -107,7 +107,8 @@ def plan(
         for stage in step.stages:
             optimiser = next((getattr(stage, section) for section in stage.sections if hasattr(getattr(stage, section), "max_steps")), None)
             passes = stage.name in stage.sections and getattr(stage, stage.name) is None and stage.name != "tokenizer"
-            work = f"{optimiser.max_steps:,} steps" if optimiser else "passes the start through" if passes else ""
+            passes |= stage.name == "weak" and not params.data.weak_pairs
+            work = "passes the model through" if passes else f"{optimiser.max_steps:,} steps" if optimiser else ""
             verb = {"finished": "skip", "partial": "resume", "new": "run"}[stage.status]
             say(f"{step.title:14} {stage.name:18} {stage.key}  {verb:7} {work}".rstrip())
     for name, why in left_out(params).items():
