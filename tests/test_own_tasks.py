@@ -114,6 +114,8 @@ def test_weak_pairs_and_labels_train_without_retrieval(tmp_path, start):
 )
 def test_one_task_without_pairs_passes_stage_3_and_trains_stage_4(tmp_path, start, task, rows, file):
     params = run(tmp_path, start, [{"from": written(tmp_path / file, rows), "task": task, "lang": "en"}], {task: 1})
+    shown = read(open_stage("corpus", params).path / "documents.parquet")
+    assert len(shown) == len({row["text"] for row in shown}) == len(rows), "short texts are measured on too"
     weak, before = open_stage("weak", params), open_stage("sft", params)
     assert weak.results["passed_through"] and read_json(weak.path / "history.json") == []
     texts = SENTENCES[:3]

@@ -188,7 +188,7 @@ def _clean(
     """
     seen, near, wanted, left = OnDisk(), NearDuplicates(params), False, False
     for some in batched(documents, CHUNK * workers):
-        rows = [(d.text, d.lang, prose.get(d.source, True)) for _, d in some]
+        rows = [(d.text, d.lang, prose.get(d.source, d.kind != PASSAGE)) for _, d in some]  # passages may be short
         kept: list[tuple[str, Document]] = []
         for (name, d), (*_, is_prose), c in zip(some, rows, check(rows, {*LANGUAGES, *params.languages}, params, workers), strict=True):
             wanted |= d.kind != PASSAGE
