@@ -17,8 +17,8 @@ from tests.small_pairs import finish_inputs, pair_params
 from tests.small_stages import VERSES, write_corpus, write_heldout
 
 
-def opened(root, **weak):
-    """Stage curve with a trained weak stage before it, on development sets that are the test sets of the other stages."""
+def prepared(root, **weak):
+    """Parameters of a run whose stages before `weak` have finished; its development sets are the test sets of the other tests."""
     weak = {"max_steps": 8, "snapshots": [0.25, 0.5]} | weak
     params = pair_params(root, weak=weak, tasks={"max_length": 32, "split": "dev", "bootstrap": 20})
     finish_inputs(params)
@@ -27,6 +27,12 @@ def opened(root, **weak):
         write_heldout(heldout.path)
         (heldout.path / "eval" / "test").rename(heldout.path / "eval" / "dev")
         work.commit({})
+    return params
+
+
+def opened(root, **weak):
+    """Stage curve of a trained weak stage."""
+    params = prepared(root, **weak)
     compute(open_stage("weak", params))
     return measure_curve(open_stage("curve", params))
 
@@ -101,3 +107,12 @@ def test_no_set_of_these_kinds_is_one_line(soft):
             dev_sets(folder, CurveParams())
     finally:
         (folder / "kept.json").rename(folder / "tasks.json")
+
+
+def test_a_weak_stage_that_had_no_pairs_has_no_curve(tmp_path):
+    params = prepared(tmp_path)
+    with open_stage("weak", params).work() as work:
+        work.commit({"passed_through": True})
+    with pytest.raises(UserError, match="stage weak had no pairs and trained nothing"):
+        measure_curve(open_stage("curve", params))
+    assert open_stage("curve", params).status == "new"
