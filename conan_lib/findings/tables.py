@@ -120,10 +120,13 @@ def to_markdown(table: Table) -> str:
 
 
 def show(frame: pd.DataFrame, missing: str | dict[str, str] = "not measured", **options: Any) -> Styler:
-    """A frame as a notebook shows it, numbers with their intervals. `options`: fields of Table."""
+    """A frame as a notebook shows it: numbers with their intervals, flush right, and texts flush left. `options`: fields of Table."""
     folded = _folded(frame)
     table = Table("shown", "", frame, (), missing, **options)
-    return Styler(folded).format({name: _Column(table, name, cells).text for name, cells in folded.items()}).hide(axis="index")
+    columns = {name: _Column(table, name, cells) for name, cells in folded.items()}
+    left = [{"selector": cell, "props": "text-align: left"} for cell in ("th", "td")]
+    shown = Styler(folded).format({name: column.text for name, column in columns.items()}).hide(axis="index")
+    return shown.set_table_styles({name: left for name, column in columns.items() if not column.right})
 
 
 def number(value: Any, missing: str = "not measured", decimals: int | None = None, signed: bool = False) -> str:

@@ -1,6 +1,7 @@
 """Numbers stay numbers until they are shown: a table's CSV is for machines, its page and Markdown show the same numbers, rounded once."""
 
 import csv
+import re
 
 import pandas as pd
 
@@ -81,3 +82,8 @@ def test_a_notebook_shows_the_same_text():
 
 def test_one_way_to_shorten_a_text():
     assert cut("abcdef", 4) == "abc…" and cut("abcd", 4) == "abcd" and cut(None, 4) is None
+
+
+def test_a_notebook_shows_texts_flush_left_and_numbers_with_their_intervals():
+    html = show(pd.DataFrame({"task": ["a"], "x": [1.5], "x low": [1.0], "x high": [2.0]})).to_html()
+    assert re.findall(r"td\.col(\d) \{\s*text-align: left", html) == ["0"] and "1.500 [1.000, 2.000]" in html
