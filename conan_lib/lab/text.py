@@ -32,7 +32,7 @@ def cleaning(corpus: Stage, text: str, language: str) -> Styler:
         UserError: the corpus has not finished, or its index was not carried here.
     """
     params = corpus.data
-    (checked,) = check([(text, language)], True, {*LANGUAGES, *params.languages}, params, 1)
+    (checked,) = check([(text, language, True)], {*LANGUAGES, *params.languages}, params, 1)
     same, nearest = _most_alike(corpus, checked.text, language)
     overlaps = bool(EvaluationIndex.load(finished(corpus) / INDEX).overlaps([(checked.text, language)])[0])
     verdicts = [
