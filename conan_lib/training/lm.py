@@ -74,7 +74,7 @@ def pretrain(stage: Stage) -> dict | None:
     model, history = fit(model, blocks, stack, section, stage)
     if not stage.leads:
         return None
-    shutil.rmtree(stage.path / TOKENS)
+    shutil.rmtree(stage.path / TOKENS, ignore_errors=True)
     after = measure(model)
     save(model, tokenizer, stage.path / "model")
     write_json(stage.path / "history.json", history)
@@ -179,7 +179,7 @@ def pack_documents(documents: Path, tokenizer: PreTrainedTokenizerBase, section:
         enough *= 2
     blocks = Blocks(tokens, section.max_length, section.document_mask, place[: _until(total, needed)])
     if len(blocks) < section.batch_size:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # another process of the launch may have
         raise UserError(f"pretrain.batch_size: {section.batch_size} is more than the {len(blocks)} blocks that the corpus fills: lower it")
     return blocks
 
