@@ -152,14 +152,14 @@ def _taint(scripture: Scripture, index: EvaluationIndex, workers: int) -> None:
 
 
 def _read_scripture(scripture: Scripture, params: DataParams, funnel: Funnel) -> tuple[Splits, list[dict]]:
-    """Chapters by split, and a record of each edition."""
-    splits, origins = {name: [] for name in SPLITS}, []
-    for lang, found in scripture.editions.items() if params.scripture_trains("text") else ():
+    """Chapters by split, none where verses are no language-model text; and a record of each edition."""
+    splits, origins, text = {name: [] for name in SPLITS}, [], params.scripture_trains("text")
+    for lang, found in scripture.editions.items():
         for number, edition in enumerate(found[: params.editions]):
             source = SCRIPTURE[min(number, 1)]
             chapters = [
-                (scripture.split(book), Document(f"bible/{edition.code}/{book}/{chapter}", text, lang, source, "scripture"))
-                for book, chapter, text in scripture.chapters(lang, number)
+                (scripture.split(book), Document(f"bible/{edition.code}/{book}/{chapter}", own, lang, source, "scripture"))
+                for book, chapter, own in (scripture.chapters(lang, number) if text else ())
             ]
             funnel.count("read", (document for _, document in chapters))
             for name in ("train", "dev", "test"):
