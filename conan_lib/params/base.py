@@ -49,4 +49,4 @@ class Optimisation(Section):
     """true: a layer's activations are computed again in the backward pass and not kept: memory of one layer, about a third more time. None
     here and below: off. These switches change rounding alone."""
     compile: bool | None = None
-    """true: torch.compile, which takes minutes to begin with."""
+    """true: torch.compile of each layer, which takes a minute to begin with."""

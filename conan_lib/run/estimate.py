@@ -16,14 +16,14 @@ USED = 0.3
 def training_time(params: Params, config: PreTrainedConfig) -> str:
     """A line with the estimate and what it rests on: every text at its longest, so rather too much."""
     device = "cuda" if params.runtime.device != "cpu" and torch.cuda.is_available() else "cpu"
-    rate = _product(device, torch.bfloat16 if arithmetic(params.weak.precision, device) == "bf16" else torch.float32)
+    rate = matrix_product(device, torch.bfloat16 if arithmetic(params.weak.precision, device) == "bf16" else torch.float32)
     operations = sum(one.flops(config) for one in work(params))
     hours = operations / (USED * rate) / 3600
     words = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes" if hours > 1 / 60 else "less than a minute"
     return f"{words}: {operations:.1e} operations, a matrix product does {rate:.1e} a second here, of which training may reach {USED:.0%}"
 
 
-def _product(device: str, dtype: torch.dtype, width: int = 1024, repeats: int = 5) -> float:
+def matrix_product(device: str, dtype: torch.dtype, width: int = 1024, repeats: int = 5) -> float:
     """Operations a second of a matrix product, the best of a few."""
     matrix, best = torch.ones(width, width, device=device, dtype=dtype), float("inf")
     for _ in range(repeats):

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import get_device_name
 from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from conan_lib.params import Runtime
 from conan_lib.params.base import Optimisation, Precision
@@ -50,7 +53,6 @@ def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) ->
         "bf16": arithmetic(section.precision, training_device(runtime)) == "bf16",
         # bf16 on a CPU is refused unless the CPU is asked for
         "use_cpu": runtime.device == "cpu" or not torch.accelerator.is_available(),
-        "torch_compile": bool(section.compile),
         "ddp_find_unused_parameters": False,  # every weight that trains is used in every forward pass
         "save_steps": runtime.save_steps,
         "save_total_limit": 2,
@@ -60,6 +62,20 @@ def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) ->
         "report_to": runtime.report_to,
         "run_name": f"{folder.parent.parent.name}-{folder.parent.name}",  # stage and key
     }
+
+
+def switch(model: PreTrainedModel | SentenceTransformer, section: Optimisation) -> None:
+    """Turn on what a section asks for: gradient checkpointing, torch.compile of each decoder layer (before FSDP takes the model apart)."""
+    if section.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    if not section.compile:
+        return
+    backbone = getattr(model, "transformers_model", model)
+    if backbone.config._attn_implementation == "soft_mask":  # alpha is another number at every step: compiled in, each would compile anew
+        ALL_ATTENTION_FUNCTIONS.register("soft_mask", torch.compiler.disable(ALL_ATTENTION_FUNCTIONS["soft_mask"]))
+    for layer in backbone.modules():
+        if type(layer).__name__ in (backbone._no_split_modules or ()):
+            layer.compile()
 
 
 class EmbeddingRate:

@@ -25,7 +25,7 @@ from conan_lib.model.backbone import export
 from conan_lib.negatives import NegativePool
 from conan_lib.params import Runtime
 from conan_lib.params.training import ContrastiveParams, SupervisedParams, WeakParams
-from conan_lib.training.arguments import EmbeddingRate, training_arguments, training_device
+from conan_lib.training.arguments import EmbeddingRate, switch, training_arguments, training_device
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import CHUNK, GPU_CHUNK, Task, TaskBatchSampler, TaskCollator
 from conan_lib.training.lora import add_lora, merge_lora
@@ -303,8 +303,7 @@ def fit(
     )
     collator.rank, collator.world = arguments.process_index, arguments.world_size
     loss.world = arguments.world_size
-    if options.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+    switch(model, options)
     if options.lora is not None:
         add_lora(model, options.lora, options.seed)
     checkpoint = _same_run(folder, tasks, options)

@@ -27,7 +27,7 @@ from conan_lib.params import Runtime
 from conan_lib.params.training import LanguageModelling, PretrainParams
 from conan_lib.stages import Stage, computes
 from conan_lib.table import START
-from conan_lib.training.arguments import EmbeddingRate, arithmetic, training_arguments, training_device
+from conan_lib.training.arguments import EmbeddingRate, arithmetic, switch, training_arguments, training_device
 from conan_lib.training.instructions import encode_records, generate, pad
 from conan_lib.training.processes import mean_of
 from conan_lib.training.progress import show_loss
@@ -295,8 +295,7 @@ def fit(
         raise UserError(f"batch_size: {section.batch_size} is not divisible by the {share}: choose a multiple")
     arguments.per_device_train_batch_size = section.batch_size // devices // parts
     model.fused_loss = bool(section.fused_loss)
-    if section.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+    switch(model, section)
     trainer = LmTrainer(model=model, args=arguments, train_dataset=data, data_collator=collate)
     trainer.embedding_rate = section.embedding_rate
     show_loss(trainer)

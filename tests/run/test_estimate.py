@@ -18,11 +18,11 @@ def params(project):
 
 def test_the_estimate_grows_with_every_stage_and_falls_with_the_machine(params, monkeypatch):
     config = configuration(params.backbone, params.tokenizer.vocab_size)
-    monkeypatch.setattr(estimate, "_product", lambda *_: 1e15)
+    monkeypatch.setattr(estimate, "matrix_product", lambda *_: 1e15)
     before = estimate.training_time(params, config)
     for name in ("pretrain", "sft", "weak", "supervised"):
         section = getattr(params, name)
         more = params.model_copy(update={name: section.model_copy(update={"max_steps": 9 * section.max_steps})})
         assert operations(estimate.training_time(more, config)) > operations(before)
-    monkeypatch.setattr(estimate, "_product", lambda *_: 1e25)
+    monkeypatch.setattr(estimate, "matrix_product", lambda *_: 1e25)
     assert "31 minutes" in before and estimate.training_time(params, config).startswith("less than a minute")
