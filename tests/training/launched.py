@@ -56,7 +56,7 @@ def main(root: str, how: str, names: str, dies: str = "0") -> None:
     if int(dies):
         die_after(int(dies))
     for name in names.split(","):
-        stage = open_stage(name, launched_params(f"{root}/{name}"))
+        stage = open_stage(name, root if root.endswith(".yaml") else launched_params(f"{root}/{name}"))
         compute(stage)
         PartialState().wait_for_everyone()
         assert stage.finished

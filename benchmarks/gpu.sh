@@ -1,0 +1,58 @@
+#!/bin/bash
+# Fifteen minutes of one GPU: everything in the order in which it is wanted, each part with its own limit, results written as they come.
+#
+#   bash benchmarks/gpu.sh OUT              on the GPU machine, from the root of the checkout; OUT is carried home
+#   bash benchmarks/gpu.sh OUT --rehearse   the same on a CPU, sizes of seconds
+#
+# SECONDS_IN_ALL (600) is what all parts may take; the last one gets what is left. PARTS names some of them. A part that fails or is cut off
+# keeps what it has written and stops no other; OUT/parts.txt says how each ended and OUT/<part>.log what it printed.
+set -u
+OUT=$(realpath -m "${1:?usage: bash benchmarks/gpu.sh OUT [--rehearse]}")
+REHEARSE=${2:-}
+SECONDS_IN_ALL=${SECONDS_IN_ALL:-600}
+PARTS=${PARTS:-kernels attention training given masks science}
+PYTHON=${PYTHON:-python3}
+cd "$(dirname "$0")/.." && mkdir -p "$OUT"
+export PYTHONUNBUFFERED=1 CONAN_REVISION=${CONAN_REVISION:-$(git rev-parse --short=12 HEAD 2>/dev/null)}
+if compgen -G "wheels/*.whl" >/dev/null; then  # what `make wheels` gathered and the machine lacks
+  [ -d site ] || $PYTHON -m pip install --quiet --no-index --no-deps --target site $(find wheels -name '*.whl')
+  export PYTHONPATH=$PWD/site:$PWD${PYTHONPATH:+:$PYTHONPATH}
+else
+  export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+fi
+
+part() {  # name, seconds, command: the name is in PARTS, and time is left
+  local name=$1 limit=$2 began=$SECONDS code
+  shift 2
+  [[ " $PARTS " == *" $name "* ]] || return 0
+  ((limit > SECONDS_IN_ALL - SECONDS)) && limit=$((SECONDS_IN_ALL - SECONDS))
+  if ((limit < 1)); then
+    echo "$name: not begun, no time was left" | tee -a "$OUT/parts.txt"
+    return 0
+  fi
+  timeout --signal TERM --kill-after 15 "$limit" "$@" >"$OUT/$name.log" 2>&1
+  code=$?
+  echo "$name: $((SECONDS - began)) s of $limit, exit code $code$([ $code = 124 ] && echo ', cut off')" | tee -a "$OUT/parts.txt"
+}
+
+job() {  # name, seconds, job file: computes for that long, then packs what has finished
+  local name=$1 limit=$2 file=$3
+  part "$name" "$limit" bash -c "$PYTHON -m conan_lib job $file --minutes $(awk "BEGIN {print ($limit - 30 > 5 ? $limit - 30 : 5) / 60}")
+    code=\$?; $PYTHON -m conan_lib pack $file '$OUT/$name'; exit \$code"
+}
+
+if [ "$REHEARSE" = --rehearse ]; then
+  ATTENTION="--device cpu --heads 4/2x16 --lengths 16 32 --repeats 3 --batch 1"
+  TRAINING="--device cpu --size smoke --lengths 16 32 --tokens 64"
+  SCIENCE=params/jobs/h100-rehearsal.yaml MASKS=${MASKS:-none}
+else
+  ATTENTION="--device cuda" TRAINING="--device cuda" SCIENCE=params/jobs/h100.yaml
+  MASKS=${MASKS:-params/jobs/smollm2.yaml}  # the arms of the mask on SmolLM2
+fi
+part kernels 45 $PYTHON -m pytest -q -m gpu tests/attention
+part attention 60 $PYTHON -m benchmarks.attention $ATTENTION --budget 45 --out "$OUT/attention"
+part training 75 $PYTHON -m benchmarks.training $TRAINING --parts steps --budget 60 --out "$OUT/training"
+part given 60 bash -c "for folder in parcel/*/; do [ -d \$folder ] && $PYTHON -m conan_lib unpack \$folder; done"
+[ -f $MASKS ] && job masks 300 $MASKS
+job science $((SECONDS_IN_ALL - SECONDS)) $SCIENCE
+exit 0
