@@ -43,22 +43,29 @@ SHRUNKEN = {
 }  # fmt: skip
 
 
-def in_shards(row: dict) -> dict:
-    """The set of a row as a folder of three shards, two of JSON lines and one of parquet."""
+def in_shards(row: dict, parquet: bool) -> dict:
+    """The set of a row as a folder of three shards, of parquet or of JSON lines."""
     file = Path(row["from"])
     if file.suffix != ".jsonl":
         return row
     records, folder = [json.loads(line) for line in file.read_text().splitlines()], file.with_suffix("")
     folder.mkdir()
-    for number in range(2):
-        (folder / f"{number}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records[number::3]))
-    pq.write_table(pa.Table.from_pylist(records[2::3]), folder / "2.parquet")
+    for number in range(3):
+        if parquet:
+            pq.write_table(pa.Table.from_pylist(records[number::3]), folder / f"{number}.parquet")
+        else:
+            (folder / f"{number}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records[number::3]))
     return row | {"from": str(folder)}
 
 
 def launch(root: Path, stages: str, dies: int = 0) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.training.launched"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     arguments = [str(root / "dry.yaml"), "fsdp", stages, str(dies)]
     return subprocess.run([*command, *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=900)
 
@@ -67,7 +74,8 @@ def launch(root: Path, stages: str, dies: int = 0) -> subprocess.CompletedProces
 def test_the_papers_run_in_two_processes_killed_and_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    labels = next(row for row in (sets := [in_shards(row) for row in own_sets(tmp_path)]) if row["task"] == "classification")
+    sets = [in_shards(row, bool(number % 2)) for number, row in enumerate(own_sets(tmp_path))]
+    labels = next(row for row in sets if row["task"] == "classification")
     sets.append(labels | {"task": "clustering", "name": "clusters"})
     data = {"languages": ["en", "de"], "heldout_share": 0.1, "max_documents": 200, "sets": sets}
     runtime = {"device": "cpu", "threads": 1, "save_steps": 2, "artefacts": "artefacts"}
