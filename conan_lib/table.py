@@ -43,7 +43,7 @@ TABLE: dict[str, Spec] = {
     "corpus": Spec("conan_lib.data.build:build_corpus", 1, ("data",), (), "01_data"),
     "sets": Spec("conan_lib.data.build:build_sets", 1, ("sets",), ("corpus",), "01_data"),
     "heldout": Spec("conan_lib.data.build:build_heldout", 1, ("heldout",), ("corpus",), "01_data"),
-    START: Spec("conan_lib.model.start:prepare_start", 1, ("model",), (), "02_tokenizer"),
+    START: Spec("conan_lib.model.start:prepare_start", 2, ("model",), (), "02_tokenizer"),
     "tokenizer": Spec("conan_lib.model.tokenizer:train_tokenizer", 1, ("tokenizer",), ("corpus", START), "02_tokenizer"),
     "pretrain": Spec("conan_lib.training.lm:pretrain", 1, ("backbone", "pretrain"), ("corpus", START, "tokenizer"), "03_pretrain"),
     "sft": Spec("conan_lib.training.lm:finetune", 1, ("sft",), ("sets", "pretrain"), "04_sft"),

@@ -190,9 +190,18 @@ def to_sentence_transformer(
         UserError: there is no model in the folder, or its weights are missing.
     """
     transformer = Transformer(with_weights(folder), max_seq_length=max_length, model_kwargs={"attn_implementation": attention})
-    transformer.model.config.is_causal = causal
+    plain_text(transformer).model.config.is_causal = causal
     width = transformer.get_embedding_dimension()
     return SentenceTransformer(modules=[transformer, Pooling(width, pooling_mode=pooling), Normalize()], device=device)
+
+
+def plain_text(transformer: Transformer) -> Transformer:
+    """Let texts be read as they are, and be saved so: where a tokenizer has a chat template, sentence-transformers would put each text into
+    a chat, system message and all, which is not what was trained."""
+    if hasattr(transformer, "modality_config"):
+        transformer.modality_config = {"text": transformer.modality_config["text"]}
+        transformer.input_formatter.supported_modalities = ["text"]
+    return transformer
 
 
 def export(model: SentenceTransformer, folder: Path, causal: bool = False) -> None:

@@ -21,7 +21,7 @@ from conan_lib.artefacts import leads
 from conan_lib.attention.softmask import kind
 from conan_lib.errors import UserError
 from conan_lib.files import read_json, write_json
-from conan_lib.model.backbone import export
+from conan_lib.model.backbone import export, plain_text
 from conan_lib.negatives import NegativePool
 from conan_lib.params import Runtime
 from conan_lib.params.training import ContrastiveParams, SupervisedParams, WeakParams
@@ -63,7 +63,8 @@ def train_embedder(
     arguments, it goes on from folder/checkpoints, which is yours to remove, and ends with the same weights.
 
     Args:
-        model: any whose first module is a transformers decoder; it is given fp32 weights, and cosines where it has no Normalize.
+        model: any whose first module is a transformers decoder; it is given fp32 weights, and cosines where it has no Normalize. It reads
+            texts as they are, without its tokenizer's chat template.
         rows: by name of a registered task; a row holds anchor and positive, and what TaskSpec says. Shares of tasks that are not given do
             not count.
         options: what trains and how.
@@ -233,6 +234,7 @@ def _prepare(model: SentenceTransformer, options: WeakParams | SupervisedParams)
     for module in model:
         if isinstance(module, Pooling):
             module.include_prompt = options.pool_prompts is not False
+    plain_text(model[0])
     backbone = model.transformers_model
     if isinstance(options, WeakParams) and backbone.config._attn_implementation != "soft_mask":
         backbone.set_attn_implementation("soft_mask")

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from conan_lib.errors import UserError
+from conan_lib.model.backbone import to_sentence_transformer
 from conan_lib.params import Runtime
 from conan_lib.params.training import LoraParams, MineParams, SupervisedParams, WeakParams
 from conan_lib.training import embedder
@@ -123,6 +124,29 @@ def test_a_prompted_text_is_encoded_as_sentence_transformers_encodes_it(tmp_path
                                 ("positive", "passage: ", [r["positive"] for r in task.rows]),
                                 ("negatives", "passage: ", [r["negatives"][0] for r in task.rows])):  # fmt: skip
         np.testing.assert_allclose(vectors[batch["label"][side].flatten()], model.encode(texts, prompt=prompt), atol=1e-5)
+
+
+def test_a_chat_template_changes_no_text(tmp_path):
+    """Of a start that chats, texts are encoded as they were trained: as they are, ours and after reloading."""
+    stock = small_encoder(tmp_path / "start")
+    stock.tokenizer.chat_template = "{% for message in messages %}{{ '[system] Be kind. [user] ' + message['content'] }}{% endfor %}"
+    stock.save(str(tmp_path / "chatting"))
+    model = SentenceTransformer(str(tmp_path / "chatting"), device="cpu")
+    model[0].modality_config = {**model[0].modality_config, "message": model[0].modality_config["text"] | {"format": "flat"}}
+    model[0].input_formatter.supported_modalities = list(model[0].modality_config)  # as sentence-transformers opens a bare decoder
+    texts = [row["anchor"] for row in ROWS["retrieval"][:4]]
+    plain = [model.tokenizer(text)["input_ids"] for text in texts]
+    assert [row[mask.bool()].tolist() for row, mask in _tokens(model, texts)] != plain
+    train_embedder(model, {"weak": ROWS["retrieval"]}, WEAK, tmp_path / "3", runtime=CPU)
+    for one in (model, SentenceTransformer(str(tmp_path / "3" / "model"), device="cpu")):
+        assert one.tokenizer.chat_template and [row[mask.bool()].tolist() for row, mask in _tokens(one, texts)] == plain
+    bare = to_sentence_transformer(tmp_path / "chatting", "mean", 24, device="cpu")
+    assert [row[mask.bool()].tolist() for row, mask in _tokens(bare, texts)] == plain
+
+
+def _tokens(model, texts):
+    batch = model.preprocess(texts)
+    return zip(batch["input_ids"], batch["attention_mask"], strict=True)
 
 
 @pytest.mark.parametrize(("negative", "counts"), [("stone", False), ("river", True)])
