@@ -21,5 +21,7 @@ def trained_in(ablation: Ablation) -> str:
 
 def _text(name: str, params: Params, last: str, score: tuple[str, float] | None) -> str:
     """`last` is the stage whose model it is."""
-    steps = f"{params.weak.max_steps:,}" + (f" + {params.supervised.max_steps:,} contrastive" if last == "supervised" else " weak")
-    return f"{name}: {steps} steps, {'not evaluated' if score is None else f'{score[0]} {score[1]:.2f}'}"
+    stages = ("weak", "supervised") if last == "supervised" else ("weak",)
+    steps = " + ".join(f"{getattr(params, stage).max_steps:,}" for stage in stages if params.trains(stage))
+    kind = "contrastive" if last == "supervised" else "weak"
+    return f"{name}: {steps} {kind} steps, {'not evaluated' if score is None else f'{score[0]} {score[1]:.2f}'}"

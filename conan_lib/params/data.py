@@ -79,7 +79,7 @@ class DataParams(Section):
     @property
     def weak_pairs(self) -> bool:
         """Whether anything feeds stage 3; else it passes the model through."""
-        return bool(self.embedded) or any(row.task == "weak" for row in self.declared)
+        return self.sets is None or any(row.task == "weak" or (row.embedded and row.task is None) for row in self.sets)
 
     def scripture_trains(self, task: Task) -> bool:
         """Whether verses are among the training text of a task: of all of them, unless a row of data.sets names one."""

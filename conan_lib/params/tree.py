@@ -76,6 +76,10 @@ class Params(Section):
     translate: TranslateParams = TranslateParams()
     runtime: Runtime = Runtime()
 
+    def trains(self, stage: str) -> bool:
+        """Whether one of the four training stages takes steps; else it passes the model through."""
+        return getattr(self, stage) is not None and (stage != "weak" or self.data.weak_pairs)
+
     @model_validator(mode="before")
     @classmethod
     def _a_start_needs_no_stage_before_it(cls, raw: Any) -> Any:

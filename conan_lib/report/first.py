@@ -32,7 +32,7 @@ def abstract(run: Run, judged: list[tuple[Claim, Finding]], what: str) -> list[s
     size = f"1/{paper / count:,.0f} of the paper's {paper:,} parameters" if count else f"far below the paper's {paper:,} parameters"
     by = {verdict: [claim for claim, finding in judged if finding.verdict == verdict] for verdict in MEANINGS}
     minutes = sum(manifest["seconds"] for manifest in run.manifests.values()) / 60
-    trained = sum(getattr(run.params, name) is not None for name in CHECKPOINTS)
+    trained = sum(map(run.params.trains, CHECKPOINTS))
     stages = "the paper's" if trained == len(CHECKPOINTS) else f"the last {trained} of the paper's"
     told = ("reproduced", "directional", "contradicted")
     held = "; ".join(f"{len(by[verdict])} {verdict} ({_names(by[verdict])})" for verdict in told if by[verdict])

@@ -71,11 +71,10 @@ class Work:
 
 def work(params: Params) -> Iterator[Work]:
     """The stages that train, in order."""
-    for name in ("pretrain", "sft"):
-        if (section := getattr(params, name)) is not None:
-            yield Work(name, section, section.batch_size)
-    if params.data.weak_pairs:
-        yield Work("weak", params.weak, 2 * params.weak.batch_size)
+    for name, each in (("pretrain", 1), ("sft", 1), ("weak", 2)):
+        if params.trains(name):
+            section = getattr(params, name)
+            yield Work(name, section, each * section.batch_size)
     own = params.supervised
     shares = {task: share for task, share in own.mix.items() if share}
     texts = {task: own.task_batch_size[task] * (2 + (own.hard_negatives if TASKS[task].negatives == "pool" else 0)) for task in shares}

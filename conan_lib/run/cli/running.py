@@ -81,7 +81,7 @@ def plan(
     from conan_lib.run.estimate import training_time
     from conan_lib.run.notebooks import check, steps_of
     from conan_lib.stages import left_out, resolve
-    from conan_lib.table import RUN, START, TABLE
+    from conan_lib.table import CHECKPOINTS, RUN, START, TABLE
 
     machine = machine_of(launch and resolve(launch), teraflops=teraflops, mfu=mfu)
     params = load_params(resolve(file))
@@ -106,8 +106,7 @@ def plan(
     for step in steps:
         for stage in step.stages:
             optimiser = next((getattr(stage, section) for section in stage.sections if hasattr(getattr(stage, section), "max_steps")), None)
-            passes = stage.name in stage.sections and getattr(stage, stage.name) is None and stage.name != "tokenizer"
-            passes |= stage.name == "weak" and not params.data.weak_pairs
+            passes = stage.name in CHECKPOINTS and not params.trains(stage.name)
             work = "passes the model through" if passes else f"{optimiser.max_steps:,} steps" if optimiser else ""
             verb = {"finished": "skip", "partial": "resume", "new": "run"}[stage.status]
             say(f"{step.title:14} {stage.name:18} {stage.key}  {verb:7} {work}".rstrip())
