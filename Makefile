@@ -6,17 +6,21 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: reproduce test test-fast gpu-test lab check benchmark docs wheels data clean
+.PHONY: reproduce test test-fast faults gpu-test lab check benchmark docs wheels data clean
 
 reproduce: $(READY)  ## the whole paper at the tiny tier: 01..08, then runs/tiny/report.md
 	$(BIN)/conan-lib run params/tiny.yaml
 
-test: $(READY)  ## every test, the slow ones included
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+test: $(READY)  ## every test but those of `make faults`, the slow ones included
+	$(BIN)/python -m pytest -m "not slow and not faults" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -m slow
 
 test-fast: $(READY)  ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not faults" -n 2 --dist loadfile
+
+KILLS ?= 50
+faults: $(READY)  ## hours of kills, damaged files, a full disk and fuzzed parameters; writes reports/reliability.md
+	$(BIN)/python -m pytest -m faults --kills $(KILLS) tests/faults
 
 gpu-test:  ## the tests that need CUDA, with the Python that is there
 	$(PYTHON) -m pytest -m gpu tests/attention

@@ -7,7 +7,8 @@ A stage's key is the hash of its name, its version, its own parameters and the k
     finished   manifest.json exists; it is written last, atomically, so its existence means done. One that is damaged, or another
                folder's, is an error: no state of a folder may be guessed
 
-The key does not hash source text, device, worker count or save interval; the manifest records them.
+The key does not hash source text, device, worker count or save interval; the manifest records them. It also records every file with its
+size and hash, and a stage that is made from another one compares them first.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from typing import Any
 
 from conan_lib.environment import environment, peak_memory_mb
 from conan_lib.errors import UserError
-from conan_lib.files import again, lock, number_in, read_json, write_json
+from conan_lib.files import again, lock, number_in, read_json, sha256, write_json
 from conan_lib.table import TABLE
 
 MANIFEST = "manifest.json"
@@ -31,12 +32,21 @@ SHAPE = {"stage": str, "key": str, "results": dict, "seconds": (int, float), "fi
 
 
 IDENTITY = ("stage", "version", "parameters", "inputs")
+PASSING = (MANIFEST, "seconds.json", "checkpoints", "tensorboard")
+"""What the manifest does not list: files of an attempt, and what else may go or grow. Hidden files neither."""
 
 
 def key_of(identity: dict) -> str:
     """16 hexadecimal digits that name a content: the hash of its stage, version, parameters and inputs, and of nothing else."""
     text = json.dumps({name: identity[name] for name in IDENTITY}, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def listing(folder: Path) -> dict[str, list]:
+    """File -> [bytes, sha256], of all that a manifest lists."""
+    names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    listed = (name for name in names if name.parts[0] not in PASSING and not any(part.startswith(".") for part in name.parts))
+    return {name.as_posix(): [(folder / name).stat().st_size, sha256(folder / name)] for name in listed}
 
 
 def leads() -> bool:
@@ -112,6 +122,22 @@ class Artefact:
             raise UserError(f"{path}: the manifest belongs to {manifest['stage']}/{manifest['key']}: {again(path)}")
         return manifest
 
+    def verify(self, largest: float = float("inf")) -> None:
+        """Compare a finished artefact with its manifest; where it lists no files, as older ones, there is nothing to compare.
+
+        Args:
+            largest: bytes up to which a file is hashed; of larger ones the size counts.
+
+        Raises:
+            UserError: a file is missing or damaged; the line names it and what to do.
+        """
+        for name, (size, digest) in self.manifest.get("files", {}).items():
+            path = self.path / name
+            if not path.is_file():
+                raise UserError(f"{path}: missing: {again(path)}")
+            if path.stat().st_size != size or (size <= largest and sha256(path) != digest):
+                raise UserError(f"{path}: damaged: {again(path)}")
+
     @property
     def results(self) -> dict:
         """The numbers that the stage committed."""
@@ -129,10 +155,11 @@ class Artefact:
         """The folder of a finished input.
 
         Raises:
-            UserError: the input has not finished.
+            UserError: the input has not finished, or one of its files is missing or damaged.
         """
         if not (artefact := self.inputs[name]).finished:
             raise UserError(f"stage {self.stage} needs {name} ({artefact.key}), which {artefact.undone}")
+        artefact.verify()
         return artefact.path
 
     @contextmanager
@@ -147,7 +174,7 @@ class Artefact:
                 others do not wait, their Work does not `lead`, and they write nothing.
 
         Raises:
-            UserError: an input has not finished.
+            UserError: an input has not finished, or one of its files is missing or damaged.
         """
         for name in self.inputs:
             self.needs(name)
@@ -196,12 +223,19 @@ class Work:
             write_json(self._clock, round(self.seconds, 3))
 
     def commit(self, results: dict) -> None:
-        """Write the manifest: the last act, and what makes the artefact finished."""
+        """Write the manifest: the last act, and what makes the artefact finished.
+
+        Raises:
+            UserError: the folder was taken away in between, and what made files made it anew, without those before.
+        """
+        if not (self.path / "identity.json").is_file():
+            raise UserError(f"{self.path}: vanished while its stage was computed: run it again, and see what removes it")
         manifest = {
             "key": self.artefact.key,
             **self.artefact.identity,
             "results": results,
             "seconds": round(self.seconds, 2),
+            "files": listing(self.path),
             "peak_memory_mb": peak_memory_mb(),
             "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "environment": environment(),

@@ -132,6 +132,18 @@ def _damaged(path: Path) -> bool:
     return False
 
 
+def sha256(path: Path) -> str:
+    """The hash of a file, read once for each size and time of change."""
+    now = path.stat()
+    return _sha256(path, now.st_size, now.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, *_: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def number_in(path: Path) -> float:
     """The number in a JSON file; 0 where there is none."""
     try:

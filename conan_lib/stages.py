@@ -1,5 +1,6 @@
 """A stage of a run: its row of the table, its parameters, its artefact; how it is opened, and the one way in which it is computed."""
 
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -9,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 
 from conan_lib.artefacts import Artefact, leads
-from conan_lib.errors import Stopped, UserError
-from conan_lib.files import again, fingerprint, first_damaged
+from conan_lib.errors import UserError
+from conan_lib.files import fingerprint
 from conan_lib.params import Params, Runtime, load_params, without_clr
 from conan_lib.params.evaluation import PROBED
 from conan_lib.params.sets import EMBEDDED
@@ -105,9 +106,17 @@ def below_root(path: Path) -> str:
 
 
 def resolve(path: str | Path) -> Path:
-    """A file's path, which may be given relative to the project root."""
-    path = Path(path)
-    return path if path.is_file() or path.is_absolute() or not (project_root() / path).is_file() else project_root() / path
+    """A file's path, which may be given relative to the project root.
+
+    Raises:
+        UserError: it is in a checkout and the working directory in none: results would be looked for and written in the wrong place.
+    """
+    path, root = Path(path), project_root()
+    if path.is_file() and not (root / "notebooks").is_dir():
+        homes = (folder for folder in path.resolve().parents if (folder / "pyproject.toml").is_file() and (folder / "notebooks").is_dir())
+        if (home := next(homes, None)) is not None:
+            raise UserError(f"{path}: its results are in {home}: cd there first, and then run the command")
+    return path if path.is_file() or path.is_absolute() or not (root / path).is_file() else root / path
 
 
 def open_stage(name: str, params: Params | str | Path) -> Stage:
@@ -205,7 +214,7 @@ def computes(function: Function | None = None, *, together: bool = False, check:
         with stage.work(together) as work:
             if not stage.finished:  # another process may have finished it while this one waited
                 _prepare(stage.runtime)
-                results = function(stage)
+                results = _saved(stage, function)
                 if stage.leads:
                     work.commit(results)
         if stage.leads:
@@ -213,6 +222,16 @@ def computes(function: Function | None = None, *, together: bool = False, check:
         return stage
 
     return compute_stage
+
+
+def _saved(stage: Stage, function: Function) -> dict | None:
+    """What the function returns; torch.save says of a full disk only that its file ends too early."""
+    try:
+        return function(stage)
+    except RuntimeError as error:
+        if not re.search(r"unexpected pos \d+ vs \d+|iostream error", str(error)):
+            raise
+        raise UserError(f"{stage.path}: a checkpoint could not be written: is there space left? make room and run it again") from None
 
 
 def _prepare(runtime: Runtime) -> None:
@@ -229,23 +248,6 @@ def _prepare(runtime: Runtime) -> None:
 
 
 def compute(stage: Stage) -> Stage:
-    """Compute a stage by its row's function.
-
-    Raises:
-        UserError: also where it fails over a damaged file of an input.
-    """
+    """Compute a stage by its row's function."""
     module, _, function = TABLE[stage.name].function.partition(":")
-    try:
-        return getattr(import_module(module), function)(stage)
-    except (UserError, Stopped):
-        raise
-    except Exception:
-        blame(stage)
-        raise
-
-
-def blame(stage: Stage) -> None:
-    """Raises UserError where a file of an input is damaged: the likely reason why the stage failed."""
-    found = (first_damaged(other.path) for other in stage.inputs.values() if other.finished)
-    if damaged := next(filter(None, found), None):
-        raise UserError(f"{damaged}: damaged: {again(damaged)}") from None
+    return getattr(import_module(module), function)(stage)

@@ -33,6 +33,10 @@ for name in {stages!r}:
 """
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=50, help="of `make faults`: how often the pipeline is killed")
+
+
 def write_notebook(path: Path, *cells: str) -> None:
     """A notebook with a parameters cell and then `cells`."""
     import nbformat  # a machine that only trains lacks it, and runs the tests of its GPU

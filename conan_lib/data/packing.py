@@ -49,13 +49,21 @@ class Blocks(Dataset):
         length: L, tokens in a block.
         document_mask: whether documents are kept apart.
         order: which documents are packed, and in which order; None: all, as they come.
+        names: of each document, its number for `records`.
 
     Raises:
         UserError: the documents do not fill one block.
     """
 
-    def __init__(self, documents: Sequence[Sequence[int]], length: int, document_mask: bool = True, order: Sequence[int] | None = None):
-        self.documents, self.length, self.document_mask = documents, length, document_mask
+    def __init__(
+        self,
+        documents: Sequence[Sequence[int]],
+        length: int,
+        document_mask: bool = True,
+        order: Sequence[int] | None = None,
+        names: Sequence[int] = (),
+    ):
+        self.documents, self.length, self.document_mask, self.names = documents, length, document_mask, names
         sizes = documents.lengths if isinstance(documents, Tokens) else np.array([len(document) for document in documents], np.int64)
         order = np.arange(len(sizes)) if order is None else np.asarray(order)
         self._order = order[sizes[order] > 0]
@@ -64,6 +72,14 @@ class Blocks(Dataset):
         if tokens < length:
             raise UserError(f"packing: {tokens} tokens do not fill one block of {length}: read more documents or lower max_length")
         self._count = tokens // length
+
+    def records(self, block: int) -> list[int]:
+        """The numbers of the documents in a block."""
+        return [self.names[self._order[place]] for place in self._places(block)]
+
+    def _places(self, block: int) -> range:
+        first, last = np.searchsorted(self._ends, [block * self.length, (block + 1) * self.length - 1], "right")
+        return range(first, last + 1)
 
     def __len__(self) -> int:
         return self._count
@@ -75,7 +91,7 @@ class Blocks(Dataset):
             return {name: torch.stack([block[name] for block in blocks]) for name in blocks[0]}
         first, last = index * self.length, (index + 1) * self.length
         pieces = []
-        for place in range(np.searchsorted(self._ends, first, "right"), np.searchsorted(self._ends, last - 1, "right") + 1):
+        for place in self._places(index):
             document, end = self.documents[self._order[place]], self._ends[place]
             begin = end - len(document)
             pieces.append(np.asarray(document[max(0, first - begin) : last - begin], np.int64))

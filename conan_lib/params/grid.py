@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from conan_lib.errors import UserError
 from conan_lib.params.base import Section
-from conan_lib.params.load import check_kind, merge, mistakes, read_tree, read_yaml, validate
+from conan_lib.params.load import check_kind, merge, mistakes, named_in, read_tree, read_yaml, validate
 from conan_lib.params.tree import Params
 from conan_lib.table import SCORED, TABLE
 
@@ -106,7 +106,9 @@ def load_grid(path: str | Path) -> GridParams:
     if (other := raw.pop("like", None)) is not None:
         if not isinstance(other, str):
             raise UserError(f"{path}: like: {other!r} is no file name: give a grid file, relative to this file")
-        raw = merge(read_yaml(Path(path).parent / other, "grid file"), raw, str(path))
+        with named_in(path, "like"):
+            other_raw = read_yaml(Path(path).parent / other, "grid file")
+        raw = merge(other_raw, raw, str(path))
     check_kind(raw, "grid", str(path))
     try:
         return GridParams.model_validate(raw)
@@ -122,7 +124,8 @@ def cell_params(path: str | Path, grid: GridParams) -> dict[tuple[str, int], Par
     Raises:
         UserError: the base is missing, or a cell's keys are unknown, mistyped or impossible; the line names the cell and the key.
     """
-    base, trees = read_tree(Path(path).parent / grid.base), {}
+    with named_in(path, "base"):
+        base, trees = read_tree(Path(path).parent / grid.base), {}
     for name, over in grid.overrides.items():
         where = f"{path}: cell {name}"
         for seed in grid.seeds:

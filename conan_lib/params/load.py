@@ -2,6 +2,8 @@
 
 import difflib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -18,6 +20,10 @@ SEEDED = {"all": ("pretrain", "sft", "weak", "supervised"), "contrastive": ("wea
 
 SHOWN = 5
 """Mistakes that one line names."""
+LONGEST = 100
+"""Characters of a given key or value that one line shows."""
+MOST_VALUES = 100_000
+"""Values of one file, each counted as often as its anchor is named."""
 KINDS = {"job": "steps", "grid": "baseline", "parameter": "tier"}
 """Kind of file -> a key that it must have and no other kind has, looked for in this order: a grid names a tier too."""
 COMMANDS = {"job": "conan-lib job {}", "grid": "conan-lib run --grid {}", "parameter": "conan-lib run {}"}
@@ -53,11 +59,21 @@ def read_tree(path: str | Path) -> dict:
     if base is None:
         return raw
     if not isinstance(base, str):
-        raise UserError(f"{path}: base: {base!r} is no file name: give a file name, relative to this file")
-    base_raw = read_yaml(path.parent / base)
+        raise UserError(f"{path}: base: {_short(repr(base))} is no file name: give a file name, relative to this file")
+    with named_in(path, "base"):
+        base_raw = read_yaml(path.parent / base)
     if "base" in base_raw:
         raise UserError(f"{path}: base: {base} has a base itself; inheritance is one level deep, name the root file instead")
     return merge(base_raw, raw, str(path))
+
+
+@contextmanager
+def named_in(path: str | Path, field: str) -> Iterator[None]:
+    """A mistake in a file that another one names: the line opens with where it is named."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {field}: {error}") from None
 
 
 def validate(raw: dict, place: str) -> Params:
@@ -141,7 +157,20 @@ def read_yaml(
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected keys and values at the top, found {type(raw).__name__}")
+    _check_size(raw, path)
     return raw
+
+
+def _check_size(raw: dict, path: Path) -> None:
+    """An anchor that names itself has no end, and a few that name each other are a thousand million values."""
+    todo, count = [raw], 0
+    while todo:
+        value = todo.pop()
+        inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else ()
+        todo += inner
+        count += len(inner)
+        if count > MOST_VALUES:
+            raise UserError(f"{path}: not readable as YAML: more than {MOST_VALUES:,} values, or an anchor inside itself: write it out")
 
 
 def merge(base: dict, over: dict, where: str, inside: str = "") -> dict:
@@ -155,7 +184,7 @@ def merge(base: dict, over: dict, where: str, inside: str = "") -> dict:
         sides = [both[key], value] if key in both else []
         plain = [side for side in sides if not isinstance(side, dict)]
         if len(plain) == 1 and not (inside and plain == [None]):
-            expected = f"a mapping, got {plain[0]!r}" if plain in ([value], [None]) else "a value, got a mapping"
+            expected = f"a mapping, got {_short(repr(plain[0]))}" if plain in ([value], [None]) else "a value, got a mapping"
             raise UserError(f"{where}: {inside}{key}: expected {expected}: correct it, or leave it out")
         both[key] = merge(*sides, where, f"{inside}{key}.") if sides and not plain else value
     return both
@@ -186,7 +215,7 @@ def check_kind(raw: dict, wanted: str, place: str) -> None:
 
 def mistake(error: dict, tree: type[BaseModel] = Params) -> str:
     """One of pydantic's errors as `section.key: what, and the mend`."""
-    place = ".".join(str(part) for part in error["loc"])
+    place = ".".join(_short(str(part)) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = _known_keys(error["loc"][:-1], tree)
         close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
@@ -194,10 +223,14 @@ def mistake(error: dict, tree: type[BaseModel] = Params) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{place}: {message}" if place else message
-    line = f"{place}: {message} (given: {error['input']!r})"
+    line = f"{place}: {message} (given: {_short(repr(error['input']))})"
     if error["type"] == "string_type" and isinstance(error["input"], bool):  # Norwegian's code
         line += f': YAML reads a bare {"yes" if error["input"] else "no"} so: quote it ("{"yes" if error["input"] else "no"}")'
     return line
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def _known_keys(loc: tuple, section: type[BaseModel]) -> list[str]:

@@ -1,5 +1,6 @@
 """What can be known of a run before it starts, whoever starts it: the pipeline, a grid, a job or `conan-lib train`."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib import metadata
@@ -135,9 +136,9 @@ def check_tasks(params: Params, rows: Mapping[str, Counter[str]]) -> None:
 def _check_data_packages(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"{path}: no such file; run conan-lib inside a checkout of the project")
-    lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    text = re.sub(r"#.*|\\\n|--hash=\S+", "", path.read_text(encoding="utf-8"))
     wrong = []
-    for requirement in (Requirement(line) for line in lines if line):
+    for requirement in (Requirement(line) for line in text.splitlines() if line.strip()):
         try:
             if not requirement.specifier.contains(version := metadata.version(requirement.name), prereleases=True):
                 wrong.append(f"{requirement.name} (found {version}, need {requirement.specifier})")

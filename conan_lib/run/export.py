@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from conan_lib.errors import UserError
-from conan_lib.files import again, first_damaged, read_json, write_json
+from conan_lib.files import again, read_json, write_json
 from conan_lib.findings.run import Run
 from conan_lib.model.onnx import export_onnx
 from conan_lib.report.card import MODEL, model_card
@@ -37,8 +37,7 @@ def export_model(params_file: str | Path, folder: Path, onnx: bool = False) -> P
         raise UserError(f"{model}: no model here (modules.json is missing): remove {model.parent} and run the stage again")
     if missing := [name for name in NEEDED if not (model / name).is_file()]:
         raise UserError(f"{model / missing[0]}: missing: {again(model)}")
-    if damaged := first_damaged(model):
-        raise UserError(f"{damaged}: damaged: {again(model)}")
+    run.stages[MODEL].artefact.verify()
     target = folder.resolve()
     if target == Path.cwd():
         raise UserError(f"{folder}: is the working directory, which cannot be replaced: name a folder in it")

@@ -17,6 +17,7 @@ from conan_lib.errors import RunError, Stopped, UserError
 from conan_lib.grids import open_grid
 from conan_lib.params import load_params, with_seed
 from conan_lib.params.job import JobParams, StepParams, load_job
+from conan_lib.params.load import named_in
 from conan_lib.run.checks import check_stages
 from conan_lib.run.clock import Clock
 from conan_lib.run.runner import Runner, Task, tasks_for
@@ -58,13 +59,15 @@ def open_job(path: str | Path) -> Job:
 def _wanted(path: Path, step: StepParams) -> Iterator[tuple[str, Stage]]:
     """(title, stage) of what a step is to reach: a run, once or with each of its seeds, or a grid's cells."""
     if step.run:
-        title, params = Path(step.run).stem, load_params((path.parent / step.run).resolve())
+        with named_in(path, "run"):
+            title, params = Path(step.run).stem, load_params((path.parent / step.run).resolve())
         runs = [(title, params)] if step.seeds is None else [
             (f"{title}: seed {seed}", with_seed(params, seed, step.seeded)) for seed in step.seeds
         ]  # fmt: skip
         yield from ((title, open_stage(name, run)) for title, run in runs for name in step.stages)
     else:
-        grid = open_grid((path.parent / step.grid).resolve(), step.seeds)
+        with named_in(path, "grid"):
+            grid = open_grid((path.parent / step.grid).resolve(), step.seeds)
         yield from ((f"{grid.params.name}: {cell}", stage) for cell in grid.cells for stage in cell.ends)
 
 

@@ -53,6 +53,8 @@ class WarmStart:
 
 def kernel_manager(values: dict[str, str], warm: WarmStart) -> type:
     """A kernel manager class for papermill whose kernels get `values` in their environment, for which papermill has no argument."""
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     from jupyter_client.provisioning import LocalProvisioner
 
@@ -65,6 +67,8 @@ def kernel_manager(values: dict[str, str], warm: WarmStart) -> type:
             return self.connection_info
 
     class KernelManager(AsyncKernelManager):
+        kernel_spec = KernelSpec(**get_kernel_dict())  # of this Python, whoever else has put a "python3" where jupyter looks
+
         async def start_kernel(self, **options):
             if warm.context and not warm.first and self.provisioner is None:
                 self.provisioner = WarmProvisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)

@@ -23,10 +23,12 @@ from conan_lib.run.closing import closing_table
 from conan_lib.run.kernels import WarmStart, kernel_manager
 from conan_lib.run.runner import Runner, Task, say
 from conan_lib.run.worker import Here, environment_of
-from conan_lib.stages import Stage, below_root, blame, compute, left_out, open_stage, project_root, resolve, takes_part
+from conan_lib.stages import Stage, below_root, compute, left_out, open_stage, project_root, resolve, takes_part
 from conan_lib.table import RUN, notebooks
 
 NOTEBOOKS = notebooks()
+QUICKLY_HASHED = 64 * 2**20
+"""Bytes of a file that a run hashes before it begins, though no stage needs it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +108,16 @@ def check(steps: list[Step]) -> None:
     """Everything that can be known before the first kernel starts.
 
     Raises:
-        UserError: a notebook, a data package, the hub or an input outside the selection is missing, or lora.targets name no layer.
+        UserError: a notebook, a data package, the hub or an input outside the selection is missing, a finished stage is damaged, or
+            lora.targets name no layer.
     """
     for step in steps:
         if not step.source.is_file():
             raise UserError(f"{step.source}: no such notebook; run conan-lib inside a checkout of the project")
-    selected = {stage.name for step in steps for stage in step.stages}
+    selected = {stage.name: stage for step in steps for stage in step.stages}
+    for stage in selected.values():
+        if stage.finished:
+            stage.artefact.verify(QUICKLY_HASHED)
     for step in steps:
         for stage in step.stages:
             for name, other in stage.inputs.items():
@@ -184,8 +190,6 @@ def _execute(step: Step, params_file: Path, manager: type, show: Callable[[str],
         message = next((line for line in error.evalue.splitlines() if line.strip()), "")
         if error.ename == "UserError":
             raise UserError(message) from None
-        for stage in step.stages:
-            blame(stage)
         raise RunError(
             f"{_where(step)} failed in cell {error.exec_count}: {error.ename}: {message} (see {os.path.relpath(step.copy)})"
         ) from None

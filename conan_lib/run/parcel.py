@@ -11,7 +11,7 @@ import lzma
 import re
 import shutil
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
@@ -19,7 +19,7 @@ from typing import IO
 import pyarrow.parquet as pq
 from pydantic import BaseModel, Field, ValidationError
 
-from conan_lib.artefacts import IDENTITY, MANIFEST, key_of
+from conan_lib.artefacts import IDENTITY, MANIFEST, key_of, listing
 from conan_lib.data.records import read_table
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
@@ -30,6 +30,8 @@ WINDOW = 512 * 2**20
 """Bytes over which xz finds repeated text, at most; packing takes about ten times as much memory, unpacking once."""
 SMALLEST = 2**10
 """Bytes that a part holds at least: smaller ones are a slip of the pen, and a million files."""
+RATIO = 1000
+"""What is unpacked is at most so many times as large as the parcel; text that repeats itself shrinks to about a fiftieth."""
 PART = re.compile(r"part-\d{2,}")
 LEFT_OUT = ("checkpoints", "pools.npz", "evaluation_index.npz")
 PACKING = ".packing"
@@ -49,8 +51,8 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
         The index: parts with size (bytes) and sha256, the artefacts in it, files, bytes before packing.
 
     Raises:
-        UserError: no stage is given, one has not finished, none has weights to pack, parts would hold less than SMALLEST bytes, or
-            `folder` holds other files.
+        UserError: no stage is given, one has not finished or is damaged, none has weights to pack, parts would hold less than SMALLEST
+            bytes, or `folder` holds other files.
     """
     if not part_mib * 2**20 >= SMALLEST:
         raise UserError(f"--part {part_mib:g}: give the largest part in MiB, at least {SMALLEST / 2**20:g}")
@@ -62,6 +64,8 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
     files = [(path / name, f"{place}/{name}") for path, place in artefacts.items() for name in _names(path, weights)]
     if not files:
         raise UserError(f"pack: {', '.join(artefacts.values())}: no weights there: leave out --weights, or name stages that train")
+    for stage in stages:
+        stage.artefact.verify()
     folder.mkdir(parents=True, exist_ok=True)
     if foreign := sorted(path.name for path in folder.iterdir() if not (path.name in (INDEX, PACKING) or PART.fullmatch(path.name))):
         raise UserError(f"{folder}: holds {foreign[0]}, which is of no parcel: name a new or an empty folder")
@@ -149,7 +153,7 @@ def unpack(folder: Path, artefacts: Path) -> dict[str, str]:
                 file.write((folder / part["name"]).read_bytes())
         try:
             with tarfile.open(joined) as archive:
-                archive.extractall(made, filter="data")
+                archive.extractall(made, filter=_within(RATIO * joined.stat().st_size, folder))
         except tarfile.OutsideDestinationError as error:
             raise UserError(f"{folder}: {error.tarinfo.name} is of no artefact that {INDEX} names: pack again") from None
         except (EOFError, lzma.LZMAError, tarfile.TarError):
@@ -161,12 +165,30 @@ def unpack(folder: Path, artefacts: Path) -> dict[str, str]:
             if "/".join(name.parts[:2]) not in index["artefacts"]:
                 raise UserError(f"{folder}: {name} is of no artefact that {INDEX} names: pack again")
             if name.parts[2:] == (MANIFEST,):
-                _check_manifest((made / name).read_bytes(), *name.parts[:2])
+                manifest = _checked_manifest((made / name).read_bytes(), *name.parts[:2])
+                write_json(
+                    made / name, manifest | {"files": listing((made / name).parent)}
+                )  # a table has other bytes, and some stay behind
         state = {name: "here" if (artefacts / name / MANIFEST).is_file() else "new" for name in index["artefacts"]}
         for name in sorted(names, key=lambda name: name.name == MANIFEST):
             if state["/".join(name.parts[:2])] == "new" or not (artefacts / name).is_file():
                 _put(made / name, artefacts / name)
     return state
+
+
+def _within(most: int, folder: Path) -> Callable[[tarfile.TarInfo, str], tarfile.TarInfo]:
+    """tarfile's filter for data, for plain files of `most` bytes together."""
+    total = 0
+
+    def check(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
+        nonlocal total
+        total += member.size
+        if total > most or not (member.isreg() or member.isdir()):
+            what = "is no plain file" if total <= most else f"makes more than {most:,} bytes, {RATIO} times the parcel's size"
+            raise UserError(f"{folder}: {member.name} {what}: no parcel that pack wrote")
+        return tarfile.data_filter(member, path)
+
+    return check
 
 
 def _put(made: Path, target: Path) -> None:
@@ -186,7 +208,7 @@ def _names(path: Path, weights: bool) -> list[str]:
     return found if weights else [*found, MANIFEST]
 
 
-def _check_manifest(content: bytes, stage: str, key: str) -> None:
+def _checked_manifest(content: bytes, stage: str, key: str) -> dict:
     try:
         manifest = json.loads(content)
         fits = manifest["stage"] == stage and key_of({name: manifest[name] for name in IDENTITY}) == key
@@ -194,6 +216,7 @@ def _check_manifest(content: bytes, stage: str, key: str) -> None:
         fits = False
     if not fits:
         raise UserError(f"{stage}/{key}: its manifest has another key: the parcel was changed after it was packed")
+    return manifest
 
 
 class _Part(BaseModel):

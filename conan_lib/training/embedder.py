@@ -8,6 +8,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from conan_lib.params.training import ContrastiveParams, SupervisedParams, WeakP
 from conan_lib.training.arguments import EmbeddingRate, switch, training_arguments, training_device
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import CHUNK, GPU_CHUNK, Task, TaskBatchSampler, TaskCollator
+from conan_lib.training.finite import Finite
 from conan_lib.training.lora import add_lora, merge_lora
 from conan_lib.training.mine import Pools, Remining
 from conan_lib.training.progress import show_loss
@@ -157,7 +160,7 @@ def _same_run(folder: Path, tasks: list[Task], options: ContrastiveParams) -> Pa
 
 def _ready(name: str, row: Row, pools: Pools | None) -> Row:
     """What a batch needs of a row."""
-    spec, ready = TASKS[name], {name: row[name] for name in ("anchor", "positive", "prompt") if row.get(name)}
+    spec, ready = TASKS[name], {name: row[name] for name in ("id", "anchor", "positive", "prompt") if row.get(name)}
     if spec.loss == "cosent":
         return ready | {"score": row["score"]}
     if spec.negatives == "given":
@@ -188,7 +191,7 @@ def _weak_tasks(rows: list[Row], options: WeakParams) -> list[Task]:
     prompts = _prompts("weak", options)
     rows = [
         {"anchor": row["anchor"], "positive": row["positive"], "lang": row.get("lang", "")}
-        | ({"prompt": row["prompt"]} if row.get("prompt") else {})
+        | {name: row[name] for name in ("id", "prompt") if row.get(name)}
         for row in rows
     ]
     if options.batch_languages == "mixed":
@@ -253,6 +256,13 @@ def leave_out_prompts(pooling: Pooling, inputs: tuple[dict]) -> tuple[dict]:
     return (features,)
 
 
+def _records(sampler: TaskBatchSampler, step: int) -> list[str]:
+    """The ids of the rows in the batch of a step, or their numbers in their task."""
+    rows = [(task, number, row) for task in sampler.tasks for number, row in enumerate(task.rows)]
+    batch = next(islice(sampler, step * sampler.world, None))
+    return [str(row.get("id") or f"row {number} of {task.name}") for task, number, row in (rows[place] for place in batch)]
+
+
 class ContrastiveTrainer(EmbeddingRate, SentenceTransformerTrainer):
     """The trainer with our batches; the model card is the report's to write."""
 
@@ -295,6 +305,7 @@ def fit(
 
     Raises:
         UserError: lora.targets name no layer, the checkpoints are of other options, rows or kind of launch, or snapshots are asked of FSDP.
+        RunError: the loss or the gradients are not finite.
     """
     from datasets import Dataset  # only sentence-transformers' trainer needs it: mining and the losses do without
 
@@ -312,14 +323,16 @@ def fit(
     recorder = Recorder(lambda: loss.seen, {"pool": loss.pool} if loss.pool is not None else {}, runtime)
     companion = [task.loss for task in tasks].index("cosent") if loss.balance else None
     numbers = [(number, row) for number, task in enumerate(tasks) for row in range(len(task.rows))]
+    sampler = TaskBatchSampler(tasks, options.max_steps, options.seed, companion, arguments.world_size, options.share_temperature or 1.0)
+    finite = Finite(lambda: loss.seen, partial(_records, sampler), folder)
     trainer = ContrastiveTrainer(
-        sampler=TaskBatchSampler(tasks, options.max_steps, options.seed, companion, arguments.world_size, options.share_temperature or 1.0),
+        sampler=sampler,
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict({"task": [number for number, _ in numbers], "row": [row for _, row in numbers]}),
         loss=loss,
         data_collator=collator,
-        callbacks=[*callbacks, recorder],  # the recorder last: it notes what the others have done
+        callbacks=[*callbacks, finite, recorder],  # the recorder last: it notes what the others have done
     )
     if trainer.is_fsdp_enabled:  # accelerate looks for a last norm with weights below this name, and must not find Normalize
         model.base_model_prefix = "none"

@@ -28,6 +28,7 @@ from conan_lib.params.training import LanguageModelling, PretrainParams
 from conan_lib.stages import Stage, computes
 from conan_lib.table import START
 from conan_lib.training.arguments import EmbeddingRate, arithmetic, switch, training_arguments, training_device
+from conan_lib.training.finite import Finite, Numbered
 from conan_lib.training.instructions import encode_records, generate, pad
 from conan_lib.training.processes import mean_of
 from conan_lib.training.progress import show_loss
@@ -71,7 +72,9 @@ def pretrain(stage: Stage) -> dict | None:
         if not start:
             save(model, tokenizer, stage.path / "random")
         before = measure(on_device(model, stage.runtime))
-    model, history = fit(model, blocks, stack, section, stage)
+    model, history = fit(
+        model, blocks, stack, section, stage, lambda block: [f"row {row} of documents.parquet" for row in blocks.records(block)]
+    )
     if not stage.leads:
         return None
     shutil.rmtree(stage.path / TOKENS, ignore_errors=True)
@@ -125,7 +128,8 @@ def finetune(stage: Stage) -> dict | None:
     if stage.leads:
         on_device(model, stage.runtime)  # the trainer would move it only later
         before, said_before = measure(model), say(model)
-    model, history = fit(model, encode(train), collate, section, stage)
+    rows = lambda row: [f"row {order[held_out + row]} of sft.parquet"]  # noqa: E731
+    model, history = fit(model, encode(train), collate, section, stage, rows)
     if not stage.leads:
         return None
     after = measure(model)
@@ -177,7 +181,7 @@ def pack_documents(documents: Path, tokenizer: PreTrainedTokenizerBase, section:
         if len(some) == len(rows) or total[-1] >= needed:
             break
         enough *= 2
-    blocks = Blocks(tokens, section.max_length, section.document_mask, place[: _until(total, needed)])
+    blocks = Blocks(tokens, section.max_length, section.document_mask, place[: _until(total, needed)], np.sort(some))
     if len(blocks) < section.batch_size:
         shutil.rmtree(folder, ignore_errors=True)  # another process of the launch may have
         raise UserError(f"pretrain.batch_size: {section.batch_size} is more than the {len(blocks)} blocks that the corpus fills: lower it")
@@ -253,11 +257,16 @@ def bits_per_byte(model: PreTrainedModel, batches: dict[str, Iterable[dict[str, 
 
 
 class LmTrainer(EmbeddingRate, Trainer):
-    """Trainer that notes the loss and the speed of each step, for Recorder."""
+    """Trainer that notes the loss, the rows and the speed of each step, for Recorder and Finite."""
 
     _loss, _tokens, _clock = 0.0, 0, None
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.rows: list[int] = []
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        self.rows += inputs.pop("row").tolist()
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         self._loss, self._tokens = self._loss + loss.detach(), self._tokens + inputs["input_ids"].numel()
         return loss
@@ -265,21 +274,27 @@ class LmTrainer(EmbeddingRate, Trainer):
     def seen(self) -> dict[str, float | None]:
         """The loss of the step that ends, over all its parts and processes, and the tokens a second of all processes since the last one."""
         loss, tokens, before = mean_of(self._loss), self._tokens * self.args.world_size, self._clock
-        self._loss, self._tokens, self._clock = 0.0, 0, time.perf_counter()
+        self._loss, self._tokens, self._clock, self.rows = 0.0, 0, time.perf_counter(), []
         return {"loss": loss, "tokens_per_second": tokens / (self._clock - before) if before else None}
 
 
 def fit(
-    model: PreTrainedModel, data: Dataset | list, collate, section: LanguageModelling, stage: Stage
+    model: PreTrainedModel,
+    data: Dataset | list,
+    collate,
+    section: LanguageModelling,
+    stage: Stage,
+    records: Callable[[int], list[str]],
 ) -> tuple[PreTrainedModel, list[dict]]:
     """Train for `max_steps` with AdamW, from the last complete checkpoint where there is one; returns the model and a row for each step.
 
     Rows: step, learning_rate, loss (nats a labelled token), grad_norm, tokens_per_second (null where a process starts). The model is
     trained in place; under FSDP, which takes it apart, the one returned is another, and whole in the first process. Weights after an
     interrupted and resumed run are those of an uninterrupted one. Under a launcher each process takes its share of every batch: the weights
-    are those of one process up to rounding.
+    are those of one process up to rounding. `records` names what an item of `data` is made of.
 
     Raises:
+        RunError: the loss or the gradients are not finite.
         UserError: the batch cannot be shared out, or the last checkpoint is damaged or of another kind of launch.
     """
     folder, parts = stage.path / "checkpoints", section.gradient_accumulation or 1
@@ -296,11 +311,14 @@ def fit(
     arguments.per_device_train_batch_size = section.batch_size // devices // parts
     model.fused_loss = bool(section.fused_loss)
     switch(model, section)
-    trainer = LmTrainer(model=model, args=arguments, train_dataset=data, data_collator=collate)
+    numbered = Numbered(data, collate)
+    trainer = LmTrainer(model=model, args=arguments, train_dataset=numbered, data_collator=numbered.collate)
     trainer.embedding_rate = section.embedding_rate
     show_loss(trainer)
     recorder = Recorder(trainer.seen, runtime=stage.runtime)
-    trainer.add_callback(recorder)
+    named = lambda _: [record for row in trainer.rows for record in records(row)]  # noqa: E731
+    for callback in (Finite(lambda: {"loss": float(trainer._loss)}, named, folder), recorder):
+        trainer.add_callback(callback)
     return finish(trainer, recorder, last_checkpoint(folder)), recorder.rows
 
 

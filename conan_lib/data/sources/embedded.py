@@ -113,6 +113,7 @@ def _idioms(lang: str, seed: int) -> Iterator[Document]:
             yield Document(name, row["explanation"], lang, "idioms", "dictionary", row["word"], name, example)
 
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 TRIVIA_LISTS = (
     "2015", "2016", "anime", "artandliterature", "computers", "disney", "doom", "elements", "entertainment", "finalfantasy",
     "gameofthrones", "games", "general", "geography", "greekmyth", "harrypotter", "hockey", "leagueoflegends", "lotr", "mlb", "music",
@@ -122,10 +123,9 @@ TRIVIA_LISTS = (
 
 
 def _trivia(lang: str, seed: int) -> Iterator[Document]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     for name in TRIVIA_LISTS:
         text = located("Red-DiscordBot", f"redbot/cogs/trivia/data/lists/{name}.yaml").read_text(encoding="utf-8")
-        for number, (question, answers) in enumerate(yaml.load(text, loader).items()):
+        for number, (question, answers) in enumerate(yaml.load(text, LOADER).items()):
             if isinstance(answers, list) and answers and "http" not in str(question) and len(str(question).split()) >= 4:
                 answer = str(answers[0])
                 group = f"trivia/{answer.casefold()}"
@@ -140,9 +140,8 @@ _CHATTERBOT = {
 
 
 def _dialogues(lang: str, seed: int) -> Iterator[Document]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     for path in sorted(located("chatterbot-corpus", f"chatterbot_corpus/data/{_CHATTERBOT[lang]}").glob("*.yml")):
-        for number, turns in enumerate(yaml.load(path.read_text(encoding="utf-8"), loader)["conversations"]):
+        for number, turns in enumerate(yaml.load(path.read_text(encoding="utf-8"), LOADER)["conversations"]):
             if len(turns) >= 2 and all(isinstance(turn, str) for turn in turns[:2]):
                 yield Document(f"dialogues/{lang}/{path.stem}/{number}", turns[1], lang, "dialogues", "dialogue", turns[0])
 

@@ -35,8 +35,6 @@ def told(error: Exception) -> tuple[str, int] | None:
         return None if ours else (f"package {error.name} is not installed: run make, or pip install 'conan-lib[notebooks]'", 2)
     if isinstance(error, RuntimeError) and re.search(r"closed by peer|reset by peer|NCCL (error|communicator)", str(error)):
         return "another process of this launch has ended: its own message says why; the same launch goes on from the last checkpoint", 1
-    if re.search(r"unexpected pos \d+ vs \d+", str(error)):  # torch.save, whose file ends too early
-        return "a checkpoint could not be written: is there space left? make room and run it again", 2
     rust = re.search(r"\(os error (\d+)\)", str(error))  # safetensors and tokenizers, written in Rust, have no errno
     number = getattr(error, "errno", None) or (rust and int(rust[1]))
     if number not in FILES:

@@ -50,8 +50,8 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 @app.command()
-def status(file: File):
-    """Show every stage: its key, whether it is new, partial or finished, and the seconds that it took."""
+def status(file: File, check: Annotated[bool, typer.Option("--check", help="Also read every file of the finished stages.")] = False):
+    """Show every stage: its key, whether it is new, partial, finished or damaged, and the seconds that it took."""
     from rich.console import Console
     from rich.table import Table
 
@@ -59,13 +59,22 @@ def status(file: File):
     from conan_lib.run.notebooks import steps_of
     from conan_lib.stages import resolve
 
-    table = Table("notebook", "stage", "key", "status", "seconds")
+    table, damaged = Table("notebook", "stage", "key", "status", "seconds"), []
     table.columns[-1].justify = "right"
     for step in steps_of(load_params(resolve(file))):
         for stage in step.stages:
-            seconds = f"{stage.artefact.manifest['seconds']:.1f}" if stage.finished else ""
-            table.add_row(step.title, stage.name, stage.key, stage.status, seconds)
+            state, seconds = "damaged", ""
+            try:
+                if stage.finished:
+                    stage.artefact.verify(float("inf") if check else 0)
+                    seconds = f"{stage.artefact.manifest['seconds']:.1f}"
+                state = stage.status
+            except UserError as error:
+                damaged.append(str(error))
+            table.add_row(step.title, stage.name, stage.key, state, seconds)
     Console().print(table)
+    if damaged:
+        raise UserError("; ".join(damaged))
 
 
 @app.command()

@@ -31,8 +31,9 @@ def load_model(name: str, device: str | None = None) -> SentenceTransformer:
         raise UserError(
             f"{name}: no such folder, and the hub did not give it ({type(error).__name__}): check the name, or connect"
         ) from None
-    except ValueError as error:
-        raise UserError(f"{name}: sentence-transformers cannot load it: {' '.join(str(error).split())[:200]}") from None
+    except Exception as error:  # a stranger's folder may be wrong in every way; pickled code is one
+        line = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(f"{name}: sentence-transformers cannot load it: {line}") from None
 
 
 def read_texts(path: Path) -> list[str]:
