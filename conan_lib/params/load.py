@@ -185,7 +185,7 @@ def merge(base: dict, over: dict, where: str, inside: str = "") -> dict:
         plain = [side for side in sides if not isinstance(side, dict)]
         if len(plain) == 1 and not (inside and plain == [None]):
             expected = f"a mapping, got {_short(repr(plain[0]))}" if plain in ([value], [None]) else "a value, got a mapping"
-            raise UserError(f"{where}: {inside}{key}: expected {expected}: correct it, or leave it out")
+            raise UserError(f"{where}: {inside}{_short(str(key))}: expected {expected}: correct it, or leave it out")
         both[key] = merge(*sides, where, f"{inside}{key}.") if sides and not plain else value
     return both
 
@@ -230,6 +230,7 @@ def mistake(error: dict, tree: type[BaseModel] = Params) -> str:
 
 
 def _short(text: str) -> str:
+    text = text if text.isprintable() else repr(text)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 

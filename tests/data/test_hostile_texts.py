@@ -26,7 +26,7 @@ HOSTILE = {
     "long line": " ".join(f"{word} {number}" for number in range(4000) for word in WORDS)[:10_000_000],
     "one character": "a" * 100_000,
     "right to left": "\u202e" + PROSE.replace("red", "crimson") + "\u202c",
-    "Hebrew": "בראשית ברא אלהים את השמים ואת הארץ והארץ היתה תהו ובהו וחשך על פני תהום ורוח אלהים מרחפת על פני המים",
+    "Arabic": "في البدء خلق الله السماوات والأرض. وكانت الأرض خربة وخالية، وعلى وجه الغمر ظلمة، وروح الله يرف على وجه المياه.",
     "combining": PROSE.replace("o", "o" + "\u0301\u0323" * 20),
     "emoji": "👩‍👩‍👧‍👦🏳️‍🌈" * 200,
     "controls": PROSE.replace(" ", "\x07 \x1b[31m "),
@@ -55,7 +55,8 @@ def test_what_is_left_adds_up_to_what_was_read(corpus):
     steps = [row for row in read_json(stage.path / "funnel.json") if row["source"] == "book"]
     counts = [row["documents"] for row in steps]
     kept = [row for row in read(stage.path / "documents.parquet") if row["source"] == "book"]
-    assert steps[0]["step"] == "read" and counts[0] == declared["complete"]
+    left = [declared[step] for step in ("read", "complete", "scores", "languages", "exact duplicates")]
+    assert left == sorted(left, reverse=True) and steps[0]["step"] == "read" and counts[0] == left[-1]
     assert counts[1:] == sorted(counts[1:], reverse=True), "after the division into pieces no step adds"
     assert counts[-1] == len(kept) and steps[-1]["chars"] == sum(len(row["text"]) for row in kept)
 
@@ -66,7 +67,7 @@ def test_no_hostile_sign_reaches_training(corpus):
     assert not [name for name, text in kept.items() if "\x00" in text or "\u202e" in text or "\x1b" in text or len(text) > 4000]
     assert all(unicodedata.is_normalized("NFC", text) for text in kept.values())
     names = {name.partition("#")[0].removeprefix("book/") for name in kept}
-    assert not names & {*MAKES_NO_RECORD, "one character", "Hebrew", "emoji"}, "neither English nor prose"
+    assert not names & {*MAKES_NO_RECORD, "one character", "Arabic", "emoji"}, "neither English nor prose"
     assert len(names & {"NUL", "controls", "copy", "copy again"}) <= 2, "of equal texts one stays"
     assert "right to left" in names
 
@@ -99,14 +100,15 @@ def test_every_cut_of_a_file_is_a_line_or_whole_records(tmp_path):
                 assert name == "a.jsonl" and found == rows[: len(found)]
 
 
-def test_labels_of_one_class_train_nothing(tmp_path):
+def test_labels_of_one_class_are_refused_by_their_set(tmp_path):
     """There is no other label to be told from."""
     sets = own_sets(tmp_path)
     mood = next(row for row in sets if row["task"] == "classification")
     mood["from"] = lines(tmp_path / "mood.jsonl", ({"text": f"note {n} on a {THINGS[n % 10]}", "label": 1} for n in range(200)))
     params = params_of(tmp_path, sets)
     build_corpus(open_stage("corpus", params))
-    assert read(build_sets(open_stage("sets", params)).path / "labels.parquet") == []
+    with pytest.raises(UserError, match=r"data\.sets: mood: every label is bad, from which nothing is learnt"):
+        build_sets(open_stage("sets", params))
 
 
 def test_texts_in_a_language_that_the_identifier_does_not_know_are_trusted(tmp_path):
