@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaModel, Qwen3Config, Qwen3Model
 from conan_lib.attention import alpha_at
 from conan_lib.errors import UserError
 from conan_lib.topics.mask.measure import FRACTIONS, shift_over_schedules, soft_mask_shift, stored_shift
-from conan_lib.topics.mask.show import SCHEDULES, hidden_state_shift
+from conan_lib.topics.mask.show import IN_WORDS, SCHEDULES, hidden_state_shift
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -102,7 +102,10 @@ def test_figure(ready):
     rows = shift_over_schedules(stage)
     for schedule, axis in zip(SCHEDULES, figure.axes, strict=True):
         lines = {line.get_label(): line for line in axis.lines}
-        assert list(lines) == ["abrupt bidirectional", "weight, l/i", "weight, i/l", "logit, l/i", "logit, i/l"]
+        assert list(lines) == [
+            "abrupt bidirectional",
+            *(f"{reading}, {words}" for reading in ("weight", "logit") for words in IN_WORDS.values()),
+        ]
         own = [100 * r["shift"] for r in rows if (r["reading"], r["ratio"], r["schedule"]) == ("weight", "l/i", schedule)]
-        assert list(lines["weight, l/i"].get_ydata()) == own and own[0] == 0
+        assert list(lines["weight, length / row"].get_ydata()) == own and own[0] == 0
         assert lines["abrupt bidirectional"].get_ydata()[0] == own[-1]
