@@ -1,16 +1,20 @@
-"""Our cleaning beside Data-Juicer's on the same texts: which documents each keeps, and how fast.
+"""Our cleaning beside Data-Juicer's on the same texts: which each keeps, where they differ, and how fast they are.
 
-    python -m benchmarks.cleaning raw/en.jsonl en --juicer other-environment/bin/dj-process
+    python -m benchmarks.cleaning en --juicer other-environment/bin/dj-process
 
-Reads a file of records with `text`, cleans them by data/clean.py and by the recipe of data/juicer.py, and writes cleaning.json below
-benchmarks/results/cpu/. Languages are not identified by either: Data-Juicer would download a model for it. Its time has its start in it.
+The texts are at most 500 of each packaged source of prose, and among them planted: of each twentieth a copy and a copy with a changed word,
+and 60 texts each of digits, of one phrase again and again, and of two words. data/clean.py cleans them, and the recipe of data/juicer.py.
+Languages are identified by neither: Data-Juicer would download a model for it. Its seconds have its start in them. Writes
+cleaning_<language>.json below benchmarks/results/cpu/.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,23 +25,41 @@ from conan_lib.data.declared.files import json_lines
 from conan_lib.data.juicer import recipe
 from conan_lib.data.ngrams import normalise
 from conan_lib.data.ondisk import NearDuplicates, OnDisk, digest
+from conan_lib.data.sampling import sample
+from conan_lib.data.sources.embedded import SOURCES
 from conan_lib.environment import environment
 from conan_lib.files import write_json
 from conan_lib.params.data import DataParams
 
 RESULTS = Path(__file__).parent / "results" / "cpu"
+EACH = 500
+"""Texts of a source."""
 
 
-def ours(texts: list[str], lang: str, params: DataParams) -> set[int]:
-    """The places of the texts that are kept, as data/gather.py keeps them, but for the language."""
-    seen, near, kept = OnDisk(), NearDuplicates(params), set()
-    for place, text in enumerate(texts):
+def packaged(lang: str, params: DataParams) -> list[str]:
+    """The texts, the planted ones last."""
+    own = [source for source in SOURCES if lang in source.languages and source.role == "prose"]
+    texts = [d.text[: params.max_chars] for source in own for d in sample(source.reader(lang, 0), EACH, 0)]
+    planted = []
+    for text in texts[::20]:
+        words = text.split(" ")
+        planted += [text, " ".join([*words[: len(words) // 2], "changed", *words[len(words) // 2 + 1 :]])]
+    junk = (text for n in range(60) for text in ("1234 " * (20 + n), "buy now " * (30 + n), f"short {n}"))
+    return [*texts, *planted, *junk]
+
+
+def ours(texts: list[str], lang: str, params: DataParams) -> list[str]:
+    """The step that drops each text, as in data/gather.py; empty where it stays."""
+    seen, near, dropped = OnDisk(), NearDuplicates(params), []
+    for text in texts:
         text = repair(text, lang)
-        if len(text) > params.max_chars or not quality(text, lang, params.min_chars):
-            continue
-        if seen.add(digest(normalise(text) or text)) and not near.add(signature(text, lang, params.minhash_permutations)):
-            kept.add(place)
-    return kept
+        if not quality(text, lang, params.min_chars):
+            dropped.append("quality")
+        elif not seen.add(digest(normalise(text) or text)):
+            dropped.append("exact duplicates")
+        else:
+            dropped.append("near duplicates" if near.add(signature(text, lang, params.minhash_permutations)) else "")
+    return dropped
 
 
 def theirs(texts: list[str], lang: str, params: DataParams, command: str) -> set[int]:
@@ -56,29 +78,41 @@ def theirs(texts: list[str], lang: str, params: DataParams, command: str) -> set
         return {row["place"] for row in json_lines(folder / "out.jsonl")}
 
 
-def compared(texts: list[str], ours: set[int], theirs: set[int]) -> dict[str, float]:
-    """How many texts both keep, one alone, and none; the share on which they agree."""
-    both, none = len(ours & theirs), len(texts) - len(ours | theirs)
-    found = {"texts": len(texts), "both": both, "ours alone": len(ours - theirs), "theirs alone": len(theirs - ours), "none": none}
-    return found | {"agreement": round((both + none) / len(texts), 4)}
+def compared(dropped: list[str], theirs: set[int]) -> dict:
+    """How many texts both keep, one alone, and none; the share on which they agree; our reason for what they alone keep."""
+    own = {place for place, step in enumerate(dropped) if not step}
+    both, none = len(own & theirs), len(dropped) - len(own | theirs)
+    return {
+        "texts": len(dropped),
+        "both": both,
+        "ours alone": len(own - theirs),
+        "theirs alone": dict(Counter(dropped[place] for place in sorted(theirs - own))),
+        "none": none,
+        "agreement": round((both + none) / len(dropped), 4),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("texts", type=Path)
     parser.add_argument("lang")
     parser.add_argument("--juicer", required=True)
-    parser.add_argument("--out", type=Path, default=RESULTS / "cleaning.json")
     given = parser.parse_args()
-    params, texts = DataParams(), [row["text"] for row in json_lines(given.texts) if row]
+    params = DataParams()
+    texts = packaged(given.lang, params)
     begun = time.perf_counter()
-    own = ours(texts, given.lang, params)
+    dropped = ours(texts, given.lang, params)
     between = time.perf_counter()
     other = theirs(texts, given.lang, params, given.juicer)
     seconds = {"ours": round(between - begun, 2), "theirs": round(time.perf_counter() - between, 2)}
     facts = environment()
-    result = {**compared(texts, own, other), "seconds": seconds, "lang": given.lang, "date": datetime.now(UTC).date().isoformat()}
-    write_json(given.out, result | {name: facts[name] for name in ("machine", "revision")})
+    result = {
+        **compared(dropped, other),
+        "seconds": seconds,
+        "lang": given.lang,
+        "load": round(os.getloadavg()[0], 1),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    write_json(RESULTS / f"cleaning_{given.lang}.json", result | {name: facts[name] for name in ("machine", "revision")})
     print(json.dumps(result, indent=1))
 
 
