@@ -64,9 +64,8 @@ class Work:
         return self.texts * self.section.max_length
 
     def flops(self, config: PreTrainedConfig) -> float:
-        """Of the whole stage: three forward passes a step, and one more where activations are computed again, or every text twice."""
-        again = bool(self.section.gradient_checkpointing) + (getattr(self.section, "cached_minibatch", None) is not None)
-        return self.section.max_steps * self.tokens * (3 + again) * flops_per_token(config, self.section.max_length)
+        """Of the whole stage, three forward passes a step: as MFU counts, without what is computed again to save memory."""
+        return self.section.max_steps * self.tokens * 3 * flops_per_token(config, self.section.max_length)
 
 
 def work(params: Params) -> Iterator[Work]:
@@ -132,7 +131,8 @@ def stored_bytes(params: Params, config: PreTrainedConfig) -> dict[str, float]:
     }
 
 
-HEADS = ("stage", "steps", "tokens a step", "FLOP a token", "memory a device", "tokens/s", "device-hours", "days", "paper: devices x hours")
+HEADS = ("stage", "steps", "tokens a step", "FLOP a token", "memory a device", "tokens/s", "device-hours", "days", "paper: devices x h",
+         "that is, each")  # fmt: skip
 
 
 def table(params: Params, config: PreTrainedConfig, machine: Machine) -> list[list[str]]:
@@ -144,5 +144,6 @@ def table(params: Params, config: PreTrainedConfig, machine: Machine) -> list[li
         memory = f"{step_bytes(one, config, machine) / 1e9:,.1f} GB"
         row = [one.name, f"{one.section.max_steps:,}", f"{one.tokens:,.0f}", f"{flops / tokens:.2e}", memory, f"{tokens / seconds:,.0f}"]
         row += [f"{machine.devices * seconds / 3600:,.1f}", f"{seconds / 86400:,.2f}", f"{devices} x {hours} = {devices * hours:,}"]
+        row.append(f"{flops / (devices * hours * 3600) / 1e12:,.0f} TFLOP/s")
         rows.append(row)
     return rows

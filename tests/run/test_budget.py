@@ -85,7 +85,10 @@ def test_device_hours_are_those_of_the_operations_on_any_number_of_devices(paper
     one = next(work(paper[0]))
     assert one.section.max_steps * one.tokens == pytest.approx(3e12, rel=1e-5)
     hours = one.flops(paper[1]) / (989e12 * 0.4) / 3600
-    assert rows[0][0][6] == f"{hours:,.1f}" and rows[0][0][-1] == "64 x 219 = 14,016"
+    assert rows[0][0][6] == f"{hours:,.1f}" and rows[0][0][-2:] == [
+        "64 x 219 = 14,016",
+        f"{one.flops(paper[1]) / 14016 / 3600 / 1e12:,.0f} TFLOP/s",
+    ]
     assert stored_bytes(*paper)["tokens of pretraining"] == pytest.approx(4 * 3e12, rel=1e-5)
 
 
