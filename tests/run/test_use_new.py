@@ -67,6 +67,17 @@ def test_a_new_file_for_any_task_is_one_that_plan_takes(project, start, conan, t
     assert weak.endswith("passes the model through") == (task in ("sts", "classification", "clustering"))
 
 
+def test_languages_and_folders_are_written_so_that_they_are_read_as_they_are(own, start, conan):
+    """YAML takes a bare `no` for false, and a folder below another may look like a set of the hub."""
+    folder = own / "my" / "pairs"
+    folder.mkdir(parents=True)
+    (own / "pairs.jsonl").rename(folder / "a.jsonl")
+    code, _, err = conan("new", "my.yaml", "--start", start, "--data", "my/pairs", "--lang", "no")
+    assert code == 0, err
+    data = load_params("my.yaml").data
+    assert data.languages == ("no",) and {(row.lang, row.from_, row.hub) for row in data.sets} == {("no", "./my/pairs", None)}
+
+
 def test_few_pairs_fill_a_batch_also_when_the_teacher_has_dropped_some(own, start, conan):
     few = (own / "pairs.jsonl").read_text().splitlines(keepends=True)[:10]
     (own / "few.jsonl").write_text("".join(few))

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+import yaml
 from huggingface_hub import model_info
 
 from conan_lib.data.declared import texts
@@ -29,7 +30,7 @@ TEMPLATE = """\
 tier: {tier}
 model: {{start: "{start}"}}  # its own tokenizer and sizes{passes}
 data:
-  languages: [{languages}]
+  languages: {languages}
   heldout_share: {heldout}  # tests, and as much again tunes
   sets:
 {sets}
@@ -103,9 +104,9 @@ def write_new(file: Path, start: str, data: Path, task: Task = "retrieval", lang
         machine="a GPU" if cuda else f"{os.cpu_count()} cores",
         file=file,
         tier="".join(letter if letter.isalnum() else "-" for letter in file.stem.lower()) or "own",
-        languages=", ".join(dict.fromkeys([_pivot(rows, lang), *sorted({row["lang"] for row in rows})])),
+        languages=_flow(list(dict.fromkeys([_pivot(rows, lang), *sorted({row["lang"] for row in rows})]))),
         heldout=heldout,
-        sets="\n".join(_sets(data, task, lang, heldout, keys)),
+        sets="\n".join(f"    - {_flow(row)}" for row in _sets(data, task, lang, heldout, keys)),
         length=length,
         memory="LoRA, since all weights do not fit" if adapters else "all weights train",
         language_model=lm if section else "",
@@ -143,20 +144,21 @@ def _pivot(rows: list[dict], lang: str) -> str:
     return Counter(row.get("positive_lang") or lang for row in rows).most_common(1)[0][0]
 
 
-def _sets(data: Path, task: Task, lang: str, heldout: float, keys: dict) -> Iterator[str]:
-    """The lines of `data.sets`: stage 3 reads pairs and what pairs are made of beside the other stages."""
+def _sets(data: Path, task: Task, lang: str, heldout: float, keys: dict) -> Iterator[dict]:
+    """The rows of `data.sets`: stage 3 reads pairs and what pairs are made of beside the other stages."""
     name = data.as_posix() if data.is_file() or data.is_absolute() else f"./{data.as_posix()}"  # no folder is taken for a set of the hub
     source = DeclaredSet.model_validate({"from": name, "task": task}).source
-    both = {"from": f'"{name}"', "task": task} | ({} if task == "clr" else {"lang": lang}) | keys
+    both = {"from": name, "task": task} | ({} if task == "clr" else {"lang": lang}) | keys
     if task in (*PAIRS, *LANGUAGE_MODEL):  # 0.0: the row of stage 4 holds out
         again = {"task": "weak", "heldout": 0.0 if task in ("retrieval", "clr") else heldout}
-        yield _line(both | again | ({} if task == "weak" else {"name": f"{source}-weak"}))
+        yield both | again | ({} if task == "weak" else {"name": f"{source}-weak"})
     if task != "weak":
-        yield _line(both)
+        yield both
 
 
-def _line(keys: dict) -> str:
-    return "    - {" + ", ".join(f"{name}: {value}" for name, value in keys.items()) + "}"
+def _flow(value: dict | list) -> str:
+    """A value in one line of YAML; Norwegian's code is quoted."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf).strip()
 
 
 def _pinned(start: str) -> str:
