@@ -26,6 +26,11 @@ class Layout:
     between: list[int]
     after: list[int]
 
+    @property
+    def size(self) -> int:
+        """Tokens beside the question and its answer."""
+        return len(self.before) + len(self.between)
+
 
 def layout(tokenizer: PreTrainedTokenizerBase, template: Template = None) -> Layout:
     """The layout of the tokenizer's chat template, or the plain one where it has none or `template` is plain.
@@ -61,12 +66,19 @@ def encode_records(
     """Records in their `layout`, labelled on the output and what ends it alone (sft_loss): input_ids and labels, lists of equal length.
 
     Where a record is too long, the output keeps at least half of the room and the end of the input is cut; a cut output has no end.
+
+    Raises:
+        UserError: see `layout`; or it leaves no room for a record.
     """
     if not records:
         return []
     form, items = layout(tokenizer, template), []
     answers = tokenizer([record["output"] for record in records], add_special_tokens=False)["input_ids"]
-    room = max_length - len(form.before) - len(form.between)
+    if (room := max_length - form.size) < 2:
+        raise UserError(
+            f"sft.max_length: {max_length} leaves no room beside {form.size} tokens of the start's chat template: raise it, or set "
+            "sft.template to plain"
+        )
     for question, answer in zip(_questions(records, tokenizer, form), answers, strict=True):
         answer = [*answer, *form.after][: max(room // 2, room - len(question))]
         question = [*form.before, *question[: room - len(answer)], *form.between]
@@ -87,7 +99,8 @@ def generate(
 ) -> list[str]:
     """Greedy outputs for the prompts of records."""
     form, said = layout(tokenizer, template), []
-    room = max_length - NEW_TOKENS - len(form.before) - len(form.between)
+    room = max_length - NEW_TOKENS - form.size
+    room = room if room > 0 else max_length // 2
     model.eval()
     for question in _questions(records, tokenizer, form) if records else ():
         ids = torch.tensor([[*form.before, *question[:room], *form.between]], device=model.device)

@@ -78,6 +78,13 @@ def test_a_long_record_keeps_its_turns_and_a_model_answers_in_them(chatting):
     assert seen[0][-len(form.between) :] == form.between and len(seen[0]) == 40
 
 
+def test_a_length_that_the_template_fills_is_one_line(chatting):
+    size = layout(chatting).size
+    assert len(encode_records([RECORD], chatting, size + 2)[0]["input_ids"]) == size + 2
+    with pytest.raises(UserError, match=rf"sft\.max_length: {size + 1} leaves no room beside {size} tokens .*sft\.template to plain"):
+        encode_records([RECORD], chatting, size + 1)
+
+
 @pytest.mark.parametrize("template", ["{{ messages[0]['role'] }}", "{{ raise_exception('no user') }}"])
 def test_a_template_that_takes_no_record_is_one_line(chatting, template):
     chatting.chat_template = template
