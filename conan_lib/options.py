@@ -17,7 +17,7 @@ class Options(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _values_are_what_they_seem(cls, value: Any, info: ValidationInfo) -> Any:
-        items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+        items = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
         kinds = types(cls.model_fields[info.field_name].annotation)
         for item in items:
             if isinstance(item, bool) and kinds & {int, float}:  # pydantic reads true as 1

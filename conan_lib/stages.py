@@ -164,10 +164,14 @@ def takes_part(name: str, params: Params) -> bool:
     return name not in left_out(params)
 
 
-def _open(name: str, params: Params) -> Stage:
+def _open(name: str, params: Params, left: dict[str, str] | None = None, opened: dict[str, Stage] | None = None) -> Stage:
+    """`left` and `opened`: what this call knows by now; a stage is an input of many, and each is opened once."""
+    left, opened = left_out(params) if left is None else left, {} if opened is None else opened
+    if name in opened:
+        return opened[name]
     spec = TABLE[name]
-    inputs = {other: _open(other, params) for other in spec.inputs if takes_part(other, params)}
-    own = without_clr(params) if name == "supervised_no_clr" and takes_part(name, params) else params
+    inputs = {other: _open(other, params, left, opened) for other in spec.inputs if other not in left}
+    own = without_clr(params) if name == "supervised_no_clr" and name not in left else params
     parameters = {section: found.keyed() for section in spec.sections if (found := getattr(own, section)) is not None}
     if "data" in spec.sections and (files := params.data.files):
         parameters["files"] = {file: fingerprint(located(file)) for file in files}
@@ -180,7 +184,8 @@ def _open(name: str, params: Params) -> Stage:
         inputs={other: stage.artefact for other, stage in inputs.items()},
         root=project_root() / params.runtime.artefacts,
     )
-    return Stage(name, own, artefact, inputs)
+    opened[name] = Stage(name, own, artefact, inputs)
+    return opened[name]
 
 
 Function = Callable[[Stage], dict | None]

@@ -67,6 +67,10 @@ BAD = {
     "a number to the base 60": ("weak: {max_steps: 1:30}", "1:30: write a number in decimals"),
     "a rate to the base 60": ("weak: {learning_rate: 1:30.5}", "1:30.5: write a number in decimals"),
     "no such day": ("data: {source: 2026-13-45}", "not readable as YAML: month must be in 1..12"),
+    "half a character in a key": (
+        'efficiency: {sizes: {"\\ud800": {layers: 1}}}',
+        "efficiency.sizes: '\\ud800' holds a character that is not",
+    ),
     "brackets without end": ("data: " + "[" * 3000 + "]" * 3000, "not readable as YAML: "),
     "a number of 5001 digits": ("weak: {max_steps: " + "9" * 5001 + "}", "not readable as YAML: "),
     "a number over a base's section": ("base: root.yaml\nweak: 5", "weak: expected a mapping, got 5"),

@@ -19,6 +19,7 @@ from small_corpus import documents, finish_data, small_params
 
 from conan_lib.attention.register import NAME, set_soft_mask
 from conan_lib.errors import UserError
+from conan_lib.files import write_json
 from conan_lib.model.backbone import build, export, save, to_sentence_transformer
 from conan_lib.model.tokenizer import train_bpe
 from conan_lib.run import export as exporting
@@ -87,6 +88,7 @@ def run(tmp_path_factory):
     file = root / "small.yaml"
     file.write_text(yaml.safe_dump(params.model_dump(mode="json", exclude_none=True)))
     finish_data(params)
+    write_json(open_stage("corpus", params).path / "sources.json", [])  # which the card lists
     ours = encoder(root / "lm")
     for name in (*INPUTS[1:], "supervised"):
         stage = open_stage(name, params)
