@@ -276,7 +276,7 @@ def test_a_set_or_an_evaluation_that_is_resized_leaves_the_language_model_alone(
 
     text = {"corpus", "start", "tokenizer", "pretrain"}
     assert changed(resized) == set(TABLE) - text - {"heldout", "peers"}
-    assert changed(asked) == {"heldout", "evaluate", "efficiency", "peers", "mix", *SCORED}
+    assert changed(asked) == {"heldout", "evaluate", "efficiency", "peers", "mix", "curve", *SCORED}
     assert changed(smoke_params("x", heldout_documents=41)) == set(TABLE) - {"start"}
 
 
