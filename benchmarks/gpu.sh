@@ -4,14 +4,16 @@
 #   bash benchmarks/gpu.sh OUT              on the GPU machine, from the root of the checkout; OUT is carried home
 #   bash benchmarks/gpu.sh OUT --rehearse   the same on a CPU, sizes of seconds
 #
-# SECONDS_IN_ALL (600) is what all parts may take; the last one gets what is left. PARTS names some of them. A part that fails or is cut off
-# keeps what it has written and stops no other; OUT/parts.txt says how each ended and OUT/<part>.log what it printed.
+# SECONDS_IN_ALL (600) is what all parts may take; the last one gets what is left. PARTS names some of them, and PATIENCE (1) multiplies the
+# limits, for a rehearsal on a busy machine. A part that fails or is cut off keeps what it has written and stops no other; OUT/parts.txt says
+# how each ended and OUT/<part>.log what it printed.
 set -u
 OUT=$(realpath -m "${1:?usage: bash benchmarks/gpu.sh OUT [--rehearse]}")
 REHEARSE=${2:-}
 SECONDS_IN_ALL=${SECONDS_IN_ALL:-600}
 PARTS=${PARTS:-kernels attention training given masks science}
 PYTHON=${PYTHON:-python3}
+PATIENCE=${PATIENCE:-1}
 cd "$(dirname "$0")/.." && mkdir -p "$OUT"
 export PYTHONUNBUFFERED=1 CONAN_REVISION=${CONAN_REVISION:-$(git rev-parse --short=12 HEAD 2>/dev/null)}
 if compgen -G "wheels/*.whl" >/dev/null; then  # what `make wheels` gathered and the machine lacks
@@ -22,7 +24,7 @@ else
 fi
 
 part() {  # name, seconds, command: the name is in PARTS, and time is left
-  local name=$1 limit=$2 began=$SECONDS code
+  local name=$1 limit=$(($2 * PATIENCE)) began=$SECONDS code
   shift 2
   [[ " $PARTS " == *" $name "* ]] || return 0
   ((limit > SECONDS_IN_ALL - SECONDS)) && limit=$((SECONDS_IN_ALL - SECONDS))
@@ -42,15 +44,15 @@ job() {  # name, seconds, job file: computes for that long, then packs what has 
 }
 
 if [ "$REHEARSE" = --rehearse ]; then
-  ATTENTION="--device cpu --heads 4/2x16 --lengths 16 32 --repeats 3 --batch 1"
-  TRAINING="--device cpu --size smoke --lengths 16 32 --tokens 64"
+  ATTENTION=(--device cpu --heads 4/2x16 --lengths 16 32 --repeats 3 --batch 1 --variants reference "ours, auto" "SDPA bidirectional")
+  TRAINING="--device cpu --size smoke --lengths 16 32 --tokens 64 --switches fused none"
   SCIENCE=params/jobs/h100-rehearsal.yaml MASKS=${MASKS:-none}
 else
-  ATTENTION="--device cuda" TRAINING="--device cuda" SCIENCE=params/jobs/h100.yaml
+  ATTENTION=(--device cuda) TRAINING="--device cuda" SCIENCE=params/jobs/h100.yaml
   MASKS=${MASKS:-params/jobs/smollm2.yaml}  # the arms of the mask on SmolLM2
 fi
 part kernels 45 $PYTHON -m pytest -q -m gpu tests/attention
-part attention 60 $PYTHON -m benchmarks.attention $ATTENTION --budget 45 --out "$OUT/attention"
+part attention 60 $PYTHON -m benchmarks.attention "${ATTENTION[@]}" --budget 45 --out "$OUT/attention"
 part training 75 $PYTHON -m benchmarks.training $TRAINING --parts steps --budget 60 --out "$OUT/training"
 part given 60 bash -c "for folder in parcel/*/; do [ -d \$folder ] && $PYTHON -m conan_lib unpack \$folder; done"
 [ -f $MASKS ] && job masks 300 $MASKS

@@ -16,7 +16,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,12 +44,12 @@ PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bf16 operations a second, by a part of the device's name."""
 WARM_UP, STEPS = 2, 5
 SWITCHES = {
-    "fused loss": {"fused_loss": True},
+    "fused": {"fused_loss": True},
     "none": {},
     "checkpointing": {"gradient_checkpointing": True},
-    "fused loss, checkpointing": {"fused_loss": True, "gradient_checkpointing": True},
+    "fused+checkpointing": {"fused_loss": True, "gradient_checkpointing": True},
     "compile": {"compile": True},
-    "fused loss, compile": {"fused_loss": True, "compile": True},
+    "fused+compile": {"fused_loss": True, "compile": True},
     "all": {"fused_loss": True, "compile": True, "gradient_checkpointing": True},
 }
 NEGATIVES = 7
@@ -65,12 +65,12 @@ class Arm:
     switches: str
 
 
-def arms(lengths: list[int], tokens: int) -> Iterator[Arm]:
+def arms(lengths: list[int], tokens: int, switches: Iterable[str] = SWITCHES) -> Iterator[Arm]:
     """The most wanted first: pretraining at every length, the contrastive stages, then every switch alone and together."""
-    for switches in SWITCHES:
+    for place, some in enumerate(switches):
         for length in lengths:
-            yield Arm("pretrain", length, max(1, tokens // length), switches)
-        if switches == "fused loss":
+            yield Arm("pretrain", length, max(1, tokens // length), some)
+        if place == 0:
             short = min(512, *lengths)
             yield Arm("weak", short, max(2, tokens // short // 2), "none")
             yield Arm("supervised", short, max(2, tokens // short // (2 + NEGATIVES)), "none")
@@ -218,6 +218,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", help="a file of params/, whose backbone it is: by default paper on CUDA, tiny on a CPU")
     parser.add_argument("--lengths", type=int, nargs="+", help="of a sequence, in tokens: by default 2048 8192 32768, on a CPU 128 512")
     parser.add_argument("--tokens", type=int, help="of a step: by default 16384, on a CPU 1024; a longer sequence is one")
+    parser.add_argument(
+        "--switches", nargs="+", choices=tuple(SWITCHES), default=list(SWITCHES), help="by default each, alone and together"
+    )
     parser.add_argument("--budget", type=float, default=float("inf"), help="seconds; what does not fit is left out")
     parser.add_argument("--rounds", type=int, default=5, help="of the loops side by side")
     parser.add_argument("--pairs", type=Path, help="JSON lines with anchor and positive, for real lengths; by default of LOG.md")
@@ -266,7 +269,7 @@ def main(arguments: list[str] | None = None) -> Path:
 
     write()
     steps = Steps(params, chosen.device)
-    for arm in arms(chosen.lengths, chosen.tokens) if "steps" in chosen.parts else ():
+    for arm in arms(chosen.lengths, chosen.tokens, chosen.switches) if "steps" in chosen.parts else ():
         if time.monotonic() - began > chosen.budget:
             break
         results["steps"].append(steps.measure(arm, peak))

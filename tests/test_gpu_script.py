@@ -29,7 +29,7 @@ def test_a_part_that_is_cut_off_says_so_and_what_has_no_time_is_not_begun(tmp_pa
 
 @pytest.mark.slow
 def test_the_measurements_are_rehearsed_on_a_cpu(tmp_path):
-    lines = script(tmp_path, PARTS="attention training")
+    lines = script(tmp_path, PARTS="attention training", PATIENCE="8", SECONDS_IN_ALL="800")
     assert [line.split(":")[0] for line in lines] == ["attention", "training"]
     assert all(line.endswith("exit code 0") for line in lines), [path.read_text()[-2000:] for path in tmp_path.glob("*.log")]
     assert "forward + backward" in (tmp_path / "attention" / "attention.csv").read_text()

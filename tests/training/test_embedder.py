@@ -222,3 +222,26 @@ def test_the_model_is_put_where_the_parameters_say(tmp_path, device):
     train_embedder(model, {"weak": ROWS["retrieval"]}, WEAK, tmp_path / "run", runtime=Runtime(device=device))
     assert model.device.type == ("cuda" if device == "auto" and torch.cuda.is_available() else "cpu")
     assert embedder.training_arguments(WEAK, Runtime(device=device), tmp_path)["use_cpu"] is (model.device.type == "cpu")
+
+
+@pytest.mark.slow
+def test_compiled_and_checkpointed_layers_train_as_plain_ones_and_compile_no_step_anew(tmp_path, monkeypatch):
+    """On the compiler's own interpreter: what it would generate is not ours to test."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def compile_layer(layer):
+        layer._compiled_call_impl = torch.compile(layer._call_impl, backend=backend)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_layer)
+    plain = WeakParams(batch_size=6, max_length=32, max_steps=12, learning_rate=1e-3)
+    switched = plain.model_copy(update={"compile": True, "gradient_checkpointing": True})
+    losses = [
+        [row["loss"] for row in train_embedder(small_encoder(tmp_path), {"weak": tables()["weak"]}, options, tmp_path / name).history]
+        for name, options in (("plain", plain), ("switched", switched))
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert 0 < len(graphs) < 12
