@@ -84,7 +84,7 @@ def test_without_a_terminal_a_line_at_each_start_says_which_of_how_many_and_how_
     starts = [line for line in out.splitlines() if " start " in line]
     assert (code, err) == (0, "") and [line.split()[-1].strip() for line in starts] == [stages[-1] for stages in NOTEBOOKS.values()]
     assert " 1/8  01_data: corpus" in starts[0], "no like stage is known, so nothing is said of the time"
-    assert all(f" start {n}/8, " in line and f"  {name}: " in line
+    assert all(f" start {n}/8" in line and f"  {name}: " in line
                for n, (name, line) in enumerate(zip(NOTEBOOKS, starts, strict=True), 1))  # fmt: skip
     assert out.splitlines()[-1].split() == ["page", "runs/small/report.md"]
     (project / FILE).write_text("tier: small\nmixing: {neighbours: 3}\n")
