@@ -86,7 +86,14 @@ def compare_pretraining(params: Params, chosen: argparse.Namespace) -> dict:
 
     def ours(clock: Clock, folder: Path) -> None:
         with clocked(clock):
-            fit(build(params.backbone, vocabulary, 0), blocks, stack, section, SimpleNamespace(path=folder, runtime=runtime))
+            fit(
+                build(params.backbone, vocabulary, 0),
+                blocks,
+                stack,
+                section,
+                SimpleNamespace(path=folder, runtime=runtime),
+                lambda item: [],
+            )
 
     def plain(clock: Clock, folder: Path) -> None:
         model = AutoModelForCausalLM.from_config(configuration(params.backbone, vocabulary))

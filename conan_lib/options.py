@@ -17,11 +17,11 @@ class Options(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _values_are_what_they_seem(cls, value: Any, info: ValidationInfo) -> Any:
-        items = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+        keys, items = (value, value.values()) if isinstance(value, dict) else ((), value if isinstance(value, (list, tuple)) else [value])
         kinds = types(cls.model_fields[info.field_name].annotation)
-        for item in items:
-            if isinstance(item, bool) and kinds & {int, float}:  # pydantic reads true as 1
-                raise ValueError(f"{item} is not a number: give one")
+        if any(isinstance(item, bool) for item in items) and kinds & {int, float}:  # pydantic reads true as 1
+            raise ValueError(f"{next(item for item in items if isinstance(item, bool))} is not a number: give one")
+        for item in (*keys, *items):
             if isinstance(item, str) and str in kinds and ("\0" in item or any("\ud800" <= letter <= "\udfff" for letter in item)):
                 raise ValueError(f"{item!r} holds a character that is not text: remove it")
         return value

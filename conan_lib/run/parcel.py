@@ -183,7 +183,7 @@ def _within(most: int, folder: Path) -> Callable[[tarfile.TarInfo, str], tarfile
     def check(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
         nonlocal total
         total += member.size
-        if total > most or not (member.isreg() or member.isdir()):
+        if total > most or not (member.isreg() or member.isdir() or member.islnk()):  # a link to another member: a file that is there twice
             what = "is no plain file" if total <= most else f"makes more than {most:,} bytes, {RATIO} times the parcel's size"
             raise UserError(f"{folder}: {member.name} {what}: no parcel that pack wrote")
         return tarfile.data_filter(member, path)

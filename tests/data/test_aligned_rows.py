@@ -1,15 +1,20 @@
 """Held-out clr rows for the mixing of languages: every group has one text in each of the languages, whole groups alone; where few queries
 are in all languages, the two that most have."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
 
+from conan_lib.data import records
 from conan_lib.data.corpus import Corpus
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.heldout import mixing_texts
 from conan_lib.errors import UserError
 from conan_lib.params.data import DataParams, HeldoutParams
+
+SCHEMA = records.schema("anchor positive group lang split task positive_lang")
 
 
 def row(group: int, lang: str, split: str = "test", task: str = "clr", positive_lang: str | None = None) -> dict:
@@ -19,8 +24,9 @@ def row(group: int, lang: str, split: str = "test", task: str = "clr", positive_
 
 def texts_of(rows: list[dict]) -> list[dict]:
     params = DataParams(languages=("en", "de", "fr", "it"), sets=({"from": "c.jsonl", "task": "clr"},))
-    scripture = SimpleNamespace(languages=())
-    return mixing_texts(Corpus(params, {}, scripture, EvaluationIndex(13), rows), HeldoutParams())
+    with TemporaryDirectory() as folder:
+        records.write(Path(folder) / "rows.parquet", rows, SCHEMA)
+        return mixing_texts(Corpus(params, Path(folder), SimpleNamespace(languages=()), EvaluationIndex(13)), HeldoutParams())
 
 
 def test_each_whole_group_has_its_queries_and_the_passage_in_the_pivot():

@@ -14,7 +14,8 @@ from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.files import read_json
 from conan_lib.stages import open_stage
-from tests.data.test_declared_stages import COLOURS, THINGS, lines, own_sets, params_of
+from tests.data.test_declared_stages import params_of
+from tests.small_own_sets import COLOURS, THINGS, lines, own_sets
 
 WORDS = [f"the {colour} {thing} stood near the old road" for colour in COLOURS for thing in THINGS]
 PROSE = " and ".join(WORDS[:9]) + "."
