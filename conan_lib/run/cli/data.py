@@ -17,27 +17,28 @@ PACKED = "corpus,sets,heldout,tokenizer,teacher"
 def pack(
     file: Annotated[Path, typer.Argument(help="A parameter file or a job file.", show_default=False)],
     folder: Annotated[Path, typer.Argument(help="Where the parts go.", show_default=False)],
-    stages: Annotated[str | None, typer.Option(help="Of a parameter file: which stages, with commas.", show_default=PACKED)] = None,
+    stages: Annotated[str | None, typer.Option(help="Which stages, with commas. Of a job: all.", show_default=PACKED)] = None,
     weights: Annotated[
         bool, typer.Option("--weights", help="The models' weights alone, rounded to bf16, instead of everything else.")
     ] = False,
     part: Annotated[float, typer.Option(help="Largest part in MiB.")] = 15,
 ):
-    """Put finished stages into a few files to carry to another machine; of a job file, all that the job has finished (docs/gpu.md)."""
+    """Put finished stages into a few files to carry to another machine; of a job file, what the job has finished (docs/gpu.md)."""
     from conan_lib.params import load_params
     from conan_lib.params.load import read_yaml
     from conan_lib.run.job import open_job
     from conan_lib.run.parcel import pack as pack_stages
     from conan_lib.stages import open_stage, resolve
+    from conan_lib.table import TABLE
 
-    file = resolve(file)
+    file, names = resolve(file), None if stages is None else [name.strip() for name in stages.split(",")]
+    if names and (unknown := [name for name in names if name not in TABLE]):
+        raise UserError(f"--stages: no stage {', '.join(unknown)}: choose from {', '.join(TABLE)}")
     if "steps" in read_yaml(file):
-        if stages is not None:
-            raise UserError(f"--stages {stages}: {file} is a job, of which all that has finished is packed: leave --stages out")
-        chosen = open_job(file).results
+        chosen = [stage for stage in open_job(file).results if names is None or stage.name in names]
     else:
         params = load_params(file)
-        chosen = [open_stage(name.strip(), params) for name in (PACKED if stages is None else stages).split(",")]
+        chosen = [open_stage(name, params) for name in (PACKED.split(",") if names is None else names)]
     index = pack_stages(chosen, folder, part, weights)
     size = sum(one["size"] for one in index["parts"])
     say(
