@@ -13,7 +13,7 @@ reproduce: $(READY)  ## the whole paper at the tiny tier: 01..08, then runs/tiny
 
 test: $(READY)  ## every test but those of `make faults`, the slow ones included
 	$(BIN)/python -m pytest -m "not slow and not faults" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 test-fast: $(READY)  ## the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow and not faults" -n 2 --dist loadfile
