@@ -40,9 +40,9 @@ def measured(request) -> Callable[[str, str], None]:
 
 
 def parameter_file(folder: Path, **over) -> Path:
-    """params/smoke.yaml with its artefacts and reports below `folder`."""
+    """params/smoke.yaml on one thread, with its artefacts and reports below `folder`."""
     raw = yaml.safe_load((ROOT / "params/smoke.yaml").read_text(encoding="utf-8"))
-    raw["runtime"] |= {"artefacts": str(folder / "artefacts"), "reports": str(folder / "reports")}
+    raw["runtime"] |= {"artefacts": str(folder / "artefacts"), "reports": str(folder / "reports"), "threads": 1}
     for section, values in over.items():
         raw[section] |= values
     folder.mkdir(parents=True, exist_ok=True)
