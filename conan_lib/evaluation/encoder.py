@@ -1,8 +1,9 @@
 """Any function from texts to vectors as an mteb encoder, with a memory: no text is encoded twice in a run."""
 
 from collections.abc import Callable, Iterable
+from hashlib import blake2b
 from pathlib import Path
-from typing import get_args
+from typing import Self, get_args
 
 import numpy as np
 from mteb.abstasks.task_metadata import TaskMetadata
@@ -12,6 +13,7 @@ from mteb.models.abs_encoder import AbsEncoder, get_prompt
 from mteb.types import Licenses, PromptType
 from sentence_transformers import SentenceTransformer
 
+from conan_lib.files import replacing
 from conan_lib.model.backbone import to_sentence_transformer, with_weights
 from conan_lib.params.training import Pooling
 
@@ -47,8 +49,22 @@ class Encoder(AbsEncoder):
         self._encode = encode
         self.model_prompts = prompts
         self._asymmetric = asymmetric
-        self._memory: dict[tuple[bool, str], np.ndarray] = {}
+        self._memory: dict[bytes, np.ndarray] = {}
+        self._folder: Path | None = None
         self.mteb_model_meta = meta
+
+    def kept_in(self, stage: Path) -> Self:
+        """Keep the vectors in a stage's folder until it has finished, and read those that an earlier attempt at it kept there.
+
+        The last bits of a vector depend on the batch that its text was in. So what is left is encoded in the batches of an attempt that
+        nothing disturbed, and all numbers are equal to that one's.
+        """
+        self._folder = stage / "checkpoints" / self.name
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(self._folder.glob("*.npz")):
+            with np.load(path) as found:
+                self._memory.update(zip(map(bytes, found["keys"]), found["vectors"], strict=True))
+        return self
 
     @property
     def name(self) -> str:
@@ -57,16 +73,19 @@ class Encoder(AbsEncoder):
 
     def vectors(self, texts: list[str], is_query: bool = False) -> np.ndarray:
         """Unit vectors, shape (len(texts), D), from memory where known."""
-        side = is_query and self._asymmetric
-        new = list(dict.fromkeys(text for text in texts if (side, text) not in self._memory))
-        if new:
-            self._memory.update(zip(((side, text) for text in new), self._encode(new, side), strict=True))
-        return np.stack([self._memory[side, text] for text in texts])
+        keys = [self.key(text, is_query) for text in texts]
+        if new := {key: text for key, text in zip(keys, texts, strict=True) if key not in self._memory}:
+            found = self._encode(list(new.values()), is_query and self._asymmetric)
+            self._memory.update(zip(new, found, strict=True))
+            if self._folder:
+                with replacing(self._folder / f"{len(list(self._folder.glob('*.npz'))):05}.npz") as path, open(path, "wb") as file:
+                    np.savez(file, keys=np.frombuffer(b"".join(new), np.uint8).reshape(len(new), -1), vectors=found)
+        return np.stack([self._memory[key] for key in keys])
 
-    def unseen(self, texts: list[str], is_query: bool = False) -> int:
-        """How many different texts `vectors` would have to encode."""
-        side = is_query and self._asymmetric
-        return len({text for text in texts if (side, text) not in self._memory})
+    def key(self, text: str, is_query: bool) -> bytes:
+        """What a vector is remembered by: the same for a query and a passage where the model does not tell them apart."""
+        side = b"query" if is_query and self._asymmetric else b"passage"
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=side).digest()
 
     def raw(self, texts: list[str]) -> np.ndarray:
         """Encode without the memory, as passages: for measuring speed."""

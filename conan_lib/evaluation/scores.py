@@ -16,7 +16,7 @@ from conan_lib.errors import UserError
 from conan_lib.evaluation.metrics import MEAN, METRICS
 from conan_lib.evaluation.statistics import bootstrap_interval, paired_difference, spearman_interval
 from conan_lib.evaluation.tasks import language_of
-from conan_lib.files import read_json, write_json
+from conan_lib.files import first_damaged, read_json, write_json
 from conan_lib.params.evaluation import TasksParams
 
 
@@ -38,6 +38,8 @@ def score(model, tasks: Iterable, folder: Path, params: TasksParams, batch_size:
         Rows {model, task, type, subset, metric, value, n, low, high, note}; low and high are null where mteb has no value of single items.
     """
     name = model.mteb_model_meta.name.split("/")[-1]
+    while damaged := first_damaged(folder / "mteb"):  # mteb writes in place, so a killed process leaves a part of a file
+        damaged.unlink()
     cache = mteb.ResultCache(folder / "mteb")
     rows = []
     for task in tasks:

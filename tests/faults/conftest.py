@@ -39,6 +39,18 @@ def measured(request) -> Callable[[str, str], None]:
     return record
 
 
+@pytest.fixture(scope="session")
+def say(request) -> Callable[[str], None]:
+    """Prints a line at once, though pytest keeps what tests print: these take long."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def line(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n{time.strftime('%H:%M:%S')} {text}", end="", flush=True)
+
+    return line
+
+
 def parameter_file(folder: Path, **over) -> Path:
     """params/smoke.yaml on one thread, with its artefacts and reports below `folder`."""
     raw = yaml.safe_load((ROOT / "params/smoke.yaml").read_text(encoding="utf-8"))
@@ -65,8 +77,9 @@ def finish(params_file: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory) -> Path:
+def smoke(tmp_path_factory, say) -> Path:
     """The parameter file of a run that nothing disturbed."""
+    say("the run that nothing disturbs: some two minutes")
     return finish(parameter_file(tmp_path_factory.mktemp("undisturbed")))
 
 

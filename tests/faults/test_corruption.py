@@ -152,7 +152,7 @@ def test_without_check_sizes_alone_are_compared_and_a_broken_manifest_is_listed_
 
 
 @pytest.mark.faults
-def test_every_file_of_a_finished_run(smoke, measured):
+def test_every_file_of_a_finished_run(smoke, measured, say):
     """A bit flipped at three places, a byte less, a byte more, nothing left and no file: each found by a read of the stage."""
     found = 0
     for stage in (open_stage(name, smoke) for name in SCRATCH):
@@ -169,4 +169,5 @@ def test_every_file_of_a_finished_run(smoke, measured):
                 found += 1
             path.write_bytes(before)
         stage.artefact.verify()
+        say(f"stage {stage.name}: {found:,} damaged files caught so far")
     measured("damaged files of a finished run", f"{found:,} of {found:,} caught and named")

@@ -35,7 +35,8 @@ def evaluate_out_of_domain(stage: Stage) -> dict:
     tasks = load()
     rows = []
     for name in checkpoints(stage):
-        rows += score(checkpoint_encoder(stage, name, BATCH_SIZE), tasks, stage.path, stage.tasks, BATCH_SIZE)
+        encoder = checkpoint_encoder(stage, name, BATCH_SIZE).kept_in(stage.path)
+        rows += score(encoder, tasks, stage.path, stage.tasks, BATCH_SIZE)
     rows += score_peers(stage, params.peers, load)
     write_json(stage.path / "scores.json", rows)
     entries = read_json(index)

@@ -35,11 +35,11 @@ def evaluate(stage: Stage) -> dict:
     texts = training_texts(stage.inputs["corpus"].path, section.whitening_texts, stage.tasks.seed) if ranked else {}
     rows, again, spread = [], [], {}
     for name in checkpoints(stage):
-        encoder = checkpoint_encoder(stage, name, section.batch_size)
+        encoder = checkpoint_encoder(stage, name, section.batch_size).kept_in(stage.path)
         rows += score(encoder, tasks, stage.path, stage.tasks, section.batch_size)
         if ranked:
             spread[name] = shared_directions({language: encoder.vectors(own) for language, own in texts.items()})
-            white = whitened(encoder, [text for own in texts.values() for text in own])
+            white = whitened(encoder, [text for own in texts.values() for text in own]).kept_in(stage.path)
             again += score(white, ranked, stage.path / WHITENED, stage.tasks, section.batch_size)
     _write(stage, stage.path, rows, tasks)
     results = {"suite": stage.tasks.suite, "split": stage.tasks.split, "models": provenance(stage.path), **_results(rows)}
@@ -75,7 +75,8 @@ def score_checkpoint(stage: Stage) -> dict:
         UserError: the tasks or the model are missing, or a suite needs a hub that cannot be reached.
     """
     tasks = open_tasks(stage.inputs["heldout"].path, stage.tasks)
-    rows = score(checkpoint_encoder(stage, SCORED[stage.name], BATCH_SIZE), tasks, stage.path, stage.tasks, BATCH_SIZE)
+    encoder = checkpoint_encoder(stage, SCORED[stage.name], BATCH_SIZE).kept_in(stage.path)
+    rows = score(encoder, tasks, stage.path, stage.tasks, BATCH_SIZE)
     write_json(stage.path / "scores.json", rows)
     main = [row for row in rows if is_whole(row) and row["metric"] == MAIN_METRIC.get(row["type"], row["metric"])]
     scores = {row["task"]: row["value"] for row in main}

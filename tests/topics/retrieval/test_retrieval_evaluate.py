@@ -2,12 +2,14 @@
 models attend as they were trained."""
 
 import json
+import shutil
 
+import mteb
 import numpy as np
 import pytest
+from sklearn.preprocessing import normalize
 
 from conan_lib.errors import UserError
-from conan_lib.evaluation import scores
 from conan_lib.evaluation.checkpoints import MODELS, checkpoint_encoder
 from conan_lib.evaluation.encoder import load_sentence_transformer
 from conan_lib.params.evaluation import EvaluationParams
@@ -43,8 +45,6 @@ def test_mean_is_that_of_the_languages(rows):
 
 
 def test_mteb_reads_its_own_result_files(stage):
-    import mteb
-
     results = mteb.ResultCache(stage.path / "mteb").load_results(load_experiments="match_name")
     assert {r.model_name.split("/")[1].split(" ")[0] for r in results.model_results} == set(MODELS)
 
@@ -66,28 +66,48 @@ def test_no_field_of_our_models_openness_is_empty(stage):
     assert not [field for field in fields if getattr(meta, field) is None]
 
 
-def test_a_stopped_run_goes_on_without_computing_again(ready, params, monkeypatch):
-    """Killed before the second model is scored whitened: the same numbers, and no file is written again."""
-    changed = params.model_copy(update={"tasks": params.tasks.model_copy(update={"seed": 7})})
-    stage = ready("evaluate", changed)
-    real, calls = scores.score, []
+def test_a_run_that_is_stopped_thrice_ends_in_the_numbers_of_a_whole_one(ready, params, monkeypatch):
+    """Amid a model's tasks, before its whitened ones, amid those of the next: bit by bit, though a vector depends on the batch that its
+    text is in. No task is computed twice."""
+    stage = ready("evaluate", params.model_copy(update={"tasks": params.tasks.model_copy(update={"seed": 7})}))
 
-    def dying(model, *args):
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        calls.append(model.name)
-        return real(model, *args)
+    def of_the_batch(*args):
+        encoder = checkpoint_encoder(*args)
+        plain = encoder._encode
+        encoder._encode = lambda texts, side: normalize(plain(texts, side) + len(texts) / 1000)  # what is in the last bits, made large
+        return encoder
 
-    monkeypatch.setattr("conan_lib.topics.retrieval.measure.score", dying)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(stage)
-    before = {path: path.stat().st_mtime_ns for path in stage.path.rglob("bible-clr.json")}
-    assert calls == ["random", "random-whitened", "pretrained"] and len(before) == 3 and not stage.finished
-    monkeypatch.setattr("conan_lib.topics.retrieval.measure.score", real)
-    evaluate(stage)
-    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
-    fresh = scores.score(_encoder(stage), _tasks(stage), stage.path.parent / "again", stage.tasks, 32)
-    assert fresh == [row for row in json.loads((stage.path / "scores.json").read_text()) if row["model"] == "random"]
+    monkeypatch.setattr("conan_lib.topics.retrieval.measure.checkpoint_encoder", of_the_batch)
+    whole = numbers(evaluate(stage))
+    assert not (stage.path / "checkpoints").exists()
+    shutil.rmtree(stage.path)
+    real, done = mteb.evaluate, []
+
+    def dying(model, task, **options):
+        name = (model.name, task.metadata.name)
+        if not list((stage.path).rglob(f"*{model.name}/**/{task.metadata.name}.json")):
+            if len(done) in (2, 6, 10) and done[-1] != "killed":
+                done.append("killed")
+                raise KeyboardInterrupt
+            done.append(name)
+        return real(model, task, **options)
+
+    monkeypatch.setattr(mteb, "evaluate", dying)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(stage)
+        assert not stage.finished
+    assert numbers(evaluate(stage)) == whole
+    scored = [name for name in done if name != "killed"]
+    assert len(done) == len(scored) + 3 and len(scored) == len(set(scored)) == len(MODELS) * (6 + 2)
+
+
+def numbers(stage) -> dict:
+    """All that the stage measured: its results, and scores, differences and values of single items as they are, and whitened."""
+    files = [path for folder in ("", "whitened") for path in (stage.path / folder).glob("*.json")] + [*stage.path.rglob("items/*/*/*.json")]
+    kept = {str(path.relative_to(stage.path)): json.loads(path.read_text()) for path in files if path.name != "manifest.json"}
+    assert {"scores.json", "differences.json", "whitened/scores.json", "items/weak/bible-clr/de-en.json"} <= set(kept)
+    return kept | {"results": stage.results}
 
 
 def test_differences_are_paired(stage, rows):
