@@ -14,6 +14,7 @@ size and hash, and a stage that is made from another one compares them first.
 import hashlib
 import json
 import os
+import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,7 +33,9 @@ SHAPE = {"stage": str, "key": str, "results": dict, "seconds": (int, float), "fi
 
 
 IDENTITY = ("stage", "version", "parameters", "inputs")
-PASSING = (MANIFEST, "seconds.json", "checkpoints", "tensorboard")
+ROWS = "rows"
+"""The folder of tables that are read by number while a stage is computed."""
+PASSING = (MANIFEST, "seconds.json", "checkpoints", "tensorboard", ROWS)
 """What the manifest does not list: files of an attempt, and what else may go or grow. Hidden files neither."""
 
 
@@ -213,7 +216,8 @@ class Work:
 
     def forget(self) -> None:
         """Leave no trace of an attempt that has written nothing: a mistake is not work that began."""
-        if {path.name for path in self.path.iterdir()} <= {".lock", "identity.json", self._clock.name}:
+        if {path.name for path in self.path.iterdir()} <= {".lock", "identity.json", self._clock.name, ROWS}:
+            shutil.rmtree(self.path / ROWS, ignore_errors=True)
             (self.path / "identity.json").unlink(missing_ok=True)
             self._clock.unlink(missing_ok=True)
 

@@ -9,7 +9,7 @@ from functools import cached_property, wraps
 from importlib import import_module
 from pathlib import Path
 
-from conan_lib.artefacts import Artefact, leads
+from conan_lib.artefacts import ROWS, Artefact, leads
 from conan_lib.errors import UserError
 from conan_lib.files import fingerprint
 from conan_lib.params import Params, Runtime, load_params, without_clr
@@ -195,8 +195,8 @@ def computes(function: Function | None = None, *, together: bool = False, check:
     """Make a function from a stage to its results the call that computes it.
 
     The call returns the stage, finished. It does nothing where the stage has finished; else it holds the artefact, sets threads and checks
-    the device, commits the results that the function returns, and removes training's checkpoints. A function that raises UserError before
-    it has written a file leaves no trace.
+    the device, commits the results that the function returns, and removes training's checkpoints and rows. A function that raises UserError
+    before it has written a file leaves no trace.
 
     Args:
         together: the processes of one launch compute it together; what the function returns counts in the first (`stage.leads`) alone.
@@ -223,7 +223,8 @@ def computes(function: Function | None = None, *, together: bool = False, check:
                 if stage.leads:
                     work.commit(results)
         if stage.leads:
-            shutil.rmtree(stage.path / "checkpoints", ignore_errors=True)
+            for name in ("checkpoints", ROWS):
+                shutil.rmtree(stage.path / name, ignore_errors=True)
         return stage
 
     return compute_stage

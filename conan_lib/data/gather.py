@@ -10,8 +10,9 @@ from conan_lib.data.corpus import HELDOUT, Corpus, write_corpus
 from conan_lib.data.declared.gather import PASSAGE, SPLITS, Declared, asked, decontaminated
 from conan_lib.data.decontaminate import EvaluationIndex
 from conan_lib.data.ngrams import normalise
-from conan_lib.data.ondisk import NearDuplicates, OnDisk, digest
+from conan_lib.data.ondisk import NearDuplicates, OnDisk
 from conan_lib.data.pieces import pieces
+from conan_lib.data.places import digest
 from conan_lib.data.records import batched
 from conan_lib.data.sampling import drawn_split, sample
 from conan_lib.data.sources.bible import LANGUAGES, PACKAGE, SCRIPTURE, Scripture

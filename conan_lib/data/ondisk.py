@@ -4,7 +4,6 @@ SQLite's temporary database stays in memory up to CACHE and then goes on in a fi
 small sets never touch the disk, and large ones never fill the memory. Past the cache every new key costs a random access.
 """
 
-import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 
@@ -48,11 +47,6 @@ class OnDisk:
     def __iter__(self) -> Iterator[tuple]:
         """(key, value) in order."""
         return iter(self._database.execute("SELECT key, value FROM pairs ORDER BY place"))
-
-
-def digest(*parts: str) -> bytes:
-    """12 bytes that stand for some texts."""
-    return hashlib.blake2b("\x1f".join(parts).encode(), digest_size=12).digest()
 
 
 class NearDuplicates:

@@ -67,6 +67,13 @@ class Rows:
         """The same with further conditions, and of these columns alone where some are named."""
         return replace(self, columns=columns or self.columns, where={**self.where, **where})
 
+    @property
+    def schema(self) -> pa.Schema:
+        """Of what is read."""
+        with _readable(self.path):
+            found = pq.read_schema(self.path)
+        return found if self.columns is None else pa.schema([found.field(name) for name in self.columns])
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The same as Arrow's batches of at most AT_ONCE rows."""
         columns = None if self.columns is None else list(dict.fromkeys((*self.columns, *self.where)))

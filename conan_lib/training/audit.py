@@ -26,9 +26,10 @@ def audit(
     Returns:
         anchors, first and last: the shares of their negatives that the teacher scores above the anchor's positive.
     """
-    rows = [row for task in tasks for row in task.rows if "pool" in row]
-    chosen = np.random.default_rng(seed).choice(len(rows), min(anchors, len(rows)), replace=False)
-    rows = [rows[i] for i in chosen]
+    with_pool = [task.rows for task in tasks if "pool" in task.rows[0]]
+    starts = np.cumsum([0, *map(len, with_pool)])
+    chosen = np.random.default_rng(seed).choice(starts[-1], min(anchors, starts[-1]), replace=False)
+    rows = [with_pool[task][row - starts[task]] for row, task in zip(chosen, np.searchsorted(starts, chosen, "right") - 1, strict=True)]
     in_use = pool.candidates.gather(1, pool.rank).numpy()
     negatives = {"first": mined[:, : pool.n], "last": in_use}
     pairs = [(row["anchor"], row["positive"]) for row in rows]

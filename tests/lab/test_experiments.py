@@ -129,7 +129,7 @@ def test_negatives_leave_by_the_rule(ready, monkeypatch, mined, now, after):
     section = stage.supervised.model_copy(update={"hard_negatives": 2})
     stage = ready("supervised", stage.params.model_copy(update={"supervised": section}))
     finish(stage)
-    search = SimpleNamespace(queries=[{"text": "a query", "pool": "p"}], texts=["no candidate", "a", "b", "c", "d"])
+    search = SimpleNamespace(queries=[SimpleNamespace(text="a query", pool="p")], texts=["no candidate", "a", "b", "c", "d"])
     pools = Pools(["p"], np.array([[1, 2, 3, 4, -1]]), np.array([[*mined, np.nan]]), search)
     vectors = torch.tensor([[1.0, 0.0], *([cosine, (1 - cosine**2) ** 0.5] for cosine in now)])
     monkeypatch.setattr(negatives, "load_pools", lambda stage: pools)

@@ -317,7 +317,7 @@ def test_few_pools_are_a_seeded_choice(tmp_path):
     for name, one in params.items():
         stage = open_stage("supervised", one)
         built = build_tasks(supervised_rows(stage), stage.supervised.model_copy(update={"hard_negatives": 0}))
-        found[name] = {task.name: task.rows for task in built}
+        found[name] = {task.name: list(task.rows) for task in built}
     groups = {
         name: {task: {row["group"] for row in rows} for task, rows in tasks.items() if TASKS[task].negatives == "pool"}
         for name, tasks in found.items()

@@ -60,7 +60,8 @@ def test_pairs_with_hard_negatives_equal_sentence_transformers(weak_model):
 def test_weak_training_learns_opens_the_mask_and_exports(tmp_path, capsys, monkeypatch):
     params = pair_params(tmp_path)
     finish_inputs(params)
-    monkeypatch.setattr(contrastive, "read", lambda path, read=contrastive.read: [*read(path)[:-1], {**read(path)[-1], "lang": "ko"}])
+    rows = lambda table, folder, mapped=contrastive.mapped: [*list(mapped(table, folder))[:-1], {**mapped(table, folder)[-1], "lang": "ko"}]  # noqa: E731
+    monkeypatch.setattr(contrastive, "mapped", rows)
     stage = train_weak(open_stage("weak", params))
     assert "weak: left out for having fewer pairs than weak.batch_size 6: ko (1)\n" in capsys.readouterr().out
     assert (stage.results["pairs_trained"], stage.results["left_out"]) == (35, {"ko": 1})

@@ -175,7 +175,7 @@ def test_prompts_are_trained_mined_with_and_saved(tmp_path):
     plain, prompted = small_encoder(tmp_path / "start"), small_encoder(tmp_path / "start")
     prompted.prompts = {"query": "question: ", "document": "passage: "}
     plain, prompted = (mine(one, ROWS, MineParams(candidates=4, skip_ranks=0)) for one in (plain, prompted))
-    asked, passages = (prompted.search.queries[0]["text"], prompted.texts)
+    asked, passages = (prompted.search.queries[0].text, prompted.texts)
     again = small_encoder(tmp_path / "start")
     wanted = again.encode(f"question: {asked}") @ again.encode([f"passage: {text}" for text in passages]).T
     assert prompted.scores[0][0] == pytest.approx(wanted[prompted.candidates[0][0]], abs=1e-5)

@@ -5,6 +5,7 @@ again."""
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
@@ -12,7 +13,9 @@ from conan_lib.data.sets import SETS
 from conan_lib.negatives import DhnmOptions, NegativePool
 from conan_lib.params.training import MineParams
 from conan_lib.stages import open_stage
-from conan_lib.training.mine import Pools, Remining, Search, _search, load_pools, mine, mine_negatives
+from conan_lib.training import search as searching
+from conan_lib.training.mine import Pools, Remining, load_pools, mine, mine_negatives, rank
+from conan_lib.training.search import Query, Search, search
 from tests.small_pairs import finish_weak, pair_params, tables
 
 
@@ -29,14 +32,18 @@ class Table:
         return torch.tensor(np.array([self.vectors[text] for text in texts]))
 
 
-def test_search_equals_sorting_all_scores():
+@pytest.mark.parametrize("at_once", [1 << 17, 5])
+def test_search_equals_sorting_all_scores(monkeypatch, at_once):
+    """Also where the passages are compared some at a time, and the queries in blocks."""
+    monkeypatch.setattr(searching, "AT_ONCE", at_once)
+    monkeypatch.setattr(searching, "ASKED_AT_ONCE", 2)
     passages = [f"p{i}" for i in range(12)] + ["p3"]
-    queries = [{"text": f"q{i}", "excluded": {"p3", f"p{i}"}} for i in range(5)]
-    model = Table([*dict.fromkeys(passages), *(q["text"] for q in queries)])
-    found, scores = _search(model, queries, passages, wanted=12, skipped=2)
+    queries = [Query(f"{i}", f"q{i}", frozenset({"p3", f"p{i}"})) for i in range(5)]
+    model = Table([*dict.fromkeys(passages), *(q.text for q in queries)])
+    found, scores = search(model, queries, passages, wanted=12, skipped=2)
     for query, row, row_scores in zip(queries, found, scores, strict=True):
-        allowed = [i for i, text in enumerate(passages) if text not in query["excluded"]]
-        cosine = {i: float(model.vectors[query["text"]] @ model.vectors[passages[i]]) for i in allowed}
+        allowed = [i for i, text in enumerate(passages) if text not in query.excluded]
+        cosine = {i: float(model.vectors[query.text] @ model.vectors[passages[i]]) for i in allowed}
         expected = sorted(allowed, key=lambda i: -cosine[i])[2:]
         assert row.tolist() == expected + [-1] * (12 - len(expected))
         np.testing.assert_allclose(row_scores[: len(expected)], [cosine[i] for i in expected], rtol=1e-6)
@@ -44,8 +51,8 @@ def test_search_equals_sorting_all_scores():
 
 def test_every_positive_of_a_repeated_question_is_excluded():
     rows = [{"anchor": "who", "positive": "a"}, {"anchor": "who", "positive": "b"}]
-    search = Search({"retrieval": rows}, [{"text": "a", "lang": "en"}, {"text": "b", "lang": "en"}], MineParams())
-    assert [(query["excluded"], query["lang"]) for query in search.queries] == [({"who", "a", "b"}, "en")] * 2
+    own = Search({"retrieval": rows}, [{"text": "a", "lang": "en"}, {"text": "b", "lang": "en"}], MineParams())
+    assert [query.excluded for query in own.queries] == [{"who", "a", "b"}] * 2
 
 
 def test_given_negatives_stand_before_mined_ones_and_are_found_once():
@@ -56,10 +63,10 @@ def test_given_negatives_stand_before_mined_ones_and_are_found_once():
         {"anchor": "who", "positive": "ada", "negatives": ["own", "cy", "own", "ada"]},
         {"anchor": "what", "positive": "bob", "negatives": []},
     ]
-    search = Search({"retrieval": rows}, corpus, MineParams(candidates=3, skip_ranks=0))
-    assert search.texts == ["ada", "bob", "cy", "own"]
-    pools = search.rank(Table([*texts, "who", "what"]))
-    first, second = ([search.texts[row] for row in rows if row >= 0] for rows in pools.candidates)
+    own = Search({"retrieval": rows}, corpus, MineParams(candidates=3, skip_ranks=0))
+    assert list(own.texts) == ["ada", "bob", "cy", "own"]
+    pools = rank(own, Table([*texts, "who", "what"]))
+    first, second = ([own.texts[row] for row in rows if row >= 0] for rows in pools.candidates)
     assert first == ["own", "cy", "bob"] and sorted(second) == ["ada", "cy", "own"]
     assert pools.candidates.shape == (2, 5) and (pools.candidates[:, 3:] == -1).all()
     vectors = Table([*texts, "who", "what"]).vectors
@@ -71,9 +78,9 @@ def test_given_negatives_are_searched_beyond_the_limit_of_the_corpus_and_in_othe
     """A negative may be another record's passage, wherever that stands in the corpus."""
     corpus = [{"text": text, "lang": lang} for text, lang in (("ada", "en"), ("bob", "en"), ("far", "en"), ("loin", "fr"))]
     rows = [{"anchor": "who", "positive": "ada", "negatives": ["far", "loin"]}]
-    search = Search({"retrieval": rows}, corpus, MineParams(candidates=3, skip_ranks=0).model_copy(update={"max_corpus": 2}))
-    pools = search.rank(Table(["ada", "bob", "far", "loin", "who"]))
-    assert [search.texts[row] for row in pools.candidates[0] if row >= 0] == ["far", "loin", "bob"]
+    own = Search({"retrieval": rows}, corpus, MineParams(candidates=3, skip_ranks=0).model_copy(update={"max_corpus": 2}))
+    pools = rank(own, Table(["ada", "bob", "far", "loin", "who"]))
+    assert [own.texts[row] for row in pools.candidates[0] if row >= 0] == ["far", "loin", "bob"]
 
 
 def test_an_anchor_is_searched_under_its_rows_own_prompt_else_the_models():
@@ -88,7 +95,8 @@ def test_an_anchor_is_searched_under_its_rows_own_prompt_else_the_models():
     passages = [f"p{i}" for i in range(8)]
     rows = [{"anchor": "who", "positive": f"p{i}", **more} for i, more in enumerate(({"prompt": "name: "}, {"prompt": ""}, {}))]
     model = Prompted([f"read: {text}" for text in passages] + ["name: who", "ask: who"])
-    pools = Search({"retrieval": rows}, [{"text": text} for text in passages], MineParams(candidates=5, skip_ranks=0)).rank(model)
+    own = Search({"retrieval": rows}, [{"text": text} for text in passages], MineParams(candidates=5, skip_ranks=0))
+    pools = rank(own, model)
     for found, prompt in zip(pools.candidates, ("name: ", "ask: ", "ask: "), strict=True):
         cosine = {i: float(model.vectors[f"{prompt}who"] @ model.vectors[f"read: p{i}"]) for i in range(3, 8)}
         assert found.tolist() == sorted(cosine, key=cosine.get, reverse=True)
@@ -97,18 +105,16 @@ def test_an_anchor_is_searched_under_its_rows_own_prompt_else_the_models():
 
 def test_translations_share_what_any_of_them_was_given():
     rows = [{"anchor": language, "positive": "ada", "positive_id": "7", "negatives": [f"not {language}"]} for language in ("de", "fr")]
-    search = Search({"clr": rows}, [{"id": "7", "text": "ada", "lang": "en"}], MineParams())
-    assert [(query["pool"], query["text"], query["lang"], list(query["given"])) for query in search.queries] == [
-        ("7", "ada", "en", ["not de", "not fr"])
-    ]
-    assert search.passages[1:] == [{"text": "not de", "lang": "en"}, {"text": "not fr", "lang": "en"}]
+    own = Search({"clr": rows}, [{"id": "7", "text": "ada", "lang": "en"}], MineParams())
+    assert list(own.queries) == [Query("7", "ada", frozenset({"ada"}), ("not de", "not fr"))]
+    assert list(own.texts) == ["ada", "not de", "not fr"]
 
 
 def test_own_rows_search_their_positives_and_the_corpus_that_is_given():
     rows = {"retrieval": [{"anchor": f"q{i}", "positive": f"p{i}"} for i in range(4)], "sts": []}
     model = Table([f"{letter}{i}" for letter in "qpx" for i in range(4)])
     pools = mine(model, rows, MineParams(candidates=9, skip_ranks=0), corpus=["x0", "p1", {"text": "x1"}])
-    assert pools.texts == ["x0", "p1", "x1", "p0", "p2", "p3"]
+    assert list(pools.texts) == ["x0", "p1", "x1", "p0", "p2", "p3"]
     assert [sorted(pools.texts[row] for row in own if row >= 0) for own in pools.candidates] == [
         sorted({"x0", "x1", "p0", "p1", "p2", "p3"} - {f"p{i}"}) for i in range(4)
     ]
@@ -129,7 +135,7 @@ def test_pools_are_read_back(tmp_path):
     pools = mine(Table([f"{letter}{i}" for letter in "qp" for i in range(4)]), rows, MineParams(candidates=2, skip_ranks=0))
     pools.save(tmp_path / "pools.npz")
     again = Pools.load(tmp_path / "pools.npz", pools.search)
-    assert again.place == pools.place == {f"retrieval-{i}": i for i in range(4)}
+    assert [again.number(f"retrieval-{i}") for i in range(5)] == [pools.number(f"retrieval-{i}") for i in range(5)] == [0, 1, 2, 3, None]
     assert np.array_equal(again.candidates, pools.candidates) and np.array_equal(again.scores, pools.scores)
 
 
@@ -138,10 +144,10 @@ def test_mined_pools_name_every_anchor_and_no_positive(tmp_path):
     finish_weak(params)
     stage = mine_negatives(open_stage("mine", params))
     pools = load_pools(open_stage("supervised", params))
-    place, candidates, texts = pools.place, pools.candidates, pools.texts
-    assert stage.results["pools"] == len(place) == 20 + 40  # CLR pools belong to the passage, whatever the query's language
+    candidates, texts = pools.candidates, pools.texts
+    assert stage.results["pools"] == len(pools.ids) == 20 + 40  # CLR pools belong to the passage, whatever the query's language
     for row in tables()["retrieval"] + tables()["clr"]:
-        pool = place[row["positive_id"] if row["id"].startswith("clr") else row["id"]]
+        pool = pools.number(row["positive_id"] if row["id"].startswith("clr") else row["id"])
         assert row["positive"] not in [texts[c] for c in candidates[pool]]
         assert (candidates[pool] >= 0).all()
 
@@ -167,4 +173,4 @@ def test_mining_again_follows_the_model_at_its_interval(tmp_path):
     assert torch.equal(step(5), mined)  # not due
     assert not torch.equal(step(8), mined) and loss.seen["swaps"] > 0
     assert all(text not in {pools.texts[row] for row in rows.tolist()}
-               for query, rows in zip(pools.search.queries, loss.pool.candidates, strict=True) for text in query["excluded"])  # fmt: skip
+               for query, rows in zip(pools.search.queries, loss.pool.candidates, strict=True) for text in query.excluded)  # fmt: skip

@@ -61,7 +61,7 @@ def test_rows_are_numbered_unless_they_have_ids():
 def test_weak_pairs_train_with_the_negatives_of_the_batch_whatever_their_rows_bring():
     rows = [PAIR | {"negatives": ["n"] * number} for number in range(4)]
     (task,) = build_tasks({"weak": rows}, WeakParams(batch_size=2))
-    assert task.rows == [PAIR | {"lang": "", "id": f"weak-{number}"} for number in range(4)]
+    assert list(task.rows) == [PAIR | {"lang": "", "id": f"weak-{number}"} for number in range(4)]
 
 
 def test_a_pool_is_the_anchors_or_the_passages():

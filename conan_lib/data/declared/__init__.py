@@ -15,7 +15,8 @@ from conan_lib.data.declared.fields import BadRecord, rows
 from conan_lib.data.declared.files import Broken, records
 from conan_lib.data.declared.retry import retried
 from conan_lib.data.ngrams import normalise
-from conan_lib.data.ondisk import OnDisk, digest
+from conan_lib.data.ondisk import OnDisk
+from conan_lib.data.places import digest
 from conan_lib.errors import UserError
 from conan_lib.params.sets import LABELS, DeclaredSet, Task
 from conan_lib.stages import located

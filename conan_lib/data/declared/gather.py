@@ -12,8 +12,9 @@ from conan_lib.data.clean import Funnel
 from conan_lib.data.corpus import ROWS
 from conan_lib.data.declared import hub, read
 from conan_lib.data.decontaminate import EvaluationIndex
-from conan_lib.data.ondisk import OnDisk, digest
+from conan_lib.data.ondisk import OnDisk
 from conan_lib.data.pieces import pieces
+from conan_lib.data.places import digest
 from conan_lib.data.sampling import chance, drawn_split, stream_sample
 from conan_lib.data.sources.document import Document
 from conan_lib.files import fingerprint

@@ -3,7 +3,7 @@
 import numpy as np
 
 from conan_lib.data import records
-from conan_lib.data.teacher import cuts
+from conan_lib.data.teacher import cuts, scores_of
 from conan_lib.errors import UserError
 from conan_lib.findings.blocks import figure
 from conan_lib.findings.grids import grid_blocks
@@ -37,9 +37,9 @@ def teacher_scores(stage: Stage) -> Drawing:
     Raises:
         UserError: no pair was scored.
     """
-    rows = records.read(stage.inputs["teacher"].path / "scores.parquet")
+    rows = records.Rows(stage.inputs["teacher"].path / "scores.parquet")
     percentile = stage.weak.drop_percentile
-    cut = cuts(rows, percentile)
+    found, cut = scores_of(rows), cuts(rows, percentile)
     if not cut:
         raise UserError("teacher: no pair was scored, so there is no distribution to draw: raise teacher.budget or name a teacher")
     with style():
@@ -47,7 +47,7 @@ def teacher_scores(stage: Stage) -> Drawing:
         for axis, (teacher, threshold), colour in zip(
             drawing.subplots(1, len(cut), squeeze=False).flat, cut.items(), PALETTE, strict=False
         ):
-            scores = np.array([row["score"] for row in rows if row["teacher"] == teacher])
+            scores = found[teacher]
             bins = np.linspace(scores.min(), scores.max(), 31)
             axis.hist(scores[scores < threshold], bins, color=GREY, label=f"dropped ({np.sum(scores < threshold):,})")
             axis.hist(scores[scores >= threshold], bins, color=colour, label=f"kept ({np.sum(scores >= threshold):,})")

@@ -9,9 +9,10 @@ from conan_lib.training.tasks.clr import CLR
 from conan_lib.training.tasks.clustering import CLUSTERING
 from conan_lib.training.tasks.retrieval import RETRIEVAL
 from conan_lib.training.tasks.sts import STS
+from conan_lib.training.tasks.view import View
 from conan_lib.training.tasks.weak import WEAK
 
 TASKS: dict[str, TaskSpec] = {task.name: task for task in (RETRIEVAL, CLR, STS, CLASSIFICATION, CLUSTERING, WEAK)}
 """By name, in the order of the default mix."""
 
-__all__ = ["TASKS", "Row", "TaskSpec"]
+__all__ = ["TASKS", "Row", "TaskSpec", "View"]

@@ -1,12 +1,12 @@
 """What a contrastive task is."""
 
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from conan_lib.errors import UserError
-
-Row = dict[str, Any]
+from conan_lib.training.tasks.view import Row, View
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TaskSpec:
             all rows; none: those of the batch, which count under InfoNCE whatever else there is.
         pool_by: of a task with pools: `anchor`, each row has a pool of its own, which is searched with its anchor; `passage`, the rows of
             one passage share a pool, which is searched with the passage, and `clr_queries` of them come together in a batch.
-        owns: which records of the table are this task's.
+        owns: which records of the table are this task's; None: all.
         row: the row of a record, where the record's fields have other names.
     """
 
@@ -37,15 +37,17 @@ class TaskSpec:
     loss: Literal["infonce", "cosent"] = "infonce"
     negatives: Literal["pool", "given", "none"] = "none"
     pool_by: Literal["anchor", "passage"] = "anchor"
-    owns: Callable[[Row], bool] = lambda record: True
+    owns: Callable[[Row], bool] | None = None
     row: Callable[[Row], Row] = lambda record: record
 
-    def rows(self, records: Iterable[Row]) -> list[Row]:
-        """The rows of this task among the records of its table."""
-        return [self.row(record) for record in records if self.owns(record)]
+    def rows(self, records: Sequence[Row]) -> Sequence[Row]:
+        """The rows of this task among the records of its table, made when they are asked for."""
+        own = None if self.owns is None else array("q", (place for place, record in enumerate(records) if self.owns(record)))
+        return View(records, lambda _, record: self.row(record), own)
 
-    def checked(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows without what is None, those without an id numbered, and a passage without one named by its text.
+    def checked(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows without what is None, those without an id numbered, and a passage without one named by its text. All are looked at now,
+        and each is made when it is asked for.
 
         Raises:
             UserError: a row lacks a field; the line names task, row (from 0) and field.
@@ -57,8 +59,11 @@ class TaskSpec:
                 if not isinstance(row.get(field), kind):
                     mend = "a number" if field == "score" else "a list of texts" if field == "negatives" else "a text"
                     raise UserError(f"task {self.name}: row {number}: {field}: {row.get(field)!r} must be {mend}")
-        given = ({field: value for field, value in row.items() if value is not None} for row in rows)
-        return [{"id": f"{self.name}-{number}", "positive_id": row["positive"], **row} for number, row in enumerate(given)]
+        return View(rows, self._whole)
+
+    def _whole(self, number: int, row: Row) -> Row:
+        given = {field: value for field, value in row.items() if value is not None}
+        return {"id": f"{self.name}-{number}", "positive_id": row["positive"], **given}
 
     def pool_id(self, row: Row) -> str:
         """The pool of a row: its own, or its passage's, because a translated query inherits the hard negatives of its original."""
