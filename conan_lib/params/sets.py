@@ -43,7 +43,8 @@ class DeclaredSet(Section):
     lang: str | tuple[str, ...] | None = None
     """ISO 639-1 code of its texts. Several: a hub set has a config in each. None: each record tells its own."""
     columns: dict[str, str] = {}
-    """Our field -> the set's own field, where its name is not a known one: {anchor: Frage, positive: Antwort}."""
+    """Our field -> the set's own field, where its name is not a known one: {anchor: Frage, positive: Antwort}. a.b is field b inside of a,
+    and {lang} stands for the language as in `from`: {anchor: "translation.{lang}", positive: translation.en}."""
     name: str = ""
     """How rows, funnel and report call it. Empty: the file's or the data set's name."""
     split: str = "train"

@@ -66,6 +66,21 @@ def test_pairs_of_every_tool_are_the_same_rows(tmp_path, form, suffix):
     assert row["positive_id"] == "pairs/d1" or (form != "Tevatron" and row["positive_id"].startswith("text/"))
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_columns_reach_into_fields_and_name_the_language(tmp_path, suffix):
+    """Parallel text as OPUS-100 has it: a field of fields, named by languages."""
+    records = [{"translation": {"en": f"the house {n}", "de": f"das Haus {n}"}} for n in range(2)]
+    path = tmp_path / f"pairs{suffix}"
+    pq.write_table(pa.Table.from_pylist(records), path) if suffix == ".parquet" else lines(path, *records)
+    columns = {"anchor": "translation.{lang}", "positive": "translation.en"}
+    found = read_all(path, task="clr", lang="de", columns=columns)
+    assert [(row["anchor"], row["positive"], row["lang"]) for row in found] == [(f"das Haus {n}", f"the house {n}", "de") for n in range(2)]
+    with pytest.raises(UserError, match=r"no field translation\.ja, which columns\.anchor names; it has en, de|it has de, en"):
+        read_all(path, task="clr", lang="ja", columns=columns)
+    with pytest.raises(UserError, match=r"no field translation\.en\.x, which columns\.positive names; it has str"):
+        read_all(path, task="clr", lang="de", columns=columns | {"positive": "translation.en.x"})
+
+
 def test_several_positives_are_a_row_each_of_one_group_with_their_scores(tmp_path):
     record = {"query": Q, "pos": [P, "330 m.", "Tall."], "neg": N, "pos_scores": [0.9, 0.6, 0.1]}
     found = read_all(lines(tmp_path / "p.jsonl", record))

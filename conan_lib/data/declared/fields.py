@@ -82,10 +82,18 @@ class Fields:
     def find(self, field: str) -> tuple[str, Any]:
         """(name, value) of one of our fields; the name is empty where the record has none, or null."""
         if own := self.declared.columns.get(field):
-            if own not in self.row:
-                raise BadRecord(f"no field {own}, which columns.{field} names; it has {', '.join(self.row)}")
-            return own, self.row[own]
+            return self._named(field, own.replace("{lang}", getattr(self, "lang", "")))
         return next(((name, self.row[name]) for name in self.known.get(field, ()) if self.row.get(name) is not None), ("", None))
+
+    def _named(self, field: str, own: str) -> tuple[str, Any]:
+        """(name, value) of the set's own field; a.b is field b inside of a, where no field has that name itself."""
+        value, parts = self.row, [own] if own in self.row else own.split(".")
+        for part in parts:
+            if not isinstance(value, Mapping) or part not in value:
+                has = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
+                raise BadRecord(f"no field {own}, which columns.{field} names; it has {has}")
+            value = value[part]
+        return own, value
 
     def need(self, field: str) -> tuple[str, Any]:
         """As `find`, but the field must be there."""
