@@ -169,8 +169,9 @@ class Artefact:
     def work(self, together: bool = False):
         """Hold the folder for writing; yields a Work whose `commit` ends it.
 
-        A second process that wants the same artefact waits, then finds it finished (check `finished` again inside). Time spent in earlier
-        attempts that ended in order (an exception, Ctrl-C, the deadline) is added up; that of one killed by SIGKILL is lost.
+        A second process that wants the same artefact says so and waits, then finds it finished (check `finished` again inside). Time
+        spent in earlier attempts that ended in order (an exception, Ctrl-C, the deadline) is added up; that of one killed by SIGKILL is
+        lost.
 
         Args:
             together: the processes of one launch (RANK in the environment) make it together. The one of rank 0 holds the folder; the
@@ -186,7 +187,7 @@ class Artefact:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / ".lock", "w") as file:
-            lock(file)
+            lock(file, what=f"stage {self.stage} {self.key}")
             work = Work(self)
             try:
                 yield work

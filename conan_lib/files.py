@@ -3,10 +3,13 @@
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
+import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,17 +19,36 @@ from typing import IO, Any
 
 from conan_lib.errors import UserError
 
+RATIO = 200
+"""An archive holds at most so many times its own size; text that repeats itself shrinks to about a fiftieth."""
+SAID = "conan-lib: "
+"""How a line for the user begins."""
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
-def lock(file: IO, wait: bool = True) -> None:
-    """Lock an open file until it is closed: flock, and where a file system has none (some NFS) a record lock.
+def lock(file: IO, wait: bool = True, what: str | None = None) -> None:
+    """Lock an open file until it is closed: flock, and where a file system has none (some NFS) a record lock. Who must wait says so.
+
+    Args:
+        what: is made under the lock, for that line; by default the file's folder.
 
     Raises:
         BlockingIOError: another process holds it, and `wait` is off.
         UserError: the file system has no locks at all.
     """
-    how = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
+    try:
+        _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            raise
+        what, holder, began = what or Path(file.name).parent, _holder(file), time.monotonic()
+        other, stop = (f"process {holder} of this machine", f", kill {holder} the other") if holder else ("another process", "")
+        say(f"{what}: {other} is making it; this one waits and then goes on (Ctrl-C ends this one{stop})")
+        _lock(file, fcntl.LOCK_EX)
+        say(f"{what}: free after {time.monotonic() - began:.0f} s; going on")
+
+
+def _lock(file: IO, how: int) -> None:
     for lock in (fcntl.flock, fcntl.lockf):
         try:
             return lock(file, how)
@@ -37,6 +59,22 @@ def lock(file: IO, wait: bool = True) -> None:
         f"{file.name}: this file system has no locks, so two runs could write one artefact: mount it with locks (Lustre: -o flock), "
         "or name a folder on another one in runtime.artefacts"
     )
+
+
+def _holder(file: IO) -> str:
+    """The process of this machine that holds a file's lock; empty where Linux does not know one."""
+    try:
+        known = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
+    except OSError:
+        return ""
+    number = str(os.fstat(file.fileno()).st_ino)
+    found = (row[4] for row in known if row[1] != "->" and len(row) == 8 and row[5].split(":")[-1] == number)
+    return next((process for process in found if int(process) > 0), "")
+
+
+def say(line: str) -> None:
+    """Tell the user something that a run passes on from its kernels and workers, and does not keep for a log."""
+    print(f"{SAID}{line}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -100,6 +138,43 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: missing: {again(path)}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{path}: damaged: {again(path)}") from None
+
+
+def most_in(archive: Path) -> int:
+    """Bytes that are read from an archive, at most: what holds more was made to fill memory or disk."""
+    return max(2**20, RATIO * archive.stat().st_size)
+
+
+def unpacked(stream: IO[bytes], archive: Path) -> io.BufferedReader:
+    """What `stream` unpacks from an archive, up to `most_in` bytes.
+
+    Raises:
+        UserError: as it is read, where it is more.
+    """
+    return io.BufferedReader(_Unpacked(stream, archive), 2**18)
+
+
+class _Unpacked(io.RawIOBase):
+    def __init__(self, stream: IO[bytes], archive: Path):
+        self._stream, self._archive, self._left = stream, archive, most_in(archive)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        content = self._stream.read(len(buffer))
+        self._left -= len(content)
+        if self._left < 0:
+            raise UserError(
+                f"{self._archive}: holds more than {most_in(self._archive):,} bytes, {RATIO} times its size: "
+                "if that is right, unpack it yourself"
+            )
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def again(path: Path) -> str:

@@ -9,8 +9,10 @@ import fcntl
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -173,6 +175,27 @@ def test_of_two_processes_one_does_the_work(tmp_path):
     assert [process.exitcode for process in processes] == [0, 0]
     workers = (tmp_path / "done-by").read_text().split()
     assert len(workers) == 1 and Artefact("weak", 1, {}, root=tmp_path).results == {"by": int(workers[0])}
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_who_waits_says_for_whom_and_when_it_goes_on(tmp_path, capfd, monkeypatch, record):
+    """Of a flock, and of a record lock."""
+    if record:
+        monkeypatch.setattr(fcntl, "flock", fcntl.lockf)
+    other = f"import fcntl, sys; fcntl.{'lockf' if record else 'flock'}(open(sys.argv[1], 'w'), fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    artefact = Artefact("weak", 1, {}, root=tmp_path)
+    artefact.path.mkdir(parents=True)
+    command = [sys.executable, "-c", other, artefact.path / ".lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        threading.Timer(0.5, process.stdin.close).start()
+        with artefact.work():
+            pass
+    who = rf"process {process.pid} of this machine is making it; this one waits .*kill {process.pid} the other"
+    waits, goes_on = capfd.readouterr().err.splitlines()[-2:]
+    assert re.match(rf"conan-lib: stage weak {artefact.key}: {who}", waits) and re.search(": free after . s; going on$", goes_on)
+    with artefact.work():
+        assert capfd.readouterr().err == ""
 
 
 def test_json_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -1,17 +1,58 @@
 """BIG-bench's source archive (the sdist of bigbench 1.0.0): MultiEmo and SQuADShifts. Its files carry a canary: they are for evaluation
 only, and nothing that trains reads them."""
 
-import json
+import gzip
 import re
 import tarfile
+import zlib
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from conan_lib.errors import UserError
+from conan_lib.files import unpacked
 from conan_lib.stages import project_root
 
 HOW_TO_GET = "get it with `pip download --no-deps --no-binary :all: bigbench==1.0.0`"
 EXTRA_ROW = {"pl": 6428}
 """The Polish file has one review more than the others, at this row; without it the sentiments of all 11 files agree row by row."""
+
+
+class Example(TypedDict):
+    """A review and the scores of its labels."""
+
+    input: str
+    target_scores: Annotated[dict[str, float], Field(min_length=1)]
+
+
+class Examples(TypedDict):
+    """task.json of MultiEmo."""
+
+    examples: list[Example]
+
+
+class Question(TypedDict):
+    question: str
+
+
+class Paragraph(TypedDict):
+    context: str
+    qas: list[Question]
+
+
+class Article(TypedDict):
+    paragraphs: list[Paragraph]
+
+
+class Squad(TypedDict):
+    """A file of SQuADShifts."""
+
+    data: list[Article]
+
+
+FILE = TypeAdapter(Examples | Squad)
 
 
 def find_archive(path: str, field: str, otherwise: str) -> Path:
@@ -32,17 +73,21 @@ def members(archive: Path, pattern: re.Pattern, count: int, field: str) -> dict[
     The archive is streamed: nothing is unpacked, and reading ends at the `count`-th match. Ten to twenty seconds.
 
     Raises:
-        UserError: not a gzipped tar, or a file in it is not JSON.
+        UserError: not a gzipped tar, a file in it is not of its form, or it holds more than an archive of its size may.
     """
     found: dict[str, dict] = {}
     try:
-        with tarfile.open(archive, "r|gz") as stream:
+        with unpacked(gzip.open(archive), archive) as file, tarfile.open(fileobj=file, mode="r|") as stream:
             for member in stream:
-                if match := pattern.search(member.name):
-                    found["/".join(filter(None, match.groups()))] = json.load(stream.extractfile(member))
+                if member.isreg() and (match := pattern.search(member.name)):
+                    found["/".join(filter(None, match.groups()))] = FILE.validate_json(stream.extractfile(member).read())
                     if len(found) == count:
                         break
-    except (tarfile.TarError, EOFError, OSError, json.JSONDecodeError) as error:
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where = ".".join(map(str, wrong["loc"]))
+        raise UserError(f"{field}: {archive}, {member.name}: {where}: {wrong['msg']}: download it again") from None
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UserError(f"{field}: {archive}: {type(error).__name__} {error}: download it again") from None
     return found
 

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from conan_lib.errors import RunError, UserError
-from conan_lib.files import replacing, write_json
+from conan_lib.files import SAID, replacing, write_json
 from conan_lib.findings.files import committed
 from conan_lib.params import Params, load_params
 from conan_lib.run.checks import check_stages
@@ -157,7 +157,7 @@ def run_notebooks(
     clock = Clock((stage for step in chosen for stage in step.stages), committed(params.tier) / "tables" / "stages.csv")
 
     def execute(step: Step, log: Path) -> None:
-        _execute(step, path, kernel_manager(environment_of(params), warm), runner.show)
+        _execute(step, path, kernel_manager(environment_of(params), warm), LiveLine(runner.show, runner.tell))
 
     runner = Runner(todo, console, clock, f"notebooks/{params.tier}", make_worker=lambda params: Here(execute))
     runner.run()
@@ -166,13 +166,12 @@ def run_notebooks(
         console.print(closing_table(stages, time.monotonic() - began, project_root() / params.runtime.reports / params.tier))
 
 
-def _execute(step: Step, params_file: Path, manager: type, show: Callable[[str], None]) -> None:
-    """Run one notebook in a kernel of this Python; `show` gets its last line of output."""
+def _execute(step: Step, params_file: Path, manager: type, live: "LiveLine") -> None:
+    """Run one notebook in a kernel of this Python; `live` gets its output."""
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     step.copy.parent.mkdir(parents=True, exist_ok=True)
-    live = LiveLine(show)
     try:
         papermill.execute_notebook(
             step.source,
@@ -256,14 +255,17 @@ def train(name: str, params_file: str | Path, minutes: float | None = None) -> S
 
 
 class LiveLine:
-    """A file for papermill to write a kernel's output to, of which the last line is shown."""
+    """A file for papermill to write a kernel's output to, of which the last line is shown, and what is for the user told."""
 
-    def __init__(self, show: Callable[[str], None]):
-        self.show = show
+    def __init__(self, show: Callable[[str], None], tell: Callable[[str], None]):
+        self.show, self.tell = show, tell
 
     def write(self, text: str) -> None:
         """Show the last line of `text` that is not empty; a progress bar ends its lines with a carriage return."""
         if lines := [line for line in re.split(r"[\r\n]", text) if line.strip()]:
+            for line in lines:
+                if line.startswith(SAID):
+                    self.tell(line)
             self.show(lines[-1].strip())
 
     def flush(self) -> None:

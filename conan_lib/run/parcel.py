@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, ValidationError
 from conan_lib.artefacts import IDENTITY, MANIFEST, key_of, listing
 from conan_lib.data.records import read_table
 from conan_lib.errors import UserError
-from conan_lib.files import write_json
+from conan_lib.files import RATIO, most_in, write_json
 from conan_lib.stages import Stage
 
 INDEX = "index.json"
@@ -30,8 +30,6 @@ WINDOW = 512 * 2**20
 """Bytes over which xz finds repeated text, at most; packing takes about ten times as much memory, unpacking once."""
 SMALLEST = 2**10
 """Bytes that a part holds at least: smaller ones are a slip of the pen, and a million files."""
-RATIO = 1000
-"""What is unpacked is at most so many times as large as the parcel; text that repeats itself shrinks to about a fiftieth."""
 PART = re.compile(r"part-\d{2,}")
 LEFT_OUT = ("checkpoints", "pools.npz", "evaluation_index.npz")
 PACKING = ".packing"
@@ -153,7 +151,7 @@ def unpack(folder: Path, artefacts: Path) -> dict[str, str]:
                 file.write((folder / part["name"]).read_bytes())
         try:
             with tarfile.open(joined) as archive:
-                archive.extractall(made, filter=_within(RATIO * joined.stat().st_size, folder))
+                archive.extractall(made, filter=_within(most_in(joined), folder))
         except tarfile.OutsideDestinationError as error:
             raise UserError(f"{folder}: {error.tarinfo.name} is of no artefact that {INDEX} names: pack again") from None
         except (EOFError, lzma.LZMAError, tarfile.TarError):

@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
+from conan_lib.files import SAID
 from conan_lib.params import Params
 from conan_lib.run.clock import Clock
-from conan_lib.run.worker import Here, Worker
+from conan_lib.run.worker import Here, Told, Worker
 from conan_lib.stages import Stage, open_stage, project_root
 
 LOG_LINES = 12
@@ -114,6 +115,11 @@ class Runner:
         """Show a line of a task's output beside its stage and the clock."""
         self.progress.update(self.bar, description=self._description(), line=escape(line))
 
+    def tell(self, line: str) -> None:
+        """Print a line that a task at work has for the user."""
+        self.console.print(f"{time.strftime('%H:%M:%S')} {line.removeprefix(SAID)}", markup=False)
+        self.console.file.flush()
+
     def _work(self) -> None:
         while True:
             if self._seconds_left() > 0:
@@ -158,7 +164,9 @@ class Runner:
         return (self.make_worker or Worker)(params)
 
     def _end(self, worker: Worker | Here) -> None:
-        task, reason = self.busy.pop(worker), worker.answer()
+        if isinstance(reason := worker.answer(), Told):
+            return self.tell(reason)
+        task = self.busy.pop(worker)
         if worker.alive:
             self.idle.append(worker)
         if task.finished:

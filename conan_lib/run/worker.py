@@ -1,6 +1,7 @@
 """What computes a task: a process of its own with the environment that its stage asks for, or this process."""
 
 import gc
+import io
 import multiprocessing
 import os
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from conan_lib.errors import Stopped
+from conan_lib.files import SAID
 from conan_lib.params import Params
 from conan_lib.stages import Stage, compute, open_stage
 
@@ -75,10 +77,11 @@ class Worker:
             self.answers.send((stage.name, stage.params, log))
 
     def answer(self) -> str | None:
-        """None, or what went wrong in a few words (the log has the rest), once the stage ends or the worker dies."""
+        """None, or what went wrong in a few words (the log has the rest), once the stage ends or the worker dies; before that, what it
+        tells."""
         try:
             answer = self.answers.recv()
-            self._busy = False
+            self._busy = isinstance(answer, Told)
             return answer
         except (EOFError, OSError):
             self._process.join()
@@ -116,9 +119,27 @@ class Here:
         self._there.close()
 
 
-def compute_logged(stage: Stage, log: Path) -> str | None:
-    """Compute a stage here; what it prints goes to the log."""
-    with open(log, "a", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+class Told(str):
+    """A line for the user from a stage that is still at work."""
+
+
+class Log(io.TextIOWrapper):
+    """A log of which lines for the user are passed on."""
+
+    def __init__(self, path: Path, tell: Callable[[Told], None]):
+        super().__init__(open(path, "ab"), encoding="utf-8", line_buffering=True)  # noqa: SIM115 - closed with this one
+        self._tell = tell
+
+    def write(self, text: str) -> int:
+        """Write, and tell what begins as a line for the user does."""
+        if text.startswith(SAID):
+            self._tell(Told(text.strip()))
+        return super().write(text)
+
+
+def compute_logged(stage: Stage, log: Path, tell: Callable[[Told], None] = lambda line: None) -> str | None:
+    """Compute a stage here; what it prints goes to the log, and what it tells the user to `tell`, too."""
+    with Log(log, tell) as file, redirect_stdout(file), redirect_stderr(file):
         try:
             compute(stage)
         except Stopped as stopped:
@@ -141,7 +162,7 @@ def _serve(calls: Connection) -> None:
             name, params, log = calls.recv()
         except (EOFError, KeyboardInterrupt):
             return
-        calls.send(compute_logged(open_stage(name, params), log))
+        calls.send(compute_logged(open_stage(name, params), log, calls.send))
 
 
 def end_with_parent() -> None:

@@ -30,6 +30,9 @@ CASES = {
     "n.jsonl": (b'{"query": ' + b"1" * 5000 + b"}", "n.jsonl, line 1: not JSON"),
     "g.jsonl.gz": (b"no gzip", "g.jsonl.gz: not readable as gzip"),
     "h.jsonl.gz": (gzip.compress(b'{"query": "a"}' * 99)[:-20] + b"x" * 20, "h.jsonl.gz: not readable as gzip"),
+    "b.jsonl.gz": (gzip.compress(b" " * 2**22), "b.jsonl.gz: holds more than 1,048,576 bytes, 200 times its size"),
+    "b.json.gz": (gzip.compress(b"[" + b" " * 2**22), "b.json.gz: holds more than 1,048,576 bytes, 200 times its size"),
+    "b.csv.gz": (gzip.compress(b"a,b\n" + b"1" * 2**22), "b.csv.gz: holds more than 1,048,576 bytes, 200 times its size"),
     "x.docx": (b"", "x.docx: not a kind of file that is read: give .jsonl, .json"),
 }
 

@@ -6,6 +6,7 @@ gets a worker with its own environment.
 
 import io
 import multiprocessing
+import re
 import shutil
 import time
 from multiprocessing.connection import wait
@@ -22,6 +23,7 @@ from conan_lib.errors import RunError, Stopped, UserError
 from conan_lib.params import load_params
 from conan_lib.run import job, runner
 from conan_lib.run.job import open_job, run_job
+from conan_lib.run.worker import Told
 from conan_lib.stages import compute, open_stage
 from conan_lib.table import RUN
 from conan_lib.training.contrastive import supervised_rows
@@ -48,12 +50,14 @@ steps:
 
 class ByHand:
     """A worker that commits a stage instead of computing it, at once or, with `by_the_clock`, after so many seconds; stages in `failing` go
-    wrong for a reason, those in `deadly` take the worker along. What it was started for is its `threads`."""
+    wrong for a reason, those in `deadly` take the worker along, and those in `telling` say something first. What it was started for is its
+    `threads`."""
 
     made: list = []
     sent: list = []
     slow: dict = {}
     failing: dict = {}
+    telling: dict = {}
     deadly: set = set()
 
     def __init__(self, params):
@@ -76,6 +80,9 @@ class ByHand:
         stage = self.stages[-1]
         if not self.seconds:
             self.answers.recv()
+        if stage.name in ByHand.telling:
+            self._there.send(None)
+            return Told(ByHand.telling.pop(stage.name))
         self.alive = stage.name not in ByHand.deadly
         return ByHand.failing.get(stage.name) or commit(stage)
 
@@ -139,6 +146,13 @@ def test_each_stage_once_in_the_order_of_worth_and_after_its_inputs(small):
     ByHand.sent.clear()
     run_job(FILE, console=Console(quiet=True))
     assert ByHand.sent == []
+
+
+def test_what_a_stage_tells_is_said_while_it_is_at_work(small, monkeypatch):
+    monkeypatch.setattr(ByHand, "telling", {"weak": "conan-lib: stage weak: another process is making it"})
+    text = said()
+    assert re.search(r"^\d\d:\d\d:\d\d stage weak: another process is making it$", text, re.MULTILINE)
+    assert not open_job(FILE).todo and [stage.name for stage in ByHand.sent].count("weak") == 2
 
 
 def test_a_run_with_seeds_is_run_with_each_and_threads_are_the_workers(small):

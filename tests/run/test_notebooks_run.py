@@ -249,12 +249,12 @@ def test_kernels_are_offline_only_where_nothing_is_read_from_the_hub(project):
 
 
 def test_the_live_line_is_the_last_one_written():
-    lines = []
-    live = LiveLine(lines.append)
-    for text in ("one\ntwo\n", "\r 10%\r 20%\r", "\n\n"):
+    lines, told = [], []
+    live = LiveLine(lines.append, told.append)
+    for text in ("one\ntwo\n", "\r 10%\r 20%\r", "\n\n", "conan-lib: stage x: waits\nthree\n"):
         live.write(text)
     live.flush()
-    assert lines == ["two", "20%"]
+    assert lines == ["two", "20%", "three"] and told == ["conan-lib: stage x: waits"]
 
 
 def test_train_is_the_notebooks_call_in_this_process(project, monkeypatch):

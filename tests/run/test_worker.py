@@ -3,6 +3,7 @@ leaves its traceback in the log; no worker outlives the process that started it.
 
 import fcntl
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from conan_lib.artefacts import Work
 from conan_lib.grids import open_grid
 from conan_lib.run import worker as workers
-from conan_lib.run.worker import Worker, compute_logged
+from conan_lib.run.worker import Told, Worker, compute_logged
 from conan_lib.stages import open_stage
 from tests.small_grid import FILE, commit, write_grid
 
@@ -48,6 +50,16 @@ def test_a_worker_that_dies_at_work_is_a_failure_in_words(data, worker, tmp_path
         worker._process.kill()
         assert worker.answer() == "the worker died (exit code -9), perhaps out of memory"
     assert not worker.alive and not worker.fits(data.params)
+
+
+def test_a_worker_passes_on_that_it_waits(data, worker, tmp_path):
+    with hold(data):
+        worker.send(data, tmp_path / "log")
+        waits = worker.answer()
+        assert isinstance(waits, Told) and f"stage corpus {data.key}: process {os.getpid()} of this machine is making it" in waits
+        Work(data.artefact).commit({})
+    assert worker.answer().endswith("going on") and worker.answer() is None
+    assert waits in (tmp_path / "log").read_text()
 
 
 def test_a_worker_has_the_environment_of_its_stages_and_answers_for_each(data, worker, tmp_path):

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from conan_lib.data.declared.retry import passing
 from conan_lib.errors import UserError
+from conan_lib.files import unpacked
 from conan_lib.params.sets import SUFFIXES
 
 Record = tuple[str, Any]
@@ -130,17 +131,21 @@ def opened(path: Path) -> Iterator[io.TextIOBase]:
     """A text file, unpacked where it ends in .gz. A byte order mark, as Windows writes it, is passed over.
 
     Raises:
-        UserError: inside the block something is read that is not UTF-8 or not gzip.
+        UserError: inside the block something is read that is not UTF-8 or not gzip, or more than an archive may hold.
     """
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
-            yield file
+        with _bytes(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            yield text
     except UnicodeDecodeError:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        with _bytes(path) as file:
             number = next(number for number, line in enumerate(file, 1) if line.decode(errors="replace") != line.decode(errors="ignore"))
         raise UserError(f"{path}, line {number}: not UTF-8: save it as UTF-8") from None
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path}: not readable as gzip ({error}): pack it again") from None
+
+
+def _bytes(path: Path) -> io.BufferedReader:
+    return unpacked(gzip.open(path), path) if path.suffix == ".gz" else open(path, "rb")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, object]]:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from conan_lib.data.records import read_table
 from conan_lib.data.sources.document import Document, Source
 from conan_lib.data.sources.embedded import SOURCES
 from conan_lib.errors import UserError
+from conan_lib.files import unpacked
 from conan_lib.params.mkqa import MkqaParams
 from conan_lib.stages import Stage
 
@@ -125,13 +127,21 @@ def _hub(params: MkqaParams) -> Benchmark:
 
 
 def _of_archive(archive: Path, lang: str) -> Iterator[Question]:
-    with zipfile.ZipFile(archive) as files:
-        name = next((name for name in files.namelist() if Path(name).name == f"{lang}.jsonl"), None)
-        if name is None:
-            raise UserError(f"mkqa.languages: {archive.name} has no {lang}.jsonl; it has {', '.join(sorted(files.namelist()))}")
-        with files.open(name) as lines:
-            for number, line in enumerate(io.TextIOWrapper(lines, encoding="utf-8"), 1):
-                yield _question(json.loads(line) | {"lang": lang}, f"{archive.name}/{name}, line {number}")
+    number = 0
+    try:
+        with zipfile.ZipFile(archive) as files:
+            name = next((name for name in files.namelist() if Path(name).name == f"{lang}.jsonl"), None)
+            if name is None:
+                raise UserError(f"mkqa.languages: {archive.name} has no {lang}.jsonl; it has {', '.join(sorted(files.namelist()))}")
+            with unpacked(files.open(name), archive) as lines:
+                for number, line in enumerate(io.TextIOWrapper(lines, encoding="utf-8"), 1):
+                    if not isinstance(row := json.loads(line), dict):
+                        raise UserError(f"{archive.name}/{name}, line {number}: expected an object")
+                    yield _question(row | {"lang": lang}, f"{archive.name}/{name}, line {number}")
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"mkqa.source: {archive}, after line {number} of {lang}: {type(error).__name__} {error}: download it again"
+        ) from None
 
 
 def _files(folder: Path) -> Benchmark:

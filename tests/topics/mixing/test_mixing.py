@@ -209,10 +209,32 @@ def test_multiemo_that_is_not_aligned_is_refused(tmp_path):
         read_multiemo(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive"])
-def test_broken_archive_is_one_clear_line(tmp_path, content):
+def packed(content: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """An archive whose one file of MultiEmo holds `content`."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        info = tarfile.TarInfo("bigbench-1.0.0/bigbench/benchmark_tasks/multiemo/all_text_en/task.json")
+        info.size, info.type = len(content), kind
+        tar.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+BROKEN = {
+    "empty": (b"", "no multiemo|download it again"),
+    "no archive": (b"no archive", "BadGzipFile .*: download it again"),
+    "cut": (packed(b"{}")[:-30], "download it again"),
+    "not JSON": (packed(b'{"examples": ['), "task.json: .*: download it again"),
+    "another form": (packed(b'{"examples": [{"input": 1, "target_scores": {}}]}'), "task.json: Examples.examples.0.input: "),
+    "in itself": (packed(b"[" * 9999), "task.json: .*: download it again"),
+    "a folder": (packed(b"", tarfile.DIRTYPE), "no multiemo"),
+    "a bomb": (packed(bytes(2**22)), "holds more than 1,048,576 bytes, 200 times its size"),
+}
+
+
+@pytest.mark.parametrize("content, said", BROKEN.values(), ids=BROKEN)
+def test_broken_archive_is_one_clear_line(tmp_path, content, said):
     (tmp_path / "a.tar.gz").write_bytes(content)
-    with pytest.raises(UserError, match=r"download it again|no multiemo"):
+    with pytest.raises(UserError, match=said):
         read_multiemo(tmp_path / "a.tar.gz")
 
 
