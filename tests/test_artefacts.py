@@ -182,7 +182,8 @@ def test_who_waits_says_for_whom_and_when_it_goes_on(tmp_path, capfd, monkeypatc
     """Of a flock, and of a record lock."""
     if record:
         monkeypatch.setattr(fcntl, "flock", fcntl.lockf)
-    other = f"import fcntl, sys; fcntl.{'lockf' if record else 'flock'}(open(sys.argv[1], 'w'), fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    how = "lockf" if record else "flock"
+    other = f"import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.{how}(file, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
     artefact = Artefact("weak", 1, {}, root=tmp_path)
     artefact.path.mkdir(parents=True)
     command = [sys.executable, "-c", other, artefact.path / ".lock"]
