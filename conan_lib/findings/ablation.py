@@ -59,6 +59,10 @@ class Ablation:
         other._tasks = self._tasks
         return other
 
+    def comparable(self, names: Iterable[str], metric: str) -> bool:
+        """Whether all of these cells share a finished seed and have the metric."""
+        return self.contrast(dict.fromkeys(names, 1.0), metric) is not None
+
     @property
     def missing(self) -> list[Cell]:
         return [cell for cell in self.grid.cells if not cell.finished]

@@ -1,7 +1,7 @@
 """What a section is made of: text, tables, figures, and statements of what is missing."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import matplotlib.figure
@@ -17,6 +17,10 @@ LONGEST, LARGEST = 9, 80
 """Rows and cells of a table that stands open on the page; a longer one is folded."""
 BRIEF = 5
 """Rows of a table that report.md prints."""
+
+
+Numbers = Mapping[str, Mapping[str, Any]]
+"""Where numbers stand: ids of tables, each with what the row holds, columns by name; empty: the whole table."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class Figure:
         written: a file below the report's folder that shows it already.
         page: what index.html shows in the drawing's place.
         takeaway: the sentence above it: what it shows, from the numbers.
+        numbers: where they stand, as far as a table of the report has them.
         model: as of a Table.
     """
 
@@ -96,6 +101,7 @@ class Figure:
     written: str | None = None
     page: Markup | None = None
     takeaway: str = ""
+    numbers: Numbers = field(default_factory=dict)
     model: str = ""
     kind: ClassVar[str] = "figure"
 
@@ -132,10 +138,11 @@ def figure(
     stages: tuple[str, ...],
     draw: Callable[..., matplotlib.figure.Figure],
     takeaway: Callable[..., str] | None = None,
+    numbers: Numbers | None = None,
 ) -> Block:
     """`draw` of the stages' objects as a Figure, or why there is none; `takeaway` of the same objects says what it shows."""
     says = lambda: takeaway(*(run.stages[name] for name in stages)) if takeaway else ""  # noqa: E731
-    return _made(run, caption, stages, draw, lambda drawn, keys: Figure(id, caption, drawn, keys, takeaway=says()))
+    return _made(run, caption, stages, draw, lambda drawn, keys: Figure(id, caption, drawn, keys, takeaway=says(), numbers=numbers or {}))
 
 
 def scored(run: Run, id: str, caption: str, make: Callable[[list[dict]], pd.DataFrame], **options: Any) -> Block:
@@ -147,10 +154,15 @@ def scored(run: Run, id: str, caption: str, make: Callable[[list[dict]], pd.Data
 
 
 def evaluated(
-    run: Run, id: str, caption: str, draw: Callable[..., matplotlib.figure.Figure], takeaway: Callable[..., str] | None = None
+    run: Run,
+    id: str,
+    caption: str,
+    draw: Callable[..., matplotlib.figure.Figure],
+    takeaway: Callable[..., str] | None = None,
+    numbers: Numbers | None = None,
 ) -> Block:
     """A figure of stage evaluate, with the peers where they have finished."""
-    return figure(run, id, caption, ("evaluate", "peers") if run.finished("peers") else ("evaluate",), draw, takeaway)
+    return figure(run, id, caption, ("evaluate", "peers") if run.finished("peers") else ("evaluate",), draw, takeaway, numbers)
 
 
 def _made(run: Run, what: str, stages: tuple[str, ...], make: Callable[..., Any], wrap: Callable[[Any, tuple[str, ...]], Block]) -> Block:

@@ -5,6 +5,11 @@ from pathlib import Path
 from conan_lib.files import replacing
 from conan_lib.stages import project_root
 
+FOLDER = "ablations"
+"""The folder of a report that holds its grids."""
+RECORD = "run.json"
+"""Names the run of a report: tier, time of its last stage, revisions, stages that had not finished, and where its grids are from."""
+
 
 def committed(tier: str) -> Path:
     """The committed report of a tier, reports/<tier>/: evidence that no run replaces, only `conan-lib publish`."""

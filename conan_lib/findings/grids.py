@@ -7,8 +7,9 @@ import pandas as pd
 
 from conan_lib.findings.ablation import ALPHA, Ablation, Estimate
 from conan_lib.findings.blocks import Block, Figure, Missing, Table, Text
+from conan_lib.findings.committed import CommittedAblation
 from conan_lib.findings.curves import CURVES
-from conan_lib.findings.files import committed, write
+from conan_lib.findings.files import FOLDER, write
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, style
 from conan_lib.findings.published import PaperTable, published
 from conan_lib.findings.run import Run
@@ -18,7 +19,6 @@ from conan_lib.findings.trained import trained_in
 from conan_lib.grids import Grid
 from conan_lib.stages import below_root, project_root
 
-FOLDER = "ablations"
 NOT_REPORTED = "not reported"
 """What a cell says that the paper leaves open."""
 HOW = (
@@ -137,7 +137,7 @@ def slopes_of_ablation(run: Run) -> Figure | None:
         "seeds and queries."
     )
     return Figure("table_4", "Table 4 beside our grid, like for like: the same rows, a scale each.", drawing,
-                  ("paper", ablation.grid.file), takeaway=says)  # fmt: skip
+                  ("paper", ablation.grid.file), takeaway=says, numbers={f"paper_{paper.id}": {}})  # fmt: skip
 
 
 def side_by_side(theirs: dict[str, float], ours: dict[str, tuple[float, float, float]], left: str, right: str) -> Drawing:
@@ -184,32 +184,38 @@ def _table(ablation: Ablation) -> Table:
     params = ablation.grid.params
     id, minus = f"ablation_{params.name}", f"minus {params.baseline}"
     caption = f"{params.title}. Model: {trained_in(ablation)}."
-    return Table(id, caption, ablation_table(ablation), (ablation.grid.file,), "no comparison", differences=(minus,), keys=("artefacts",),
-                 written=f"{FOLDER}/{id}.csv")  # fmt: skip
+    earlier = isinstance(ablation, CommittedAblation)
+    sources = (below_root(ablation.table) if earlier else ablation.grid.file,)
+    return Table(id, caption, ablation_table(ablation), sources, "no comparison", differences=(minus,), keys=("artefacts",),
+                 written=None if earlier else f"{FOLDER}/{id}.csv")  # fmt: skip
 
 
 def _blocks(run: Run, ablation: Ablation) -> list[Block]:
     grid, params = ablation.grid, ablation.grid.params
     what, stem = f"{params.title}.", f"ablation_{params.name}"
-    if not any(ablation.finished.values()):
-        earlier = committed(run.params.tier) / FOLDER / f"{stem}.md"
-        note = f"; the committed table, whose artefacts are not here: {below_root(earlier)}" if earlier.is_file() else ""
-        return [Missing(what, f"not run: `{grid.command}`{note}")]
+    own = not isinstance(ablation, CommittedAblation)
+    if own and not any(ablation.finished.values()):
+        return [Missing(what, f"not run: `{grid.command}`")]
     table, blocks = _table(ablation), [Text(f"{what} {_status(ablation)} Model: {trained_in(ablation)}.")]
     if len(table.frame["cell"].unique()) > 1:
         caption = (
             f"{what} Differences to {params.baseline}, {trained_in(ablation)}: blue above it, orange below; filled where Holm leaves it."
         )
-        blocks.append(Figure(stem, caption, forest(ablation), (grid.file,), written=f"{FOLDER}/{stem}.png", takeaway=differing(ablation)))
-    if params.curves:
+        picture = f"{FOLDER}/{stem}.png" if own else None
+        blocks.append(Figure(stem, caption, forest(ablation), table.sources, picture, takeaway=differing(ablation), numbers={stem: {}}))
+    if params.curves and own:
         (draw, what_it_is, says), id = CURVES[params.curves], f"{stem}_{params.curves}"
         caption, file = f"{what} {what_it_is}; the band is the range of the seeds.", f"{FOLDER}/{id}.png"
-        blocks.append(Figure(id, caption, draw(ablation), (grid.file,), written=file, takeaway=says(ablation)))
+        blocks.append(Figure(id, caption, draw(ablation), (grid.file,), written=file, takeaway=says(ablation), numbers={stem: {}}))
     return [*blocks, table]
 
 
 def _status(ablation: Ablation) -> str:
     """What has finished and what has not."""
+    if isinstance(ablation, CommittedAblation):
+        finished, revisions = ablation.origin.finished[:10], ", ".join(ablation.origin.revisions)
+        origin = f"Not of this run: the committed table, finished {finished}, revision {revisions}, whose artefacts are not here."
+        return f"{origin} To run it again: `{ablation.grid.command}`."
     cells, missing = ablation.grid.cells, ablation.missing
     without = f" No task measures {', '.join(ablation.unmeasured)}." if ablation.unmeasured else ""
     if not missing:

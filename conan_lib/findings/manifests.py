@@ -72,10 +72,13 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def stages_block(id: str, caption: str, run: Run) -> Table:
     """The table of a run's stages, to which citations lead."""
+    frame, done = stages_table(run.stages), run.manifests.values()
+    both = {"seconds": sum(one["seconds"] for one in done), "finished": max((one["finished_at"] for one in done), default=None)}
+    frame.loc[len(frame)] = {name: None for name in frame} | {"stage": "all", "status": f"{len(done)} of {len(frame)} finished"} | both
     return Table(
         id,
         caption,
-        stages_table(run.stages),
+        frame,
         ("manifests",),
         {"seconds": "not recorded", "finished": "not recorded"},
         keys=("artefact",),

@@ -45,6 +45,7 @@ class Headline(NamedTuple):
     name: str
     value: float
     interval: Interval | None
+    tasks: tuple[str, ...]
 
 
 def headline(rows: Iterable[dict], model: str = "supervised") -> Headline | None:
@@ -59,7 +60,7 @@ def headline(rows: Iterable[dict], model: str = "supervised") -> Headline | None
     own = [row for row in own if row["type"] == kind]
     own = [row for row in own if row["task"] == CROSSLINGUAL] or own
     name = METRIC_NAMES[kind] if len(own) == 1 else f"{METRIC_NAMES[kind]}, mean of {len(own)} tasks"
-    return Headline(kind, name, *mean_of(own))
+    return Headline(kind, name, *mean_of(own), tuple(row["task"] for row in own))
 
 
 def score_table(rows: Iterable[dict]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -26,7 +27,7 @@ TEMPLATES = Environment(
 <th scope="col"{{ " class=num" if numeric[loop.index0] }}>{{ cell.display_value }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in body %}
-<tr>{% for cell in row if cell.is_visible %}{{ cell.display_value }}{% endfor %}</tr>
+<tr id="{{ anchors[loop.index0] }}">{% for cell in row if cell.is_visible %}{{ cell.display_value }}{% endfor %}</tr>
 {% endfor %}
 </tbody>
 </table>
@@ -35,7 +36,9 @@ TEMPLATES = Environment(
 |{% for right in numeric %}{{ "---:|" if right else "---|" }}{% endfor %}
 
 {% for row in body %}
-| {{ row | selectattr("is_visible") | map(attribute="display_value") | join(" | ") }} |
+{% set cells = row | selectattr("is_visible") | map(attribute="display_value") | list %}
+{% set first = "[%s]%s" % (cells[0], links[loop.index0]) if links[loop.index0] else cells[0] %}
+| {{ ([first] + cells[1:]) | join(" | ") }} |
 {% endfor %}
 """,
         }
@@ -96,9 +99,36 @@ def to_csv(table: Table) -> str:
     return frame.to_csv(index=False)
 
 
+def csv_lines(table: Table) -> list[int]:
+    """The line of the CSV on which each row begins, counted from one as GitHub's `#L2` does; a text in it may hold several lines."""
+    breaks = [sum(str(cell).count("\n") for cell in row) for row in table.frame.itertuples(index=False)]
+    return list(accumulate(breaks, lambda line, more: line + 1 + more, initial=2))[: len(breaks)]
+
+
+def line_of(table: Table, **cells: Any) -> int:
+    """The line of the CSV that holds these cells, columns by name.
+
+    Raises:
+        KeyError: no row holds them, or several do.
+    """
+    rows = table.frame.reset_index(drop=True)
+    found = rows.index[(rows[list(cells)] == pd.Series(cells)).all(axis=1)]
+    if len(found) != 1:
+        raise KeyError(f"{table.file}: {len(found)} rows have {cells}")
+    return csv_lines(table)[found[0]]
+
+
+def row_id(table: Table, line: int) -> str:
+    """The id of a row on the page, by its line in the CSV."""
+    return f"row-{table.id}-{line}"
+
+
 def filled(table: Table) -> Table:
-    """The table as a page shows it: without columns, and without rows of numbers, in which nothing was measured. The CSV keeps them."""
-    frame, flat = table.frame, _folded(table.frame)
+    """The table as a page shows it: without columns, and without rows of numbers, in which nothing was measured. The CSV keeps them.
+
+    The index says which row of the whole table a row is."""
+    frame = table.frame.reset_index(drop=True)
+    flat = _folded(frame)
     empty = [name for name in flat.columns[1:] if all(is_missing(_value(cell)) for cell in flat[name])]
     frame = frame.drop(columns=[name for name in frame if str(name).removesuffix(LOW).removesuffix(HIGH) in empty])
     flat = _folded(frame)
@@ -106,22 +136,27 @@ def filled(table: Table) -> Table:
     if numbers_of and len(frame):
         keep = [any(not is_missing(_value(cell)) for cell in row) for row in flat[numbers_of].itertuples(index=False)]
         frame = frame[keep] if any(keep) else frame
-    return replace(table, frame=frame.reset_index(drop=True))
+    return replace(table, frame=frame)
 
 
 def to_html(table: Table, cite: Any = None) -> Markup:
     """The table as HTML. `cite` links artefact keys (report.citations); without it they are text."""
-    return Markup(_styled(_Html, filled(table), lambda column: partial(column.html, cite=cite), escape))
+    shown = filled(table)
+    lines = csv_lines(table)
+    anchors = [row_id(table, lines[row]) for row in shown.frame.index]
+    return Markup(_styled(_Html, shown, lambda column: partial(column.html, cite=cite), escape, anchors=anchors))
 
 
-def to_markdown(table: Table) -> str:
-    """The table as GitHub shows it."""
-    return _styled(_Markdown, filled(table), lambda column: lambda cell: markdown_cell(column.text(cell)), markdown_cell)
+def to_markdown(table: Table, linked: bool = False) -> str:
+    """The table as GitHub shows it; `linked`: the first cell of a row leads to the row in the CSV."""
+    shown, lines = filled(table), csv_lines(table)
+    links = [f"({table.file}#L{lines[row]})" if linked else "" for row in shown.frame.index]
+    return _styled(_Markdown, shown, lambda column: lambda cell: markdown_cell(column.text(cell)), markdown_cell, links=links)
 
 
 def show(frame: pd.DataFrame, missing: str | dict[str, str] = "not measured", **options: Any) -> Styler:
     """A frame as a notebook shows it: numbers with their intervals, flush right, and texts flush left. `options`: fields of Table."""
-    folded = _folded(frame)
+    folded = _folded(frame.reset_index(drop=True))
     table = Table("shown", "", frame, (), missing, **options)
     columns = {name: _Column(table, name, cells) for name, cells in folded.items()}
     left = [{"selector": cell, "props": "text-align: left"} for cell in ("th", "td")]
@@ -204,30 +239,32 @@ class _Column:
             attributes += f' data-sort="{value}"'
         text, interval = self.parts(cell)
         content = escape(text) + (Markup(" <small>{}</small>").format(interval) if interval else "")
-        if cite and self.name in self.table.anchors:
+        if cite and self.name in self.table.anchors and not is_missing(value):
             attributes += f' id="{id}"' if (id := cite.anchor(value)) else ""
         elif cite and self.name in self.table.keys and not is_missing(value):
             content = cite.html(value if isinstance(value, tuple) else (value,))
         return f"<td{attributes}>{content}</td>"
 
 
-def _styled(kind: type[Styler], table: Table, cell: Callable[[_Column], Callable[[Any], str]], head: Callable[[str], str]) -> str:
+def _styled(
+    kind: type[Styler], table: Table, cell: Callable[[_Column], Callable[[Any], str]], head: Callable[[str], str], **rows: list
+) -> str:
     frame = _folded(table.frame)
     columns = [_Column(table, name, cells) for name, cells in frame.items()]
     frame.columns = [str(head(str(name))) for name in frame]
     styler = kind(frame, cell_ids=False).hide(axis="index")
     styler.format({name: cell(column) for name, column in zip(frame, columns, strict=True)})
-    return styler.to_html(numeric=[column.right for column in columns])
+    return styler.to_html(numeric=[column.right for column in columns], **rows)
 
 
 def _folded(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with each number and its interval in one cell."""
     bounds = {f"{name}{end}" for name in frame for end in (LOW, HIGH)}
-    folded = frame[[name for name in frame if name not in bounds]].astype(object).reset_index(drop=True)
+    folded = frame[[name for name in frame if name not in bounds]].astype(object)
     for name in folded:
         if f"{name}{LOW}" in frame:
             cells = frame[[name, f"{name}{LOW}", f"{name}{HIGH}"]].itertuples(index=False)
-            folded[name] = pd.Series([Measured(*cell) for cell in cells], dtype=object)
+            folded[name] = pd.Series([Measured(*cell) for cell in cells], folded.index, dtype=object)
     return folded
 
 

@@ -71,7 +71,7 @@ def build_report(params_file: str | Path) -> Path:
         if any(ablation.finished.values()):
             write_ablation(ablation)
     written += [write(folder / "notebooks" / f"{copy.stem}.html", export(copy)) for copy in copies]
-    context = _context(run, judged, parts, {copy.stem for copy in copies}) | {"cite": Citations(parts, copies)}
+    context = _context(run, judged, parts, {copy.stem for copy in copies}) | {"cite": Citations(parts, copies, blocks)}
     context |= {"figure_files": files, "beside": others, "first": first, "pipeline": picture_of_stages}
     context["root"] = _root(folder)
     captions = {block.id: block.caption for block in blocks if isinstance(block, Figure)}

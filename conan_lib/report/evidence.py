@@ -13,27 +13,26 @@ from conan_lib.errors import UserError
 from conan_lib.files import read_json
 from conan_lib.findings.blocks import Block, Table
 from conan_lib.findings.claim import Claim, Finding
-from conan_lib.findings.files import committed, write
-from conan_lib.findings.grids import FOLDER
+from conan_lib.findings.committed import CommittedAblation
+from conan_lib.findings.files import FOLDER, RECORD, committed, write
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import measured
 from conan_lib.stages import below_root, project_root
 
-RECORD = "run.json"
-"""Names the run of a report: tier, time of its last stage, revisions, stages that had not finished."""
 RENAMED = {"not testable at this scale": "undecided at this scale"}
 """A verdict as earlier ledgers call it -> its name today."""
 
 
 def record(run: Run) -> dict:
     """What RECORD holds."""
-    manifests = run.manifests.values()
+    manifests, grids = run.manifests.values(), run.ablations.items()
+    earlier = {name: one.origin._asdict() for name, one in grids if isinstance(one, CommittedAblation)}
     return {
         "tier": run.params.tier,
         "finished": max((manifest["finished_at"] for manifest in manifests), default=None),
         "revisions": sorted({manifest["environment"]["revision"] or "no checkout" for manifest in manifests}),
         "unfinished": [name for name in run.stages if not run.finished(name)],
-    }
+    } | ({"grids": earlier} if earlier else {})
 
 
 def beside(run: Run, judged: list[tuple[Claim, Finding]]) -> Block | None:

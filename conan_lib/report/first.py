@@ -82,7 +82,7 @@ def forest_of_claims(judged: list[tuple[Claim, Finding]]) -> Figure:
     )
     agree = sum(finding.verdict in ("reproduced", "directional") for _, finding in judged)
     says = f"{agree} of {len(judged)} claims point the paper's way, their intervals apart from the bound of the rule."
-    return Figure("claims", caption, drawing, ("claims.json",), takeaway=says)
+    return Figure("claims", caption, drawing, ("claims.json",), takeaway=says, numbers={"claims": {}})
 
 
 def strip(claim: Claim, finding: Finding) -> Markup:

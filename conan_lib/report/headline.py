@@ -1,7 +1,8 @@
 """The numbers of the first screen: what the run as a whole comes to, each with the artefact it came from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from conan_lib.findings.blocks import Numbers
 from conan_lib.findings.claim import MEANINGS, Finding
 from conan_lib.findings.run import Run
 from conan_lib.findings.scores import headline
@@ -14,8 +15,8 @@ class Tile:
     value: str
     label: str
     sources: tuple[str, ...]
-    file: str = ""
-    """Where the number stands, below the report's folder."""
+    numbers: Numbers = field(default_factory=dict)
+    """Where the number stands."""
 
 
 def tiles(run: Run, findings: list[Finding]) -> list[Tile]:
@@ -38,11 +39,12 @@ def _score(run: Run) -> Tile:
     first, words = run.untrained
     before = headline(run.scores, first)
     start = f"{before.value:.2f} to " if before and before.name == found.name else ""
-    label, file = f"{found.name}; {words} to stage 4", "tables/scores.csv"
+    label = f"{found.name}; {words} to stage 4"
     if found.kind == "crosslingual":
-        languages, file = len(run.params.data.languages) - 1, "tables/crosslingual.csv"
+        languages = len(run.params.data.languages) - 1
         label = f"mean {found.name}, {languages} languages to {run.pivot}, {run.params.heldout.candidates:,} candidates; {words} to stage 4"
-    return Tile(f"{start}{found.value:.2f}", label, (key,), file)
+    where = {"scores": {"task": found.tasks[0]}} if len(found.tasks) == 1 else {"categories": {"model": "supervised"}}
+    return Tile(f"{start}{found.value:.2f}", label, (key,), where)
 
 
 def _bits(run: Run) -> Tile:
@@ -55,13 +57,13 @@ def _bits(run: Run) -> Tile:
     value, says = f"{before:.2f} to {after:.2f}", f"falls in {falls} of {len(bits)}"
     if run.params.pretrain is None:
         value, says = f"{before:.2f}", "the start is passed on as it is"
-    return Tile(value, f"bits per byte of held-out text, mean over languages; {says}", keys, "tables/bits_per_byte.csv")
+    return Tile(value, f"bits per byte of held-out text, mean over languages; {says}", keys, {"bits_per_byte": {"language": "mean"}})
 
 
 def _seconds(run: Run) -> Tile:
     seconds = sum(manifest["seconds"] for manifest in run.manifests.values())
     label = f"of computing, {len(run.manifests)} of {len(run.stages)} stages finished"
-    return Tile(f"{seconds / 60:.1f} min", label, ("manifests",), "tables/stages.csv")
+    return Tile(f"{seconds / 60:.1f} min", label, ("manifests",), {"stages": {"stage": "all"}})
 
 
 def _verdicts(findings: list[Finding]) -> Tile:
@@ -69,4 +71,4 @@ def _verdicts(findings: list[Finding]) -> Tile:
     holds = counts.pop("reproduced"), counts.pop("directional")
     rest = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count or verdict == "contradicted")
     label = f"claims point the paper's way: {holds[0]} reproduced, {holds[1]} directional; {rest}"
-    return Tile(f"{sum(holds)} of {len(findings)}", label, ("claims.json",), "claims.json")
+    return Tile(f"{sum(holds)} of {len(findings)}", label, ("claims.json",), {"claims": {}})

@@ -59,7 +59,11 @@ class Section:
     def counted(self) -> str:
         """What the rest is, in words."""
         kinds = [block.kind for block in self.rest]
-        names = {"figure": ("figure", "figures"), "table": ("table", "tables"), "missing": ("thing not here", "things not here")}
+        names = {
+            "figure": ("figure", "figures"),
+            "table": ("table", "tables"),
+            "missing": ("thing that was not run", "things that were not run"),
+        }
         counted = [(kinds.count(kind), *both) for kind, both in names.items()]
         return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counted if count) or "text"
 

@@ -56,7 +56,7 @@ def test_a_run_leaves_the_evidence_as_it_is_and_shows_it_beside_its_own(fake_run
     assert made == Path.cwd() / "runs/tiny" and snapshot(folder) == before
     text = (made / "report.md").read_text()
     assert "2026-01-02T03:04:05Z, revision abc" in text
-    (line,) = [line for line in text.splitlines() if line.startswith("| C2 CLR merges")]
+    (line,) = [line for line in text.splitlines() if line.startswith("| [C2 CLR merges")]
     assert "directional" in line and "contradicted" in line and "-0.500 [-0.600, -0.400]" in line
 
 

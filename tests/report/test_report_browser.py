@@ -63,7 +63,7 @@ def test_the_first_screen_holds_every_verdict(page):
 def test_folded_the_page_is_about_ten_screens_and_no_wider_than_the_screen(opened):
     page = opened(viewport={"width": 1280, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 1280
-    assert page.evaluate("document.documentElement.scrollHeight") <= 11 * 800
+    assert page.evaluate("document.documentElement.scrollHeight") <= 10.5 * 800
 
 
 def test_headers_sort_and_the_third_time_restore(page):
@@ -108,6 +108,15 @@ def test_a_link_opens_what_is_folded(page):
     assert not page.locator("#C12").evaluate("one => one.open")
     page.locator('table.ledger a[href="#C12"]').first.click()
     page.wait_for_selector("#C12[open]", state="attached")  # the page hears of the new address a moment after the click
+
+
+def test_a_number_leads_to_its_row(page):
+    row = page.locator(".tile a.number").nth(1)
+    row.click()
+    target = page.locator("tr:target")
+    target.wait_for()  # what it is folded in opens a moment after the click
+    box = target.bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= 900 and row.inner_text().split()[-1] in target.inner_text()
 
 
 def test_without_scripts_everything_is_there(opened):

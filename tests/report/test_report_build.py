@@ -17,7 +17,7 @@ from conan_lib.findings.blocks import Table
 from conan_lib.findings.claim import MEANINGS
 from conan_lib.findings.published import inconsistencies, published
 from conan_lib.findings.run import Run
-from conan_lib.findings.tables import to_csv, to_html, to_markdown
+from conan_lib.findings.tables import line_of, to_csv, to_html, to_markdown
 from conan_lib.report.build import build_report
 from conan_lib.report.citations import Citations
 from conan_lib.report.notebooks import with_mathml
@@ -76,11 +76,15 @@ def test_markdown_links_resolve_and_show_every_figure(report):
     text = (report / "report.md").read_text()
     links = re.findall(r"\]\(([^)]+)\)", text)
     headings = {slug(line.lstrip("# ")) for line in text.splitlines() if line.startswith("#")}
+    for file, line in (link.split("#L") for link in links if "#L" in link):
+        assert 2 <= int(line) <= len((report / file).read_text().splitlines()), f"{file} has no line {line}"
     here = [link.partition("#")[0] for link in links if not link.startswith(("#", "https://arxiv.org/"))]
     assert links and all(link[1:] in headings for link in links if link.startswith("#"))
     assert all((report / link).is_file() for link in here) and not any("artefacts/" in link for link in here)
     assert {link for link in links if link.startswith("figures/")} == {f"figures/{path.name}" for path in (report / "figures").iterdir()}
-    assert {link for link in links if link.startswith("tables/")} == {f"tables/{path.name}" for path in (report / "tables").iterdir()}
+    assert {link.partition("#")[0] for link in links if link.startswith("tables/")} == {
+        f"tables/{path.name}" for path in (report / "tables").iterdir()
+    }
 
 
 def test_every_number_of_the_ledger_names_an_artefact_that_exists(report, finished):
@@ -246,8 +250,53 @@ def test_the_numbers_of_a_table_lead_to_its_csv(report):
     html = (report / "index.html").read_text()
     tables = re.findall(r'<div class="block table[^"]*" id="table-(\w+)">(.*?)</table>', html, flags=re.DOTALL)
     for id, inside in tables:
-        file, shown = re.search(r'<a href="([^"]+\.csv)">csv</a>', inside).group(1), inside.count("<tr>") - 1
+        file, shown = re.search(r'<a href="([^"]+\.csv)">csv</a>', inside).group(1), inside.count("<tr")
         assert 1 <= shown <= len(list(csv.reader((report / file).open()))) - 1, id
+
+
+def test_a_number_of_the_first_screen_leads_to_the_row_that_holds_it(report):
+    html, text = (report / "index.html").read_text(), (report / "report.md").read_text()
+    links = re.findall(r'<b><a class="number" href="#row-(\w+)-(\d+)">(.*?)</a></b>', html)
+    told = re.findall(r"\*\*\[(.*?)\]\(tables/(\w+)\.csv#L(\d+)\)\*\*", text)
+    assert sorted(links) == sorted((table, line, value) for value, table, line in told) and len(links) == 3
+    for table, line, value in links:
+        frame = pd.read_csv(report / f"tables/{table}.csv")
+        row = frame.iloc[int(line) - 2]
+        scale = 60 if table == "stages" else 1
+        held = {f"{number / scale:.{places}f}" for number in row if isinstance(number, int | float) for places in (1, 2)}
+        assert set(re.findall(r"[\d.]+", value)) <= held, f"{table}, line {line}"
+        shown = re.search(rf'<tr id="row-{table}-{line}">(.*?)</tr>', html).group(1)
+        assert f"<td>{row.drop(['type'], errors='ignore').iloc[0]}</td>" in shown
+
+
+def test_an_effect_leads_to_its_claim_and_its_line_of_the_ledger(report):
+    html, ledger = (report / "index.html").read_text(), (report / "claims.csv").read_text().splitlines()
+    effects = re.findall(r'<a class="number" href="#(C\d+)"><b>(.*?)</b>', html)
+    assert len(effects) >= 5
+    for claim, value in effects:
+        inside = html[html.index(f'id="{claim}"') :].partition("</details>\n<details")[0]
+        line = int(re.search(r"claims\.csv</a>, line (\d+)", inside).group(1))
+        assert f"<dd><b>{value}</b>" in inside and ledger[line - 1].startswith(f"{claim},")
+
+
+def test_rows_of_a_table_are_named_by_their_line_in_the_csv_whatever_is_left_out_or_broken():
+    texts = ["one", "two\nlines", "nothing", "last"]
+    table = Table("t", "c", pd.DataFrame({"task": texts, "x": [1.0, 2.0, None, 4.0]}, index=[7, 7, 7, 7]), ())
+    lines = to_csv(table).splitlines()
+    html, text = to_html(table), to_markdown(table, linked=True)
+    assert re.findall(r'<tr id="row-t-(\d+)">', html) == ["2", "3", "6"] and lines[2].startswith('"two') and lines[5] == "last,4.0"
+    assert re.findall(r"\| \[(.*?)\]\(tables/t\.csv#L(\d+)\) \|", text) == [("one", "2"), ("two lines", "3"), ("last", "6")]
+    assert line_of(table, task="last") == 6
+    with pytest.raises(KeyError, match="0 rows"):
+        line_of(table, task="none")
+
+
+def test_a_figure_leads_to_the_table_that_holds_its_numbers(report):
+    html = (report / "index.html").read_text()
+    figures = re.findall(r'<figure class="block" id="figure-(\w+)">(.*?)</figure>', html, flags=re.DOTALL)
+    led = {id: re.findall(r"Numbers: (.*?)\.</span>", inside) for id, inside in figures}
+    assert 'href="#row-mixing-' in led["umap"][0] and 'href="#row-crosslingual-' in led["languages"][0]
+    assert sum(map(bool, led.values())) > 12
 
 
 def test_the_report_is_short_enough_to_read(report):

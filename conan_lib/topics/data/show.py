@@ -28,7 +28,8 @@ def show(run: Run) -> dict:
     return {
         "paper": Table("paper_data", paper.caption, paper.frame, ("paper",), origin="the paper"),
         "ours": table(run, "data_ours", ours, ("sets",), lambda _: read_table(run), "not recorded", origin="ours"),
-        "kept": figure(run, "kept_text", "Training text by source and language.", ("corpus",), kept_text, most_and_least),
+        "kept": figure(run, "kept_text", "Training text by source and language.", ("corpus",), kept_text, most_and_least,
+                       {"kept_text": {}}),
         "funnel_table": table(run, "funnel", "What each step of cleaning left, all sources together, held-out text included.", ("corpus",),
                               funnel_table, "first step", decimals=1),
         "kept_table": table(run, "kept_text", "Characters kept by source and language, held-out text included.", ("corpus",),

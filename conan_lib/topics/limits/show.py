@@ -40,6 +40,7 @@ def show(run: Run) -> dict:
             ("probes",),
             gap_figure,
             how_cosines_follow,
+            {"probe_order": {}},
         ),
         "tables": [
             table(
@@ -69,6 +70,7 @@ def show(run: Run) -> dict:
             scored,
             lambda *_: share_figure(run),
             lambda *_: best_and_worst({lang: row["value"] for lang, row in crosslingual(run, LAST).items()}, "R@10"),
+            {"crosslingual": {"model": LAST}},
         ),
         "families": table(
             run,

@@ -45,12 +45,14 @@ def panels(rows: list[dict], numbers: dict[str, dict]) -> Markup:
         y=SIDE - points["y"], text=[cut(text, LONGEST) for text in points["text"]], place=pd.factorize(points["group"])[0]
     )
     languages = sorted(points["lang"].unique())
+    number_of = lambda model, measure: numbers.get(model, {}).get(measure, {}).get("value", 0)  # noqa: E731
     shown = [
         {
             "name": model,
             "texts": len(own),
             "numbers": ", ".join(f"{name} {number(found['value'], decimals=2)}" for measure, name in MEASURES.items()
                                  if (found := numbers.get(model, {}).get(measure))),
+            "names": _names(own) if number_of(model, "purity") > 0.5 else {},
             "points": {language: list(part.itertuples()) for language, part in own.groupby("lang")},
         }
         for model, own in sorted(points.groupby("model"), reverse=True)  # without CLR, then with it
@@ -65,3 +67,9 @@ def panels(rows: list[dict], numbers: dict[str, dict]) -> Markup:
             places={language: place % len(SHAPES) for place, language in enumerate(languages)},
         )
     )
+
+
+def _names(points: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Where the name of each language's cluster stands: above its middle, inside the panel."""
+    middles = points.groupby("lang")[["x", "y"]].median()
+    return {language: (x, max(14, y - 10)) for language, x, y in middles.itertuples()}

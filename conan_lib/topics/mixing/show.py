@@ -20,10 +20,11 @@ def show(run: Run) -> dict:
     how = "Cross-lingual R@1 {}, from the row's language to the column's."
     return {
         "umap": with_points(run, figure(run, "umap", "The same texts embedded without and with CLR, projected by UMAP.", ("mix",), umap,
-                                       neighbours)),
+                                       neighbours, {"mixing": {"measure": "entropy"}})),
         "measures": table(run, "mixing", "How well the languages share one space.", ("mix",), mixing_table,
                           {"difference": "not paired"}, differences=("difference",)),
-        "matrix": figure(run, "r1_matrix", "Cross-lingual R@1 without and with CLR.", ("mix",), r1_matrix, weakest_pair),
+        "matrix": figure(run, "r1_matrix", "Cross-lingual R@1 without and with CLR.", ("mix",), r1_matrix, weakest_pair,
+                         {"r1_with": {}, "r1_without": {}}),
         "r1": [
             table(run, f"r1_{arm.split()[0]}", how.format(arm), ("mix",), lambda stage, arm=arm: r1_table(stage, arm), "same", folded=True)
             for arm in reversed(ARMS)

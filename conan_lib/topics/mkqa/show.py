@@ -74,11 +74,11 @@ def _dots(run: Run) -> Figure:
             axis.legend(fontsize=8)
     says = best_and_worst({row[0]: row[1] for row in paper.rows}, "The paper's R@20", 1)
     same = run.params.mkqa.source == "hub"
-    caption = (
-        f"R@20 by language. {'' if same else 'The panels have different questions and passages: compare within a panel only.'}".strip()
-    )
+    apart = " The panels have different questions and passages: compare within a panel only." if rows and not same else ""
+    caption = f"R@20 by language.{apart}"
     return Figure("mkqa_languages", caption, drawing, ("paper", *((run.key("mkqa"),) if rows else ())),
-                  takeaway=f"{says} {'Ours: ' + _against_chance(run.file('mkqa', 'scores.json')) if rows else ''}".strip())  # fmt: skip
+                  takeaway=f"{says} {'Ours: ' + _against_chance(run.file('mkqa', 'scores.json')) if rows else ''}".strip(),
+                  numbers={"paper_mkqa_languages": {}, "mkqa_other_data": {}})  # fmt: skip
 
 
 def _measured(run: Run) -> dict[str, dict[str, float]]:

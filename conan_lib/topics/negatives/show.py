@@ -26,7 +26,7 @@ def first_and_last(stage: Stage) -> str:
         tasks.setdefault(row.get("task", "all tasks"), []).append(row["mean_score"])
     curves = "; ".join(f"{task} {scores[0]:.2f} to {scores[-1]:.2f}" for task, scores in tasks.items())
     swaps, used = (sum(row.get(name) or 0 for row in rows) for name in ("swaps", "swapped_in"))
-    swapped = f"{swaps:,} were swapped, and a swapped-in one was used {used:,} times"
+    swapped = f"{swaps:,} were swapped, and a swapped-in one was used {used:,} times" if swaps else "None was swapped"
     return f"Mean cosine of the negatives in use, first to last: {curves}. {swapped}."
 
 
@@ -49,8 +49,13 @@ def negatives(stage: Stage) -> Drawing:
         for colour, field, label in ((PALETTE[1], "swaps", "swaps (take effect at the next visit)"),
                                      (PALETTE[3], "swapped_in", "swapped-in negatives used")):  # fmt: skip
             swaps.plot(steps, np.cumsum([row.get(field) or 0 for row in rows]), color=colour, label=label)
-        swaps.set(title="negatives swapped, summed up", xlabel="optimiser step", ylabel="number so far", ylim=(0, None))
-        swaps.legend()
+        counted = sum(row.get("swaps") or 0 for row in rows)
+        swaps.set(title="negatives swapped, summed up", xlabel="optimiser step", ylabel="number so far", ylim=(0, None if counted else 1))
+        swaps.yaxis.get_major_locator().set_params(integer=True)
+        if counted:
+            swaps.legend()
+        else:
+            swaps.text(0.5, 0.5, "no negative was swapped", transform=swaps.transAxes, ha="center", color=GREY)
         if any(row.get("exhausted") for row in rows):
             share = swaps.twinx()
             share.plot(steps, [100 * (row.get("exhausted") or 0) for row in rows], color=GREY, linestyle="--")

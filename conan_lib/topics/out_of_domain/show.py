@@ -38,7 +38,14 @@ def show(run: Run) -> dict:
         "sets": stage.results["sets"],
         "max_length": stage.tasks.max_length,
         "tables": [
-            Figure("out_of_domain", "Each task out of domain; lines are 95 % intervals.", dots(rows), (key,), takeaway=winners(rows)),
+            Figure(
+                "out_of_domain",
+                "Each task out of domain; lines are 95 % intervals.",
+                dots(rows),
+                (key,),
+                takeaway=winners(rows),
+                numbers={"out_of_domain": {}},
+            ),
             shown("out_of_domain", "Main metric of every task out of domain, with its 95 % bootstrap interval.", score_table(rows)),
             shown(
                 "out_of_domain_domains",

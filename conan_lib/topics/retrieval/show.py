@@ -64,6 +64,7 @@ def show(run: Run) -> dict:
                 "Cross-lingual R@10 of each checkpoint, as it is and whitened; lines: peers, as they are.",
                 figures.checkpoints,
                 lambda *_: _stages_in_words(run),
+                {"crosslingual": {}, "whitening": {}},
             ),
             evaluated(
                 run,
@@ -71,6 +72,7 @@ def show(run: Run) -> dict:
                 "Cross-lingual R@10 by language of the query.",
                 figures.languages,
                 lambda *_: best_and_worst({lang: row["value"] for lang, row in crosslingual(run, "supervised").items()}, "R@10"),
+                {"crosslingual": {"model": "supervised"}},
             ),
         ],
         "crosslingual": scored(

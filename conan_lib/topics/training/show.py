@@ -39,13 +39,23 @@ def show(run: Run) -> dict:
             ),
             figure(run, "pretrain_loss", "Loss and learning rate.", ("pretrain",), training_loss, falls),
         ],
-        "pretrain_bits": figure(run, "pretrain_bits", "Held-out bits per byte, before and after.", ("pretrain",), bits_per_byte, bits_fall),
+        "pretrain_bits": figure(
+            run,
+            "pretrain_bits",
+            "Held-out bits per byte, before and after.",
+            ("pretrain",),
+            bits_per_byte,
+            bits_fall,
+            {"bits_per_byte": {}},
+        ),
         "pretrain_table": table(run, "bits_per_byte", bits, ("pretrain",), bits_table, differences=("change",)),
         "sft_bits": table(run, "sft_bits", bits, ("sft",), bits_table, differences=("change",)),
         "generations": table(run, "generations", generations, ("sft",), generations_table, "empty", folded=True),
-        "weak_loss": figure(run, "weak_loss", losses, ("weak",), contrastive_loss, first_and_last),
+        "weak_loss": figure(run, "weak_loss", losses, ("weak",), contrastive_loss, first_and_last, {"weak_losses": {"task": "all"}}),
         "weak_losses": table(run, "weak_losses", "First and last loss.", ("weak",), loss_table),
-        "supervised_loss": figure(run, "supervised_loss", by_task, ("supervised",), contrastive_loss, what_the_loss_shows),
+        "supervised_loss": figure(
+            run, "supervised_loss", by_task, ("supervised",), contrastive_loss, what_the_loss_shows, {"supervised_losses": {}}
+        ),
         "visits": visits(run),
         "supervised_losses": table(run, "supervised_losses", "First and last loss by task.", ("supervised",), loss_table),
         "rising": rising(run),
@@ -244,8 +254,9 @@ def contrastive_loss(stage: Stage) -> Drawing:
 
 
 def bits_table(stage: Stage) -> pd.DataFrame:
-    """Held-out bits per byte by language, before and after the stage, and their difference."""
+    """Held-out bits per byte by language, before and after the stage, and their difference; then the mean over languages."""
     table = pd.DataFrame(stage.results["bits_per_byte"], index=["before", "after"]).T.rename_axis("language").reset_index()
+    table.loc[len(table)] = {"language": "mean"} | table[["before", "after"]].mean().to_dict()
     table["change"] = table["after"] - table["before"]
     return table
 

@@ -38,19 +38,26 @@ def withdrawn_without_the_like(run: Run) -> Finding:
     parts, audit = _parts(ablation, RANKS), parameter_audit(run.backbone)
     share = audit["embeddings"] / (sum(audit.values()) - audit["head"])
     reason = f"withdrawn: these LoRA arms left the token embeddings as they were, {share:.0%} of the parameters; {found.reason}"
+    caveat = "withdrawn until LoRA trains the token embeddings too"
+    if not parts:
+        return Finding("undecided at this scale", reason, caveat=caveat, model=trained_in(ablation))
     details = tuple(f"{name}, mean of three ranks: {text(one)}" for name, one in parts.items())
     one = parts["the interaction"]
     return replace(
         finding(one, reason, unit="mean main metric, interaction", details=details), verdict="undecided at this scale",
-        caveat="withdrawn until LoRA trains the token embeddings too", model=trained_in(ablation),
+        caveat=caveat, model=trained_in(ablation),
     )  # fmt: skip
 
 
 def _parts(ablation: Ablation, arms: tuple[str, ...]) -> dict[str, Estimate]:
-    """What must be above zero: the interaction, and both differences in the direction of the claim; LoRA is the mean of `arms`."""
+    """What must be above zero: the interaction, and both differences in the direction of the claim; LoRA is the mean of `arms`.
+
+    Empty for a committed table: it compares with its baseline alone."""
     share = 1 / len(arms)
     weights = {"full + SM": 1, "full": -1} | {f"{arm} + SM": -share for arm in arms} | dict.fromkeys(arms, share)
     sides = [ablation.contrast({f"full{end}": 1} | {f"{arm}{end}": -share for arm in arms}, MEAN) for end in (" + SM", "")]
+    if not all(sides):
+        return {}
     return {
         "the interaction": ablation.contrast(weights, MEAN),
         "full minus LoRA with the mask": sides[0],
@@ -61,13 +68,15 @@ def _parts(ablation: Ablation, arms: tuple[str, ...]) -> dict[str, Estimate]:
 @by_earlier_rule(GRID, *_cells(*RANKS))
 def interaction_alone(ablation: Ablation) -> Verdict:
     """The interaction with the mean of three ranks that leave the embeddings as they are."""
-    return verdict_of(_parts(ablation, RANKS)["the interaction"])
+    parts = _parts(ablation, RANKS)
+    return verdict_of(parts["the interaction"]) if parts else "not run"
 
 
 @by_earlier_rule(GRID, *_cells(*RANKS))
 def both_halves(ablation: Ablation) -> Verdict:
     """The interaction and both differences, with the mean of three ranks that leave the embeddings as they are."""
-    return weakest([verdict_of(one) for one in _parts(ablation, RANKS).values()])
+    parts = _parts(ablation, RANKS)
+    return weakest([verdict_of(one) for one in parts.values()]) if parts else "not run"
 
 
 CLAIM = Claim(
