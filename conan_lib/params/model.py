@@ -39,9 +39,9 @@ class TokenizerParams(Section):
     """Byte-level BPE (paper: 150,000 tokens, trained on about 400k multilingual texts)."""
 
     vocab_size: int = Field(150_000, ge=300, le=10_000_000)
-    """Entries of the vocabulary, special tokens included."""
+    """Entries of the vocabulary, special tokens included. Paper: 150,000."""
     sample_texts: int = Field(400_000, ge=10)
-    """Texts that the merges are learnt from."""
+    """Texts that the merges are learnt from. Paper: about 400k."""
     language_balance: float = Field(0.3, ge=0, le=1)
     """Exponent on each language's share of characters when sampling: 1 keeps the corpus' shares, 0 makes all languages equal. Not
     published: a reading."""
@@ -57,13 +57,13 @@ class BackboneParams(Section):
     hidden_size: int = Field(3584, ge=8, le=1_000_000)
     """Width of the residual stream, and so of the vectors. Paper: 3584."""
     heads: int = Field(32, ge=1)
-    """Query heads; head_dim = hidden_size / heads (112 in the paper)."""
+    """Query heads; head_dim = hidden_size / heads. Paper: 32, so 112."""
     kv_heads: int = Field(8, ge=1)
-    """Key and value heads (grouped-query attention)."""
+    """Key and value heads (grouped-query attention). Paper: 8."""
     ffn_size: int = Field(8192, ge=8, le=10_000_000)
-    """Width of the gated feed-forward layer (three matrices)."""
+    """Width of the gated feed-forward layer (three matrices). Paper: 8192."""
     context_length: int = Field(32_768, ge=8, le=100_000_000)
-    """Longest sequence, in tokens."""
+    """Longest sequence, in tokens. Paper: 32,768."""
     rope_base: float = Field(10_000.0, gt=1)
     """Base of the rotary position embedding. Not published: a reading."""
     tie_embeddings: bool = True

@@ -26,8 +26,9 @@ def export(notebook: Path) -> str:
 
 
 def _passing(output: nbformat.NotebookNode) -> bool:
-    """Whether an output was for the moment alone: stderr, a bar that is drawn over itself, a widget."""
-    return output.get("name") == "stderr" or "\r" in output.get("text", "") or WIDGET in output.get("data", {})
+    """Whether an output was for the moment alone: stderr, a bar that is drawn over itself and its end of line, a widget."""
+    text = output.get("text", "-")
+    return output.get("name") == "stderr" or "\r" in text or not text.strip() or WIDGET in output.get("data", {})
 
 
 def with_mathml(html: str) -> str:

@@ -35,7 +35,11 @@ def _verdicts(report: Path) -> str:
     """How many claims have each verdict."""
     file = report / "claims.json"
     verdicts = Counter(claim["verdict"] for claim in read_json(file)) if file.is_file() else {}
-    return ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items(), key=lambda one: -one[1])) or "none"
+    if not verdicts:
+        return "none"
+    from conan_lib.findings.claim import MEANINGS  # a report was built, so it is imported already
+
+    return ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in MEANINGS if verdicts[verdict])
 
 
 def _headline(stages: Sequence[Stage]) -> tuple[str, str]:

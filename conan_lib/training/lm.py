@@ -304,7 +304,7 @@ def fit(
 ) -> tuple[PreTrainedModel, list[dict]]:
     """Train for `max_steps` with AdamW, from the last complete checkpoint where there is one; returns the model and a row for each step.
 
-    Rows: step, learning_rate, loss (nats a labelled token), grad_norm, tokens_per_second (null where a process starts). The model is
+    Rows: step, learning_rate, loss (nats per labelled token), grad_norm, tokens_per_second (null where a process starts). The model is
     trained in place; under FSDP, which takes it apart, the one returned is another, and whole in the first process. Weights after an
     interrupted and resumed run are those of an uninterrupted one. Under a launcher each process takes its share of every batch: the weights
     are those of one process up to rounding. `records` names what an item of `data` is made of.

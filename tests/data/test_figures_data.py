@@ -1,6 +1,7 @@
 """The figures show the files' own numbers: bars add up to the funnel, cells to the training text, the cut to the pairs that are dropped."""
 
 import json
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +16,11 @@ from conan_lib.topics.filter.show import teacher_scores
 
 def test_funnel_bars_add_up(corpus):
     rows = json.loads((corpus.path / "funnel.json").read_text(encoding="utf-8"))
-    axis = funnel(corpus).axes[0]
-    ends = [max(bar[place].get_x() + bar[place].get_width() for bar in axis.containers) for place in range(len(STEPS))]
-    assert np.allclose(ends, [sum(row["chars"] for row in rows if row["step"] == step) / 1e6 for step in STEPS])
+    total = lambda what, step: sum(row[what] for row in rows if row["step"] == step)  # noqa: E731
+    ends = [[sum(bar[place].get_width() for bar in axis.containers) for place in range(n)]
+            for axis, n in zip(funnel(corpus).axes, (3, len(STEPS) - 2), strict=True)]  # fmt: skip
+    assert np.allclose(ends[0], [total("chars", step) / 1e6 for step in (STEPS[0], STEPS[1], STEPS[-1])])
+    assert np.allclose(ends[1], [total("documents", before) - total("documents", step) for before, step in pairwise(STEPS[1:])])
 
 
 def test_kept_text_counts_training_text_alone(corpus):

@@ -154,7 +154,7 @@ def test_the_weak_stage_is_drawn_step_by_step_from_what_has_finished(project):
     assert "2 of 4 runs finished; not run: causal (seed 0), causal (seed 1)" in page.read_text()
 
 
-def test_a_grid_that_was_not_run_says_how(ours, tmp_path):
+def test_a_grid_that_was_not_run_says_how(ours):
     found = ours("alpha", {})
     assert found["C7"].verdict == "not run" and found["C7"].text == "not run: `conan-lib run --grid params/grids/alpha.yaml --seeds 0,1,2`"
     assert found["C1"].text == "no grid masks for tier tiny"
@@ -162,11 +162,6 @@ def test_a_grid_that_was_not_run_says_how(ours, tmp_path):
     for page in ("report.md", "index.html"):
         assert "conan-lib run --grid params/grids/alpha.yaml --seeds 0,1,2" in (folder / page).read_text()
     assert not (folder / "ablations").exists()
-    earlier = tmp_path / "reports/tiny/ablations/ablation_alpha.md"
-    earlier.parent.mkdir(parents=True)
-    earlier.write_text("earlier")
-    assert "reports/tiny/ablations/ablation_alpha.md" in (build_report("params/tiny.yaml") / "report.md").read_text()
-    assert earlier.read_text() == "earlier"
 
 
 def test_a_run_grid_is_in_the_report(ours):

@@ -186,5 +186,5 @@ def test_probes_take_the_place_of_a_guess(copied):
 def test_what_is_missing_is_named(fake_run):
     fake_run("corpus", "sets", "heldout", "tokenizer", "pretrain")
     text = card()
-    assert "has no finished model: stage supervised is new" in text and "Not measured: stage supervised" in text
+    assert "has no finished model: stage supervised has not been computed yet" in text and "Not measured: stage supervised" in text
     assert ModelCard(text).data.eval_results is None

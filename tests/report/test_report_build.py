@@ -172,7 +172,7 @@ def test_a_partial_run_says_what_is_missing(fake_run):
         Page((folder / "index.html").read_text())
         assert "Partial run" in text
         for stage in set(RUN) - set(done) - {"start"}:
-            waiting = f"stage {stage} is new ({open_stage(stage, 'params/tiny.yaml').artefact.stage}/"
+            waiting = f"stage {stage} has not been computed yet ({open_stage(stage, 'params/tiny.yaml').artefact.stage}/"
             assert waiting in text or stage in ("supervised_no_clr", "mine")
     assert "has no finished model" in (folder / "model_card.md").read_text()
 
@@ -250,7 +250,7 @@ def test_the_numbers_of_a_table_lead_to_its_csv(report):
     html = (report / "index.html").read_text()
     tables = re.findall(r'<div class="block table[^"]*" id="table-(\w+)">(.*?)</table>', html, flags=re.DOTALL)
     for id, inside in tables:
-        file, shown = re.search(r'<a href="([^"]+\.csv)">csv</a>', inside).group(1), inside.count("<tr")
+        file, shown = re.search(r'<a href="([^"]+\.csv)">csv</a>', inside).group(1), inside.count("<tr id=")
         assert 1 <= shown <= len(list(csv.reader((report / file).open()))) - 1, id
 
 

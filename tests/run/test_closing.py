@@ -43,7 +43,7 @@ def test_it_counts_verdicts_and_names_score_interval_time_and_page(stages, proje
     }
     write_json(evaluate.path / "scores.json", [row | {"model": "weak", "value": 0.1}, row])
     said = text(stages, report)
-    assert said["verdicts"] == "2 not run, 1 reproduced"
+    assert said["verdicts"] == "1 reproduced, 2 not run"
     assert said["cross-lingual R@10"] == "0.700 [0.650, 0.750]"
     assert said["time"].startswith("61 s in this call, ") and said["page"] == "reports/small/index.html"
 

@@ -101,8 +101,8 @@ def test_similarity_that_falls_with_the_gap_is_against_the_claim_once_there_are_
 def test_missing_inputs_are_named(fake_run):
     found = verdicts(Run.open(fake_run("corpus", "sets", "heldout", "tokenizer", "pretrain")))
     assert {found[id].verdict for id in ("C2", "C3", "C4", "C8", "C9", "C10", "C11")} == {"not run"}
-    assert "stage probes is new" in found["C10"].text
-    assert "stage mix is new" in found["C2"].text and "stage efficiency is new" in found["C8"].text
+    assert "stage probes has not been computed yet" in found["C10"].text
+    assert "stage mix has not been computed yet" in found["C2"].text and "stage efficiency has not been computed yet" in found["C8"].text
     assert found["C12"].verdict == "reproduced"
 
 

@@ -2,7 +2,10 @@
 
 import sys
 
-from conan_lib.run.cli import data, model, running  # noqa: F401 -- each adds its commands
+from conan_lib.run.cli import running  # noqa: F401 -- each adds its commands, in the order of the help
+
+# isort: split
+from conan_lib.run.cli import data, model  # noqa: F401
 from conan_lib.run.cli.app import app
 from conan_lib.run.cli.mistakes import told
 

@@ -23,7 +23,7 @@ def pack(
     ] = False,
     part: Annotated[float, typer.Option(help="Largest part in MiB.")] = 15,
 ):
-    """Put finished stages into a few files to carry to another machine; of a job file, what the job has finished (docs/gpu.md)."""
+    """Put finished stages, or what a job has finished, into a few files for another machine (docs/gpu.md)."""
     from conan_lib.params import load_params
     from conan_lib.params.load import read_yaml
     from conan_lib.run.job import open_job
@@ -52,7 +52,7 @@ def unpack(
     folder: Annotated[Path, typer.Argument(help="The parts, as pack wrote them.", show_default=False)],
     artefacts: Annotated[Path | None, typer.Option(help="Where results live; by default the project's artefacts/.")] = None,
 ):
-    """Take artefacts from another machine over: what was finished there is finished here."""
+    """Take over what `pack` wrote on another machine: what was finished there is finished here."""
     from conan_lib.run.parcel import unpack as unpack_parcel
     from conan_lib.stages import project_root
 

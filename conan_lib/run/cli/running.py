@@ -80,11 +80,13 @@ def status(file: File, check: Annotated[bool, typer.Option("--check", help="Also
 @app.command()
 def plan(
     file: File,
-    launch: Annotated[Path | None, typer.Option(help="A file of params/accelerate: how many devices, and whether they share.")] = None,
-    teraflops: Annotated[float, typer.Option(min=0.001, help="A second, of one device: 989 is an H100's or H200's in bf16.")] = 989.0,
-    mfu: Annotated[float, typer.Option(min=0.01, max=1, help="The share of them that training reaches.")] = 0.4,
+    launch: Annotated[
+        Path | None, typer.Option(help="A file of params/accelerate: how many devices, and whether they share the weights.")
+    ] = None,
+    teraflops: Annotated[float, typer.Option(min=0.001, help="TFLOP per second of one device; 989 is an H100 or H200 in bf16.")] = 989.0,
+    mfu: Annotated[float, typer.Option(min=0.01, max=1, help="The share of these FLOP that training reaches.")] = 0.4,
 ):
-    """Show what a run would do and cost, without running it: sizes, memory, hours, data sets, stages; then check all that a run checks."""
+    """Show what a run would do and cost (sizes, memory, hours, data sets, stages), and check all that a run checks; nothing is run."""
     from conan_lib.params import load_params
     from conan_lib.run.budget import machine_of
     from conan_lib.run.estimate import training_time
@@ -209,7 +211,7 @@ def report(
 @app.command()
 def publish(
     file: Annotated[str, typer.Argument(help="A parameter file, or the name of a tier.", show_default=False)],
-    partial: Annotated[bool, typer.Option("--partial", help="Also a run of which stages have not finished.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Publish although some stages have not finished.")] = False,
 ):
     """Replace the committed report reports/<tier>/ with that of your run, and say what it replaced."""
     from conan_lib.params import load_params

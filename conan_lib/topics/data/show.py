@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as parquet
+from matplotlib.axes import Axes
 
 from conan_lib.data import records
 from conan_lib.data.catalogue import origins
@@ -57,29 +59,38 @@ def most_and_least(stage: Stage) -> str:
 
 
 def funnel(stage: Stage) -> Drawing:
-    """Stage `corpus`: text that each step of cleaning left, in million characters, by language; the number of documents at each bar."""
-    rows = series(stage, "funnel.json")
-    languages = list(stage.data.languages)
-    colours = language_colours(languages)
-    chars, documents = Counter(), Counter()
-    for row in rows:
-        chars[row["step"], row["lang"]] += row["chars"]
-        documents[row["step"]] += row["documents"]
+    """Stage `corpus`: left, text that was read, sampled and kept, in million characters; right, documents that each step of cleaning
+    dropped. Stacked by language."""
+    languages, counts = list(stage.data.languages), Counter()
+    for row in series(stage, "funnel.json"):
+        for what in ("chars", "documents"):
+            counts[what, row["step"], row["lang"]] += row[what]
+    ends, cleaning = (STEPS[0], STEPS[1], STEPS[-1]), STEPS[2:]
+    dropped = lambda step, lang: counts["documents", STEPS[STEPS.index(step) - 1], lang] - counts["documents", step, lang]  # noqa: E731
     with style():
-        drawing = Drawing(figsize=(8.4, 3.3))
-        axis = drawing.subplots()
-        left = np.zeros(len(STEPS))
-        for lang in languages:
-            values = np.array([chars[step, lang] / 1e6 for step in STEPS])
-            axis.barh(STEPS, values, left=left, color=colours[lang], label=lang, height=0.72)
-            left += values
-        for place, step in enumerate(STEPS):
-            axis.annotate(f" {documents[step]:,} documents", (left[place], place), va="center", fontsize=8.5)
-        axis.invert_yaxis()
-        axis.grid(axis="y", visible=False)
-        axis.set(xlabel="million characters left after the step", title="from packages to clean text", xlim=(0, 1.3 * left.max()))
-        drawing.legend(*axis.get_legend_handles_labels(), loc="outside right center", title="language")
+        drawing = Drawing(figsize=(9.6, 2.6))
+        left, right = drawing.subplots(1, 2)
+        _stack(left, ("read", "sampled", "kept"), {lang: [counts["chars", step, lang] / 1e6 for step in ends] for lang in languages})
+        left.set(xlabel="million characters", title="from packages to clean text")
+        for place, step in enumerate(ends):
+            documents = sum(counts["documents", step, lang] for lang in languages)
+            wide = sum(counts["chars", step, lang] for lang in languages) / 1e6
+            left.annotate(f" {documents:,} documents", (wide, place), va="center", fontsize=8.5)
+        left.set_xlim(0, 1.6 * left.get_xlim()[1])
+        _stack(right, cleaning, {lang: [dropped(step, lang) for step in cleaning] for lang in languages})
+        right.set(xlabel="documents", title="what each step dropped of the sample")
+        drawing.legend(*left.get_legend_handles_labels(), loc="outside right center", title="language")
         return drawing
+
+
+def _stack(axis: Axes, rows: Sequence[str], values: dict[str, list[float]]) -> None:
+    """Horizontal bars, a row each from the top, stacked by language."""
+    start = np.zeros(len(rows))
+    for lang, colour in language_colours(list(values)).items():
+        axis.barh(rows, values[lang], left=start, color=colour, label=lang, height=0.72)
+        start += values[lang]
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
 
 
 def kept_text(stage: Stage) -> Drawing:

@@ -79,12 +79,12 @@ def mask_heatmaps(stage: Stage, length: int = 16) -> Drawing:
     weak = stage.weak
     alpha = SoftMaskCallback(weak.soft_mask, weak.max_steps).alpha
     one = torch.ones(1, length, dtype=torch.long)
+    steps = sorted({round(point * weak.max_steps) for point in POINTS})
     with style():
-        drawing = Drawing(figsize=(2.15 * len(POINTS) + 0.6, 4.9))
-        axes = drawing.subplots(len(RATIOS), len(POINTS), sharex=True, sharey=True)
+        drawing = Drawing(figsize=(2.15 * len(steps) + 0.6, 4.9))
+        axes = drawing.subplots(len(RATIOS), len(steps), sharex=True, sharey=True, squeeze=False)
         for ratio, row in zip(RATIOS, axes, strict=True):
-            for point, axis in zip(POINTS, row, strict=True):
-                step = round(point * weak.max_steps)
+            for step, axis in zip(steps, row, strict=True):
                 image = axis.imshow(
                     mask_matrix(alpha(step), one, ratio)[0].numpy(), vmin=0, vmax=1, cmap="cividis",
                     extent=(0.5, length + 0.5, length + 0.5, 0.5),

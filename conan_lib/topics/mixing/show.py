@@ -37,7 +37,7 @@ def mixing_table(stage: Stage) -> pd.DataFrame:
     mixing = series(stage, "mixing.json")
     paired = mixing["with CLR - without CLR"]
     return pd.DataFrame(
-        {"measure": measure.replace("_", " ")}
+        {"measure": measure.replace("_", " ").replace("r1", "R@1")}
         | measured("with CLR", found)
         | measured("without CLR", mixing["without CLR"][measure])
         | measured("difference", paired.get(measure), value="difference")

@@ -9,7 +9,7 @@ from conan_lib.evaluation.scores import read_items
 from conan_lib.files import read_json
 from conan_lib.findings.blocks import Figure, Missing, Table
 from conan_lib.findings.plots import PALETTE, Drawing, style
-from conan_lib.findings.run import Run
+from conan_lib.findings.run import STATUS, Run
 from conan_lib.findings.scores import METRIC_NAMES, MODELS, crosslingual_table, in_order, notes_table, score_table
 from conan_lib.stages import Stage, open_stage, project_root
 from conan_lib.table import START
@@ -27,7 +27,7 @@ def show(run: Run) -> dict:
         how = command if there else f"it needs {run.params.out_of_domain.archive} (evaluation only): {HOW_TO_GET}, then {command}"
         return {
             "sets": {},
-            "tables": Missing("Retrieval and classification out of domain.", f"stage out_of_domain is {stage.status} ({key}): {how}"),
+            "tables": Missing("Retrieval and classification out of domain.", f"stage out_of_domain {STATUS[stage.status]} ({key}): {how}"),
         }
     rows = read_json(stage.path / "scores.json")
 

@@ -54,7 +54,7 @@ def _quality(stage: Stage, encoders: dict[str, Encoder]) -> list[dict]:
 
 def _speed(stage: Stage, ours: Encoder) -> list[dict]:
     """Rows {model, kind, parameters, embedding_parameters, dim, max_tokens, mrl, threads, device, texts, rate, low, high, ratio,
-    ratio_low, ratio_high, repeats}: `rate` is in texts a second, `ratio` is to ours in the same round; `texts` is how many a call had;
+    ratio_low, ratio_high, repeats}: `rate` is in texts per second, `ratio` is to ours in the same round; `texts` is how many a call had;
     `device` is where ours ran."""
     params = stage.efficiency
     rows = [row["text"] for row in read(stage.inputs["heldout"].path / "mixing.parquet")]

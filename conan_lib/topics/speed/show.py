@@ -36,7 +36,7 @@ def show(run: Run) -> dict:
                         {"speed": {}}),
         "speeds": table(run, "speed", "Size and speed, side by side in one run; in brackets the range of the rounds.", sizes,
                         lambda stage: speed_table(rows(stage)), "not stated", significant=SIGNIFICANT),
-        "quality": _with_arm(figure(run, "quality", "R@10 against bytes a passage.", sizes, lambda stage: quality(stage, arm),
+        "quality": _with_arm(figure(run, "quality", "R@10 against bytes per passage.", sizes, lambda stage: quality(stage, arm),
                                     smallest_kept, {"kept": {}, "quality": {}}), arm),
         "qualities": table(run, "quality", "R@10 of the supervised model by channels and precision.", sizes, quality_table,
                            differences=("difference",)),
@@ -127,7 +127,7 @@ def speed_table(found: Iterable[dict]) -> pd.DataFrame:
 
 
 def quality(stage: Stage, arm: Stage | None = None) -> Drawing:
-    """R@10 against bytes a passage, a panel for each task, a line for each precision; dashed: models trained without prefixes."""
+    """R@10 against bytes per passage, a panel for each task, a line for each precision; dashed: models trained without prefixes."""
     found = rows(stage, "quality.json")
     tasks, precisions = (list(dict.fromkeys(row[field] for row in found if row["model"] == OURS)) for field in ("task", "precision"))
     others = {f"{WEAK}, {WHOLE}": [row for row in found if row["model"] == WEAK]}
@@ -148,7 +148,7 @@ def quality(stage: Stage, arm: Stage | None = None) -> Drawing:
             sizes = sorted({row["bytes"] for row in found})
             axis.set_xticks(sizes, sizes)
             axis.minorticks_off()
-            axis.set(xlabel="bytes a passage = MB for 1,000,000 passages", ylabel="R@10", ylim=(0, None), title=task)
+            axis.set(xlabel="bytes per passage = MB for 1,000,000 passages", ylabel="R@10", ylim=(0, None), title=task)
         drawn.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
         return drawn
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from conan_lib.data.packing import Blocks
 from conan_lib.findings.blocks import Table, figure, table
 from conan_lib.findings.grids import NOT_REPORTED
-from conan_lib.findings.plots import GREY, PALETTE, Drawing, nothing, series, style
+from conan_lib.findings.plots import GREY, PALETTE, Drawing, language_colours, nothing, series, style
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import cut
@@ -226,26 +226,34 @@ def bits_per_byte(stage: Stage) -> Drawing:
 
 
 def contrastive_loss(stage: Stage) -> Drawing:
-    """Loss over steps of a contrastive stage: one panel for each task, with alpha of the soft mask in the first where it was logged."""
+    """Loss over steps of a contrastive stage, with alpha of the soft mask where it was logged.
+
+    A panel for each task, since losses of different tasks do not compare; the languages of the weak stage share one."""
     rows = [row for row in series(stage) if row.get("loss") is not None]
     if not rows:
         return nothing("no set has pairs for this stage: the model passes through it")
     tasks = sorted({row.get("task") or "loss" for row in rows})
     alphas = [(row["step"], row["alpha"]) for row in series(stage) if row.get("alpha") is not None]
-    panels = len(tasks)
+    shared = all(task.startswith("weak ") for task in tasks)
+    panels = 1 if shared else len(tasks)
     columns = min(panels, 3)
     with style():
-        drawing = Drawing(figsize=(3.1 * columns + (3.4 if alphas else 0.6), 2.5 * -(-panels // columns)))
+        drawing = Drawing(figsize=(3.1 * columns + (3.4 if alphas else 0.6), (3.2 if shared else 2.5) * -(-panels // columns)))
         axes = list(drawing.subplots(-(-panels // columns), columns, squeeze=False).flat)
-        for colour, task, axis in zip(np.resize(PALETTE, len(tasks)), tasks, axes, strict=False):
+        places = axes[:1] * len(tasks) if shared else axes
+        own = language_colours([task.removeprefix("weak ") for task in tasks]).values() if shared else np.resize(PALETTE, len(tasks))
+        for colour, task, axis in zip(own, tasks, places, strict=False):
             steps, losses = np.array([(r["step"], r["loss"]) for r in rows if (r.get("task") or "loss") == task]).T
             axis.plot(steps, losses, color=colour, alpha=0.3, linewidth=0.9)
-            axis.plot(steps, _running_mean(losses), color=colour)
-            axis.set(title=task if task != "loss" else "InfoNCE", xlabel="optimiser step", ylabel="loss (nats)", ylim=(0, None))
+            axis.plot(steps, _running_mean(losses), color=colour, label=task.removeprefix("weak "), marker="." if shared else "")
+            title = "InfoNCE by language" if shared else "InfoNCE" if task == "loss" else task
+            axis.set(title=title, xlabel="optimiser step", ylabel="loss (nats)", ylim=(0, None))
+        if shared:
+            drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
         if alphas:
             mask = axes[0].twinx()  # one plot: what the loss does as the mask opens
-            mask.plot(*zip(*alphas, strict=True), color=PALETTE[1], linestyle="--")
-            mask.set(ylabel="alpha(t) of the soft mask, dashed", ylim=(-0.03, 1.05))
+            mask.plot(*zip(*alphas, strict=True), color=GREY, linestyle="--")
+            mask.set(ylabel="soft mask's alpha, dashed", ylim=(-0.03, 1.05))
             mask.grid(False)
             mask.spines["right"].set_visible(True)
         for axis in axes[panels:]:

@@ -77,4 +77,4 @@ def test_the_embedded_benchmark_has_a_table_of_its_own_and_the_papers_cells_say_
 
 def test_before_the_stage_has_run_the_block_says_so(fake_run):
     missing = mkqa.show(Run.open(fake_run("corpus")))["other"]
-    assert missing.kind == "missing" and "stage mkqa is new" in missing.why
+    assert missing.kind == "missing" and "stage mkqa has not been computed yet" in missing.why

@@ -34,6 +34,16 @@ def test_alpha_shares_the_plot_of_the_loss(report):
     assert len(axes) == 2 and axes[1].lines[0].get_ydata()[-1] == 1.0
 
 
+def test_the_languages_of_the_weak_stage_share_one_plot(fake_run):
+    stage = open_stage("weak", fake_run(*_up_to("weak")))
+    rows = [{"step": s, "loss": 3.0 - s / 10, "task": f"weak {lang}", "alpha": s / 8} for s, lang in enumerate(("de", "en") * 4, 1)]
+    rewrite(stage, "history.json", rows)
+    drawing = contrastive_loss(stage)
+    loss, mask = drawing.axes
+    assert [line.get_label() for line in loss.lines if not line.get_label().startswith("_")] == ["de", "en"]
+    assert list(mask.lines[0].get_ydata()) == [s / 8 for s in range(1, 9)] and len(drawing.legends) == 1
+
+
 def _up_to(name):
     """The stages of a run to this one."""
     return RUN[: RUN.index(name) + 1]
