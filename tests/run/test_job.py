@@ -310,7 +310,7 @@ def test_our_jobs_open_and_share_what_is_prepared_and_pretrained(monkeypatch):
     """One parcel of text and, save for the grid about pretraining, one language model; the machine at home has the same keys."""
     monkeypatch.chdir(ROOT)
     for path in sorted((ROOT / "params/jobs").glob("*.yaml")):
-        job, given = open_job(path), sorted(GIVEN) if path.stem.startswith("h100") else []
+        job, given = open_job(path), sorted(GIVEN) if path.stem.startswith(("h100", "smollm2-gpu")) else []
         assert job.params.name == path.stem and sorted(stage.name for stage in job.given) == given
     science = open_job("params/jobs/h100.yaml")
     assert {stage.path for stage in science.given} == {stage.path for stage in open_job("params/jobs/h100-rate.yaml").given}
@@ -320,6 +320,25 @@ def test_our_jobs_open_and_share_what_is_prepared_and_pretrained(monkeypatch):
     assert set(SCRATCH) - carried == {"peers", "mkqa", "efficiency"}, "all else needs weights that do not come home"
     home, there = (load_params(ROOT / name) for name in ("params/h100-home.yaml", "params/h100.yaml"))
     assert [open_stage(name, home).key for name in RUN] == [open_stage(name, there).key for name in RUN] and home.tier == there.tier
+
+
+def test_the_masks_on_a_gpu_are_seven_arms_and_eight_seeds_of_all_layers(monkeypatch):
+    """Their text is that of the confirming study on a CPU; what is rehearsed are the same arms."""
+    monkeypatch.chdir(ROOT)
+    cells = {name: [task.stages[0] for task in open_job(f"params/jobs/{name}.yaml").tasks] for name in
+             ("smollm2", "smollm2-gpu", "smollm2-gpu-rehearsal")}  # fmt: skip
+    weak = {name: [stage for stage in own if stage.name == "weak"] for name, own in cells.items()}
+    masks = {name: {stage.weak.soft_mask for stage in own} for name, own in weak.items()}
+    assert len(masks["smollm2-gpu"]) == 7 and masks["smollm2-gpu"] == masks["smollm2-gpu-rehearsal"]
+    assert {(stage.weak.seed, stage.weak.soft_mask) for stage in weak["smollm2-gpu"]} == {
+        (seed, mask) for seed in range(8) for mask in masks["smollm2-gpu"]
+    }
+    assert {(stage.params.model.layers, stage.weak.precision, stage.weak.snapshots) for stage in weak["smollm2-gpu"]} == {
+        (None, "bf16", None)
+    }
+    assert {stage.name for stage in cells["smollm2-gpu"]} == {"start", "pretrain", "sft", "weak", "score_weak"}
+    text = {name: open_stage("sets", own[0].params).key for name, own in weak.items()}
+    assert text["smollm2"] == text["smollm2-gpu"] != text["smollm2-gpu-rehearsal"]
 
 
 def test_few_pools_are_a_seeded_choice(tmp_path):
