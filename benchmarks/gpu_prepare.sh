@@ -10,21 +10,20 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
 STAGES="corpus sets heldout tokenizer teacher"
 
-carry() {  # folder below parcel/, parameter file with the machine's settings, the one with the keys
-  for stage in $STAGES; do
-    $PYTHON -m conan_lib train $stage "$2"
+carry() {  # folder below parcel/, parameter file with the keys, the one for this machine, stages that these need and that are made anew there
+  for stage in ${4:-} $STAGES; do
+    $PYTHON -m conan_lib train $stage "$3"
   done
-  $PYTHON -m conan_lib pack "$3" "parcel/$1" --stages "${STAGES// /,}"
+  $PYTHON -m conan_lib pack "$2" "parcel/$1" --stages "${STAGES// /,}"
 }
 
-for part in "${@:-rehearsal masks science}"; do
-  for name in $part; do
-    case $name in
-      rehearsal) carry rehearsal params/h100-rehearsal.yaml params/h100-rehearsal.yaml
-        carry masks-rehearsal params/bases/smollm2-gpu-rehearsal.yaml params/bases/smollm2-gpu-rehearsal.yaml ;;
-      masks) carry masks params/bases/smollm2-gpu.yaml params/bases/smollm2-gpu.yaml ;;
-      science) carry given params/h100-home.yaml params/h100.yaml ;;
-      *) echo "$name: choose from rehearsal, masks, science" >&2 && exit 2 ;;
-    esac
-  done
+for name in ${*:-rehearsal masks science}; do
+  case $name in
+    rehearsal)
+      carry rehearsal params/h100-rehearsal.yaml params/h100-rehearsal.yaml
+      carry masks-rehearsal params/bases/smollm2-gpu-rehearsal.yaml params/bases/smollm2-gpu-rehearsal.yaml start ;;
+    masks) carry masks params/bases/smollm2-gpu.yaml params/bases/smollm2-gpu.yaml start ;;
+    science) carry given params/h100.yaml params/h100-home.yaml ;;
+    *) echo "$name: choose from rehearsal, masks, science" >&2; exit 2 ;;
+  esac
 done

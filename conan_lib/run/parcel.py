@@ -19,7 +19,7 @@ from typing import IO
 import pyarrow.parquet as pq
 from pydantic import BaseModel, Field, ValidationError
 
-from conan_lib.artefacts import IDENTITY, MANIFEST, key_of, listing
+from conan_lib.artefacts import IDENTITY, MANIFEST, ROWS, key_of, listing
 from conan_lib.data.records import read_table
 from conan_lib.errors import UserError
 from conan_lib.files import RATIO, most_in, write_json
@@ -31,7 +31,7 @@ WINDOW = 512 * 2**20
 SMALLEST = 2**10
 """Bytes that a part holds at least: smaller ones are a slip of the pen, and a million files."""
 PART = re.compile(r"part-\d{2,}")
-LEFT_OUT = ("checkpoints", "pools.npz", "evaluation_index.npz")
+LEFT_OUT = ("checkpoints", ROWS, "pools.npz", "evaluation_index.npz")
 PACKING = ".packing"
 """Where parts lie until all are written, below the parcel's folder."""
 
@@ -191,7 +191,8 @@ def _within(most: int, folder: Path) -> Callable[[tarfile.TarInfo, str], tarfile
 
 def _put(made: Path, target: Path) -> None:
     if target.name == MANIFEST:
-        shutil.rmtree(target.parent / "checkpoints", ignore_errors=True)  # of an attempt on this machine
+        for name in ("checkpoints", ROWS):  # of an attempt on this machine
+            shutil.rmtree(target.parent / name, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     made.replace(target)
 
