@@ -164,8 +164,19 @@ def link(folder: Path, place: Path) -> None:
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a language model as a stock one of its family with its tokenizer beside it."""
     model.save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
+    save_tokenizer(tokenizer, folder)
     _edit_config(folder)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a tokenizer, and nothing of how it was read: transformers notes whether the hub might have been asked."""
+    _forget_reading(tokenizer)
+    tokenizer.save_pretrained(str(folder))
+
+
+def _forget_reading(tokenizer: PreTrainedTokenizerBase) -> None:
+    if "local_files_only" in tokenizer.init_kwargs:
+        tokenizer.init_kwargs["local_files_only"] = False
 
 
 def to_sentence_transformer(
@@ -214,6 +225,7 @@ def export(model: SentenceTransformer, folder: Path, causal: bool = False) -> No
         UserError: the stock form would not be that: some families stay causal whatever their config says. Nothing is written then.
     """
     check_stock(model.transformers_model, causal)
+    _forget_reading(model.tokenizer)
     model.save(str(folder), create_model_card=False)
     _edit_config(Path(folder), architectures=[type(model.transformers_model).__name__], is_causal=causal)
     refuse_older(folder)

@@ -19,6 +19,7 @@ from conan_lib.data.records import Rows
 from conan_lib.data.tokens import measured
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
+from conan_lib.model.backbone import save_tokenizer
 from conan_lib.params.model import TokenizerParams
 from conan_lib.stages import Stage, computes
 from conan_lib.table import START
@@ -49,7 +50,7 @@ def train_tokenizer(stage: Stage) -> dict:
     else:
         sample = balanced_sample(documents, stage.tokenizer)
         tokenizer = train_bpe(sampled_texts(documents, sample, characters), stage.tokenizer)
-    tokenizer.save_pretrained(stage.path / "tokenizer")
+    save_tokenizer(tokenizer, stage.path / "tokenizer")
     heldout = defaultdict(list)
     for document in Rows(documents, ("text", "lang"), {"split": ("dev",)}):
         if len(heldout[document["lang"]]) < FERTILITY_TEXTS:

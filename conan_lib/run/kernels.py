@@ -11,14 +11,17 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
+from conan_lib.errors import RunError
 from conan_lib.run.worker import end_with_parent, environment
 
 REPORT = "conan_lib.report.build"
+RETRIES = 5
 
 
 class WarmStart:
@@ -26,25 +29,41 @@ class WarmStart:
 
     def __init__(self, notebooks: list[Path], values: dict[str, str]):
         self.context, self.first = None, True
+        # as a kernel's; and frozen modules would make its debugger complain
+        self._values = values | {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         if notebooks and sys.platform == "linux":
             text = "".join(path.read_text(encoding="utf-8") for path in notebooks)
             modules = ["ipykernel.kernelapp", *re.findall(r"from (conan_lib[\w.]*) import", text)]
             self.context = multiprocessing.get_context("forkserver")
             self.context.set_forkserver_preload(list(dict.fromkeys(modules)))
-            # as a kernel's; and frozen modules would make its debugger complain
-            own = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-            with environment(values | own), open(os.devnull, "w") as nowhere:
-                stderr = os.dup(2)
-                os.dup2(nowhere.fileno(), 2)  # what imports complain about is not the run's to say; a kernel opens its own
-                ensure_running()
-                os.dup2(stderr, 2)
-                os.close(stderr)
+            self._ensure_running()
+
+    def _ensure_running(self) -> None:
+        """Start the process, or another one where it has died."""
+        with environment(self._values), open(os.devnull, "w") as nowhere:
+            stderr = os.dup(2)
+            os.dup2(nowhere.fileno(), 2)  # what imports complain about is not the run's to say; a kernel opens its own
+            ensure_running()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+    def fork(self, function: Callable[..., None], *arguments: Any) -> multiprocessing.Process:
+        """A process that has the imports and calls a function."""
+        for _ in range(RETRIES):
+            self._ensure_running()
+            process = self.context.Process(target=function, args=arguments)
+            try:
+                process.start()
+            except (EOFError, ConnectionError):  # the process that forks has just died, which the system may not know yet
+                time.sleep(0.1)
+            else:
+                return process
+        raise RunError("the process that starts kernels dies again and again, perhaps out of memory; run it again to go on")
 
     def call(self, function: Callable[[], None]) -> None:
         """Call a function in a fork, which need not import again; here, where that fails or this process has the imports already."""
         if self.context and REPORT not in sys.modules:
-            process = self.context.Process(target=_call, args=(function, os.getcwd()))
-            process.start()
+            process = self.fork(_call, function, os.getcwd())
             process.join()
             if process.exitcode == 0:
                 return
@@ -61,8 +80,7 @@ def kernel_manager(values: dict[str, str], warm: WarmStart) -> type:
     class WarmProvisioner(LocalProvisioner):
         async def launch_kernel(self, cmd: list[str], **options: Any):
             arguments = cmd[cmd.index("ipykernel_launcher") + 1 :]
-            process = warm.context.Process(target=_become_kernel, args=(arguments, options["env"], str(options.get("cwd") or os.getcwd())))
-            process.start()
+            process = warm.fork(_become_kernel, arguments, options["env"], str(options.get("cwd") or os.getcwd()))
             self.process, self.pid = _Popen(process), process.pid
             return self.connection_info
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 import time
@@ -192,6 +193,10 @@ def _execute(step: Step, params_file: Path, manager: type, live: "LiveLine") -> 
         raise RunError(
             f"{_where(step)} failed in cell {error.exec_count}: {error.ename}: {message} (see {os.path.relpath(step.copy)})"
         ) from None
+    except KeyboardInterrupt:
+        # who waited for the kernel has gone, so asyncio would complain, after the line that says how to go on, of its end
+        logging.getLogger("asyncio").disabled = True
+        raise
     except DeadKernelError:
         raise RunError(f"{_where(step)}: the kernel died, perhaps out of memory (see {os.path.relpath(step.copy)})") from None
     write_json(step.copy.with_suffix(".json"), step.record)

@@ -50,7 +50,7 @@ def contents(params_file: Path) -> dict[str, object]:
                 digest = _still(json.loads(path.read_text(encoding="utf-8")), CLOCKS)
             if path.name not in (*TIMED, *NOTES):
                 found[f"{stage.name}/{name}"] = digest
-    reports = params_file.parent / "reports"
+    reports = params_file.parent / "reports/smoke"
     for path in sorted(reports.rglob("*.csv")):
         if path.name not in TIMED:
             with open(path, encoding="utf-8", newline="") as file:

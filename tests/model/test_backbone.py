@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from small_corpus import documents
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, AutoModelForCausalLM, LlamaForCausalLM, StableLmConfig, StableLmModel
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, StableLmConfig, StableLmModel
 
 from conan_lib.errors import UserError
 from conan_lib.model import fused_loss
@@ -148,6 +148,19 @@ def test_the_encoder_pools_the_states_of_the_model(saved, pooling):
             states = model(torch.tensor([ids])).last_hidden_state[0]
         state = states.mean(0) if pooling == "mean" else states[-1]
         np.testing.assert_allclose(vector, (state / state.norm()).numpy(), atol=1e-6)
+
+
+def test_what_is_saved_does_not_say_how_its_tokenizer_was_read(saved, tmp_path, monkeypatch):
+    """transformers notes whether the hub might have been asked: the same model would be other bytes on a machine without one."""
+    for offline in (False, True):
+        monkeypatch.setattr("transformers.tokenization_utils_base.is_offline_mode", lambda offline=offline: offline)
+        tokenizer = AutoTokenizer.from_pretrained(str(saved))
+        assert tokenizer.init_kwargs["local_files_only"] is offline
+        save(load(saved), tokenizer, tmp_path / f"{offline}/model")
+        export(to_sentence_transformer(saved, "mean", max_length=16, device="cpu"), tmp_path / f"{offline}/encoder")
+    for name in ("model", "encoder"):
+        online, without = ((tmp_path / offline / name / "tokenizer_config.json").read_bytes() for offline in ("False", "True"))
+        assert online == without
 
 
 def test_the_export_names_none_of_our_code(saved, tmp_path):

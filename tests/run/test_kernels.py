@@ -6,6 +6,7 @@ Elsewhere than on Linux kernels start in the ordinary way.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -63,6 +64,19 @@ def test_warm_kernels_have_the_imports_and_nothing_of_each_other(source):
         assert one.items() >= {**ours, "grids": True, "parent": forkserver._forkserver._forkserver_pid}.items()
         with pytest.raises(ProcessLookupError):
             os.kill(one["pid"], 0)
+
+
+@LINUX
+def test_a_fork_server_that_was_killed_is_replaced_by_one_with_the_same_environment(source):
+    """Whether the hub may be reached is settled when its client is imported, which is before a kernel begins."""
+    values = {"MINE": "yes"}
+    manager = kernel_manager(values, WarmStart([source], values))
+    for _ in range(2):
+        look(source, manager)
+    os.kill(before := forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    parent = look(source, manager)["parent"]
+    assert parent == forkserver._forkserver._forkserver_pid != before
+    assert b"MINE=yes" in Path(f"/proc/{parent}/environ").read_bytes().split(b"\0") and "MINE" not in os.environ
 
 
 @pytest.mark.parametrize("how", ["no notebooks", "darwin"])

@@ -3,7 +3,10 @@
 The notebooks here are small ones that commit a name; those marked with a kernel go through papermill for real.
 """
 
+import asyncio
+import gc
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -14,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 from rich.console import Console
 
@@ -246,6 +250,26 @@ def test_kernels_are_offline_only_where_nothing_is_read_from_the_hub(project):
     sets = (DeclaredSet.model_validate({"from": "owner/name", "task": "weak", "lang": "en"}),)
     hub = params.model_copy(update={"data": params.data.model_copy(update={"sets": sets})})
     assert "HF_HUB_OFFLINE" not in environment_of(hub)
+
+
+def test_nothing_is_said_after_the_line_of_an_interrupted_run(project, conan, monkeypatch, caplog):
+    """Though the kernel's end, which was awaited, comes when nobody awaits it any more."""
+    monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", False)
+
+    async def end():
+        raise RuntimeError("Kernel died")
+
+    def interrupted(*_, **__):
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(end())  # it lives as long as this frame, which the exception keeps
+        loop.run_until_complete(asyncio.wait([task]))
+        loop.close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(papermill, "execute_notebook", interrupted)
+    code, _, err = conan("run", "params/small.yaml", "--only", "1")
+    gc.collect()
+    assert code == 130 and err == "conan-lib: interrupted; run it again to go on\n" and not caplog.records
 
 
 def test_the_live_line_is_the_last_one_written():
