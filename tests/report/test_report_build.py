@@ -279,6 +279,21 @@ def test_an_effect_leads_to_its_claim_and_its_line_of_the_ledger(report):
         assert f"<dd><b>{value}</b>" in inside and ledger[line - 1].startswith(f"{claim},")
 
 
+def test_a_printed_row_leads_to_the_line_that_holds_its_numbers(report):
+    rows = re.findall(r"^\| \[(.*?)\]\((tables/\w+\.csv)#L(\d+)\) \| (.*) \|$", (report / "report.md").read_text(), flags=re.MULTILINE)
+    assert len(rows) > 30
+    for name, file, line, rest in rows:
+        lines = (report / file).read_text().splitlines(keepends=True)[int(line) - 1 :]
+        held = next(csv.reader(lines))
+        assert " ".join(held[0].split()).replace("|", "\\|").replace("<", "&lt;") == name, f"{file}, line {line}"
+        values = [float(cell) for cell in held if re.fullmatch(r"[-+]?[\d.]+(e-?\d+)?", cell)]
+        for cell in rest.split(" | "):
+            if re.fullmatch(r"[-+]?[\d,.]+( \[[-+]?[\d,.]+, [-+]?[\d,.]+\])?", cell):
+                for text in re.findall(r"[-+]?[\d.]+", re.sub(r"(?<=\d),(?=\d{3})", "", cell)):
+                    near = 0.51 * 10 ** -len(text.partition(".")[2])
+                    assert any(abs(float(text) - value) <= near for value in values), f"{file}, line {line}: {text} of {cell}"
+
+
 def test_rows_of_a_table_are_named_by_their_line_in_the_csv_whatever_is_left_out_or_broken():
     texts = ["one", "two\nlines", "nothing", "last"]
     table = Table("t", "c", pd.DataFrame({"task": texts, "x": [1.0, 2.0, None, 4.0]}, index=[7, 7, 7, 7]), ())
