@@ -118,8 +118,10 @@ def with_paper(run: Run, table: PaperTable, grid: str, rows: dict[str, tuple[str
             missing[name] = "not run"
             own = [_mean(ablation, rows[row][place], metric) for row in frame.iloc[:, 0]]
             frame = frame.join(pd.DataFrame([measured(name, vars(one) if one else None, 100) for one in own]))
-    note = f" Ours: {trained_in(ablation)}; the mean over seeds with its 95 % interval; what is not run: `{ablation.grid.command}`."
-    return [Table(f"paper_{table.id}", table.caption + note, frame, ("paper", ablation.grid.file), missing, decimals=2)]
+    left = f"; what is not run: `{ablation.grid.command}`" if "not run" in missing.values() and frame.isna().any(axis=None) else ""
+    note = f" Ours: the mean over seeds with its 95 % interval{left}."
+    model = trained_in(ablation)
+    return [Table(f"paper_{table.id}", table.caption + note, frame, ("paper", ablation.grid.file), missing, decimals=2, model=model)]
 
 
 def slopes_of_ablation(run: Run) -> Figure | None:
@@ -132,12 +134,9 @@ def slopes_of_ablation(run: Run) -> Figure | None:
     theirs = {row[0]: row[1] for row in paper.rows if row[1] is not None}
     drawing = side_by_side(theirs, rows, f"the paper: {paper.columns[1]}", "ours: mean of all tasks' main metrics, x 100")
     best = max(rows, key=lambda name: rows[name][0])
-    says = (
-        f"Best in the paper: {max(theirs, key=theirs.get)}; best of ours: {best}. Ours are {trained_in(ablation)}; an interval covers "
-        "seeds and queries."
-    )
+    says = f"Best in the paper: {max(theirs, key=theirs.get)}; best of ours: {best}. An interval covers seeds and queries."
     return Figure("table_4", "Table 4 beside our grid, like for like: the same rows, a scale each.", drawing,
-                  ("paper", ablation.grid.file), takeaway=says, numbers={f"paper_{paper.id}": {}})  # fmt: skip
+                  ("paper", ablation.grid.file), takeaway=says, numbers={f"paper_{paper.id}": {}}, model=trained_in(ablation))  # fmt: skip
 
 
 def side_by_side(theirs: dict[str, float], ours: dict[str, tuple[float, float, float]], left: str, right: str) -> Drawing:
@@ -183,11 +182,10 @@ def write_ablation(grid: Grid | Ablation) -> Path:
 def _table(ablation: Ablation) -> Table:
     params = ablation.grid.params
     id, minus = f"ablation_{params.name}", f"minus {params.baseline}"
-    caption = f"{params.title}. Model: {trained_in(ablation)}."
     earlier = isinstance(ablation, CommittedAblation)
     sources = (below_root(ablation.table) if earlier else ablation.grid.file,)
-    return Table(id, caption, ablation_table(ablation), sources, "no comparison", differences=(minus,), keys=("artefacts",),
-                 written=None if earlier else f"{FOLDER}/{id}.csv")  # fmt: skip
+    return Table(id, f"{params.title}.", ablation_table(ablation), sources, "no comparison", differences=(minus,), keys=("artefacts",),
+                 model=trained_in(ablation), written=None if earlier else f"{FOLDER}/{id}.csv")  # fmt: skip
 
 
 def _blocks(run: Run, ablation: Ablation) -> list[Block]:
@@ -196,17 +194,17 @@ def _blocks(run: Run, ablation: Ablation) -> list[Block]:
     own = not isinstance(ablation, CommittedAblation)
     if own and not any(ablation.finished.values()):
         return [Missing(what, f"not run: `{grid.command}`")]
-    table, blocks = _table(ablation), [Text(f"{what} {_status(ablation)} Model: {trained_in(ablation)}.")]
+    model = trained_in(ablation)
+    table, blocks = _table(ablation), [Text(f"{what} {_status(ablation)} Model: {model}.")]
     if len(table.frame["cell"].unique()) > 1:
-        caption = (
-            f"{what} Differences to {params.baseline}, {trained_in(ablation)}: blue above it, orange below; filled where Holm leaves it."
-        )
+        caption = f"{what} Differences to {params.baseline}: blue above it, orange below; filled where Holm leaves it."
         picture = f"{FOLDER}/{stem}.png" if own else None
-        blocks.append(Figure(stem, caption, forest(ablation), table.sources, picture, takeaway=differing(ablation), numbers={stem: {}}))
+        says = differing(ablation)
+        blocks.append(Figure(stem, caption, forest(ablation), table.sources, picture, None, says, {stem: {}}, model))
     if params.curves and own:
         (draw, what_it_is, says), id = CURVES[params.curves], f"{stem}_{params.curves}"
         caption, file = f"{what} {what_it_is}; the band is the range of the seeds.", f"{FOLDER}/{id}.png"
-        blocks.append(Figure(id, caption, draw(ablation), (grid.file,), written=file, takeaway=says(ablation), numbers={stem: {}}))
+        blocks.append(Figure(id, caption, draw(ablation), (grid.file,), file, None, says(ablation), {stem: {}}, model))
     return [*blocks, table]
 
 

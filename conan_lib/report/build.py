@@ -42,11 +42,12 @@ from conan_lib.topics import judge, topics
 PIPELINE = "Four training stages (blue) build on each other; the rest feeds them (green) or measures them (orange)."
 
 
-def build_report(params_file: str | Path) -> Path:
+def build_report(params_file: str | Path, compared: bool = True) -> Path:
     """Build the report of a run, finished or not.
 
     Args:
         params_file: a tier's YAML file.
+        compared: with the committed report of the tier beside it.
 
     Returns:
         The folder runs/<tier>.
@@ -57,7 +58,7 @@ def build_report(params_file: str | Path) -> Path:
     run = Run.open(params_file)
     folder = project_root() / run.params.runtime.reports / run.params.tier
     judged, parts = judge(run), [section(topic, run) for topic in topics()]
-    others = beside(run, judged)
+    others = beside(run, judged) if compared else None
     first = [forest_of_claims(judged), *filter(None, [like_for_like(run)])]
     picture_of_stages = Figure("pipeline", "The stages, and what feeds them.", pipeline(), ("conan_lib.table",), takeaway=PIPELINE)
     blocks = [*first, picture_of_stages, *([others] if others else []), *(block for part in parts for block in part.blocks)]

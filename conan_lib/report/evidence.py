@@ -103,7 +103,7 @@ def publish(params_file: str | Path, partial: bool = False) -> Published:
         raise UserError(f"{run.params_file}: no stage has finished, so there is nothing to publish")
     if waiting and not partial:
         raise UserError(f"{run.params_file}: {', '.join(waiting)} not finished: finish the run, or give --partial")
-    source, before = build_report(params_file), _verdicts(target)
+    source, before = build_report(params_file, compared=False), _verdicts(target)
     files = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
     new = [file for file in files if not (target / file).is_file()]
     replaced = [file for file in files if file not in new and not filecmp.cmp(source / file, target / file, shallow=False)]

@@ -94,7 +94,9 @@ def ours_and_others(stage: Stage) -> str:
     """How fast ours is, and how much faster or slower the others are."""
     found = rows(stage)
     ours, *others = found
-    times = ", ".join(f"{row['model']} ({number(row['ratio'], decimals=int(row['ratio'] < 10))})" for row in others)
+    times = ", ".join(
+        f"{row['model']} ({number(row['ratio'], decimals=2 if row['ratio'] < 0.95 else int(row['ratio'] < 10))})" for row in others
+    )
     rate = (
         f"Ours ({_short(ours['parameters'])} parameters) encodes {number(ours['rate'], decimals=int(ours['rate'] < 10))} texts per second."
     )

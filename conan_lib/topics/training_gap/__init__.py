@@ -30,11 +30,12 @@ def slopes(run: Run) -> Figure | str:
     )
     return Figure(
         "table_6",
-        f"Table 6 beside our grid: {trained_in(ablation)}.",
+        "Table 6 beside our grid.",
         drawing,
         ("paper", ablation.grid.file),
         takeaway=says,
         numbers={f"paper_{table.id}": {}},
+        model=trained_in(ablation),
     )
 
 
