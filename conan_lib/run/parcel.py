@@ -123,10 +123,13 @@ def _split(archive: Path, size: int) -> list[dict]:
     """Cut a file into parts beside it: name, size and sha256 of each."""
     parts = []
     with open(archive, "rb") as file:
-        while content := file.read(size):
-            name = f"part-{len(parts):02}"
-            archive.with_name(name).write_bytes(content)
-            parts.append({"name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+        while file.tell() < archive.stat().st_size:
+            name, digest, left = f"part-{len(parts):02}", hashlib.sha256(), size
+            with open(archive.with_name(name), "wb") as part:
+                while content := file.read(min(left, 2**20)):  # a part may be larger than memory
+                    left -= part.write(content)
+                    digest.update(content)
+            parts.append({"name": name, "size": size - left, "sha256": digest.hexdigest()})
     return parts
 
 
@@ -148,7 +151,8 @@ def unpack(folder: Path, artefacts: Path) -> dict[str, str]:
         joined, made = Path(scratch) / "archive", Path(scratch) / "made"
         with open(joined, "wb") as file:
             for part in index["parts"]:
-                file.write((folder / part["name"]).read_bytes())
+                with open(folder / part["name"], "rb") as content:
+                    shutil.copyfileobj(content, file)
         try:
             with tarfile.open(joined) as archive:
                 archive.extractall(made, filter=_within(most_in(joined), folder))

@@ -117,7 +117,7 @@ def test_interrupted_it_says_how_to_go_on(tmp_path, measured):
     time.sleep(20)
     os.killpg(run.pid, signal.SIGINT)
     said, _ = run.communicate()
-    assert run.returncode == 130 and said.splitlines()[-1] == "conan-lib: interrupted; run it again to go on"
+    assert run.returncode == 130 and said.splitlines()[-1] == "conan-lib: interrupted; run it again to go on", said
     measured("Ctrl-C", "exit code 130 and a line that says how to go on")
 
 

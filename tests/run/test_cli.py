@@ -13,6 +13,8 @@ import pytest
 from conan_lib.run import checks, notebooks
 from conan_lib.stages import open_stage
 from tests.conftest import SCRATCH
+from tests.run.test_job import JOB
+from tests.small_grid import GRID
 
 FILE = "params/small.yaml"
 
@@ -194,12 +196,35 @@ def test_a_full_disk_is_one_line_and_a_slip_of_ours_is_not(project, conan, monke
         code, _, err = conan("run", FILE)
         assert_one_line(code, err)
         assert err.startswith("conan-lib: model.pt: ")
+    fails(MemoryError())
+    assert conan("run", FILE)[::2] == (
+        1,
+        "conan-lib: no memory is left: use smaller batches, less text at once, or a machine that has more\n",
+    )
     fails(SafetensorError("no such key"))
     with pytest.raises(SafetensorError):
         conan("run", FILE)
     fails(FileNotFoundError(2, "No such file", "x"))
     with pytest.raises(FileNotFoundError):
         conan("run", FILE)
+
+
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path, monkeypatch, conan):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert conan("status", FILE) == (2, "", "conan-lib: the working directory is not there any more: cd to another one\n")
+
+
+@pytest.mark.parametrize("command", [("job",), ("run", "--grid"), ("run",), ("plan",), ("status",)])
+def test_a_file_of_another_kind_is_one_short_line(project, conan, command):
+    kinds = {"job": JOB, "grid": GRID, "parameter": (project / FILE).read_text()}
+    wanted = {("job",): "job", ("run", "--grid"): "grid"}.get(command, "parameter")
+    for kind in {*kinds} - {wanted}:
+        (project / "params/other.yaml").write_text(kinds[kind])
+        code, _, err = conan(*command, "params/other.yaml")
+        assert_one_line(code, err)
+        assert f"params/other.yaml: is a {kind} file, not a {wanted} file: run it with" in err and len(err) < 200
 
 
 def test_a_report_says_where_it_is(project, conan, monkeypatch):

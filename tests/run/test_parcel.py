@@ -75,6 +75,12 @@ def test_parts_that_hold_nothing_are_refused(finished, tmp_path, part):
     assert not (tmp_path / "parcel").exists()
 
 
+def test_a_part_may_be_larger_than_memory(finished, tmp_path):
+    (part,) = pack(finished[:1], tmp_path / "parcel", part_mib=float("inf"))["parts"]
+    assert part["size"] == (tmp_path / "parcel/part-00").stat().st_size
+    assert set(unpack(tmp_path / "parcel", tmp_path / "there").values()) == {"new"}
+
+
 def test_one_stream_is_smaller_than_the_tables(finished, tmp_path):
     """Verses stand in several tables; here the passages stand in corpus, retrieval, clr and weak."""
     data = finished[0]

@@ -6,13 +6,14 @@ from conan_lib.run.cli import running  # noqa: F401 -- each adds its commands, i
 
 # isort: split
 from conan_lib.run.cli import data, model  # noqa: F401
-from conan_lib.run.cli.app import app
+from conan_lib.run.cli.app import app, here
 from conan_lib.run.cli.mistakes import told
 
 
 def main() -> None:
     """Entry point: 0 done, 1 a stage failed, 2 a user's mistake, 3 time was up, 130 interrupted; run it again to go on after 3 and 130."""
     try:
+        here()
         code = app(standalone_mode=False)
         message = "interrupted; run it again to go on" if code == 130 else None
     except Exception as error:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from conan_lib.errors import UserError
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -20,3 +22,15 @@ def say(*lines: str) -> None:
 
     for line in lines:
         Console(highlight=False, soft_wrap=True, markup=False).print(line)
+
+
+def here() -> None:
+    """See that there is a working directory.
+
+    Raises:
+        UserError: it has been removed.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the working directory is not there any more: cd to another one") from None

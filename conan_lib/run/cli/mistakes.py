@@ -35,6 +35,8 @@ def told(error: Exception) -> tuple[str, int] | None:
         return None if ours else (f"package {error.name} is not installed: run make, or pip install 'conan-lib[notebooks]'", 2)
     if isinstance(error, RuntimeError) and re.search(r"closed by peer|reset by peer|NCCL (error|communicator)", str(error)):
         return "another process of this launch has ended: its own message says why; the same launch goes on from the last checkpoint", 1
+    if isinstance(error, MemoryError):
+        return "no memory is left: use smaller batches, less text at once, or a machine that has more", 1
     rust = re.search(r"\(os error (\d+)\)", str(error))  # safetensors and tokenizers, written in Rust, have no errno
     number = getattr(error, "errno", None) or (rust and int(rust[1]))
     if number not in FILES:
