@@ -111,13 +111,28 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder that is gone after the block, and after the next attempt where a process was killed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
+    """An empty folder that is gone after the block, and after the next attempt where a process was killed. A second process that wants it
+    waits."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f"{folder.name}.lock")
+    with _own(path, folder):
         shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            path.unlink(missing_ok=True)
+
+
+def _own(path: Path, what: Path) -> IO:
+    """A lock file that is held: not one that the process before has removed while this one waited for it."""
+    while True:
+        file = open(path, "w")  # noqa: SIM115 - the caller closes it
+        lock(file, what=str(what))
+        if path.is_file() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+            return file
+        file.close()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,7 +20,7 @@ import pytest
 from conan_lib import artefacts
 from conan_lib.artefacts import MANIFEST, Artefact
 from conan_lib.errors import UserError
-from conan_lib.files import replacing, write_json
+from conan_lib.files import replacing, scratch, write_json
 
 
 def test_key_ignores_the_order_of_parameters_and_the_place(tmp_path):
@@ -197,6 +197,27 @@ def test_who_waits_says_for_whom_and_when_it_goes_on(tmp_path, capfd, monkeypatc
     assert re.match(rf"conan-lib: stage weak {artefact.key}: {who}", waits) and re.search(": free after . s; going on$", goes_on)
     with artefact.work():
         assert capfd.readouterr().err == ""
+
+
+def _work_alone(folder, number):
+    with scratch(folder) as place:
+        assert not list(place.iterdir())
+        (place / str(number)).touch()
+        time.sleep(0.1)
+        assert [path.name for path in place.iterdir()] == [str(number)]
+
+
+def test_a_scratch_folder_is_empty_and_of_one_process_at_a_time(tmp_path):
+    """What a killed process has left there goes, and nothing stays."""
+    folder = tmp_path / "new/.making"
+    (folder / "left").mkdir(parents=True)
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_work_alone, args=(folder, number)) for number in range(5)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(180)
+    assert [process.exitcode for process in processes] == [0] * 5 and not list(folder.parent.iterdir())
 
 
 def test_json_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

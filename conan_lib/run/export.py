@@ -2,10 +2,9 @@
 
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from conan_lib.errors import UserError
-from conan_lib.files import again, read_json, write_json
+from conan_lib.files import again, read_json, scratch, write_json
 from conan_lib.findings.run import Run
 from conan_lib.model.onnx import export_onnx
 from conan_lib.report.card import MODEL, model_card
@@ -43,9 +42,8 @@ def export_model(params_file: str | Path, folder: Path, onnx: bool = False) -> P
         raise UserError(f"{folder}: is the working directory, which cannot be replaced: name a folder in it")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not an empty folder: choose another, or remove it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        made = Path(scratch) / target.name
+    with scratch(target.with_name(f".{target.name}.making")) as workplace:
+        made = workplace / target.name
         shutil.copytree(model, made)
         settings = made / "tokenizer_config.json"
         kept = {name: value for name, value in read_json(settings).items() if name not in OF_THIS_MACHINE}

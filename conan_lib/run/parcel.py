@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, ValidationError
 from conan_lib.artefacts import IDENTITY, MANIFEST, ROWS, key_of, listing
 from conan_lib.data.records import read_table
 from conan_lib.errors import UserError
-from conan_lib.files import RATIO, most_in, write_json
+from conan_lib.files import RATIO, most_in, scratch, write_json
 from conan_lib.stages import Stage
 
 INDEX = "index.json"
@@ -146,9 +146,8 @@ def unpack(folder: Path, artefacts: Path) -> dict[str, str]:
         UserError: the index or a part is missing or damaged, or a manifest does not fit its key.
     """
     index = _checked(folder)
-    artefacts.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".unpacking-", dir=artefacts) as scratch:
-        joined, made = Path(scratch) / "archive", Path(scratch) / "made"
+    with scratch(artefacts / ".unpacking") as workplace:
+        joined, made = workplace / "archive", workplace / "made"
         with open(joined, "wb") as file:
             for part in index["parts"]:
                 with open(folder / part["name"], "rb") as content:
