@@ -1,4 +1,5 @@
-"""Pins: links of the Markdown pages lead somewhere, lines stay within 120 columns, and docs/layout.md names what there is."""
+"""Pins: links of the Markdown pages lead somewhere, lines stay within 120 columns, docs/layout.md names what there is, and
+docs/reliability.md tests that are there."""
 
 import re
 from pathlib import Path
@@ -23,6 +24,12 @@ def test_each_link_leads_to_a_file(page):
 def test_each_line_is_at_most_120_columns_wide(page):
     lines = prose(page).splitlines()
     assert not [line for line in lines if len(line) > 120 and not line.startswith(("|", "![")) and "http" not in line]
+
+
+def test_each_test_that_the_page_of_promises_names_is_there():
+    named = re.findall(r"`(tests/[\w/.]+)::(\w+)`", (ROOT / "docs/reliability.md").read_text(encoding="utf-8"))
+    assert len(named) > 30
+    assert not [(file, test) for file, test in named if f"\ndef {test}(" not in (ROOT / file).read_text(encoding="utf-8")]
 
 
 def test_the_layout_page_names_every_room_and_nothing_else():
