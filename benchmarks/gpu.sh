@@ -45,8 +45,9 @@ part() {  # name, seconds, command: the name is in PARTS, and time is left
 }
 
 job() {  # name, seconds, job file: computes for that long, then packs what has finished
-  local name=$1 limit=$2 file=$3
-  part "$name" "$limit" bash -c "$PYTHON -m conan_lib job $file --minutes $(awk "BEGIN {print ($limit - 30 > 5 ? $limit - 30 : 5) / 60}")
+  local name=$1 limit=$2 file=$3 time=$(($2 * PATIENCE)) left=$((SECONDS_IN_ALL - SECONDS))
+  time=$(((time < left ? time : left) - 30))
+  part "$name" "$limit" bash -c "$PYTHON -m conan_lib job $file --minutes $(awk "BEGIN {print ($time > 5 ? $time : 5) / 60}")
     code=\$?; $PYTHON -m conan_lib pack $file '$OUT/$name'; exit \$code"
 }
 

@@ -63,7 +63,7 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
     if not files:
         raise UserError(f"pack: {', '.join(artefacts.values())}: no weights there: leave out --weights, or name stages that train")
     for stage in stages:
-        stage.artefact.verify()
+        stage.artefact.verify(unread="" if weights else ".safetensors")
     folder.mkdir(parents=True, exist_ok=True)
     if foreign := sorted(path.name for path in folder.iterdir() if not (path.name in (INDEX, PACKING) or PART.fullmatch(path.name))):
         raise UserError(f"{folder}: holds {foreign[0]}, which is of no parcel: name a new or an empty folder")
