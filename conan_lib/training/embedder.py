@@ -32,7 +32,7 @@ from conan_lib.training.arguments import EmbeddingRate, switch, training_argumen
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import CHUNK, GPU_CHUNK, Task, TaskBatchSampler, TaskCollator
 from conan_lib.training.finite import Finite
-from conan_lib.training.lora import add_lora, merge_lora
+from conan_lib.training.lora import add_lora, load_lora, merge_lora
 from conan_lib.training.mine import Pools, Remining
 from conan_lib.training.progress import show_loss
 from conan_lib.training.recorder import Recorder, finish, last_checkpoint
@@ -285,6 +285,7 @@ class ContrastiveTrainer(EmbeddingRate, SentenceTransformerTrainer):
         if self.is_fsdp_enabled:  # sentence-transformers would look for a whole model
             return Trainer._load_from_checkpoint(self, folder, model)
         super()._load_from_checkpoint(folder)
+        load_lora(self.model, Path(folder))
 
     def add_model_card_callback(self, default_args_dict) -> None:
         pass

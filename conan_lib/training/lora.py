@@ -1,8 +1,10 @@
 """Low-rank adapters on a sentence encoder while it trains; what is left afterwards is a stock model."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers import set_seed
 
@@ -34,6 +36,15 @@ def add_lora(model: SentenceTransformer, lora: LoraParams, seed: int) -> None:
         task_type="FEATURE_EXTRACTION",
     )
     model.add_adapter(config)
+
+
+def load_lora(model: SentenceTransformer, checkpoint: Path) -> None:
+    """Puts a checkpoint's adapters into a model that has some: transformers 5.17 leaves embeddings that train in full at random."""
+    from peft import set_peft_model_state_dict
+
+    if (file := checkpoint / "adapter_model.safetensors").is_file():
+        weights = {name.removeprefix("base_model.model."): weight for name, weight in load_file(file).items()}
+        set_peft_model_state_dict(model.transformers_model, weights)
 
 
 def check_targets(where: str, targets: Sequence[str], layers: Sequence[str]) -> None:
