@@ -109,10 +109,11 @@ def dense_attention(
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k, v))
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    if not dropout:
-        return _ScaledLogits.apply(q, k, v, factor, bias, scale)
-    logits = (q * scale) @ k.transpose(-1, -2) * factor
-    return F.dropout((logits if bias is None else logits + bias).softmax(-1), dropout) @ v
+    with torch.autocast(q.device.type, enabled=False):  # which would round these products, and not those of the backward pass
+        if not dropout:
+            return _ScaledLogits.apply(q, k, v, factor, bias, scale)
+        logits = (q * scale) @ k.transpose(-1, -2) * factor
+        return F.dropout((logits if bias is None else logits + bias).softmax(-1), dropout) @ v
 
 
 class _ScaledLogits(torch.autograd.Function):

@@ -126,14 +126,14 @@ def test_dropout_drops_weights_and_keeps_their_mean(reading):
     assert relative(drawn.mean(0), soft_mask_attention(q, k, v, mask).double()) < 0.05
 
 
-@pytest.mark.parametrize("backend", ["dense", "halves"])
-def test_autocast_casts_as_it_does_for_stock_attention(backend):
+@pytest.mark.parametrize(("backend", "reading"), [("dense", "weight"), ("halves", "weight"), ("dense", "logit")])
+def test_autocast_casts_as_it_does_for_stock_attention(backend, reading):
     q, k, v = inputs()
     with torch.autocast("cpu", torch.bfloat16):
         # q and k of a model with norms on them (Qwen3) stay float32 under autocast
-        out = soft_mask_attention(q.requires_grad_(), k, v.bfloat16(), mask_of(alpha=0.3), backend=backend)
+        out = soft_mask_attention(q.requires_grad_(), k, v.bfloat16(), mask_of(alpha=0.3, reading=reading), backend=backend)
         assert out.dtype == F.scaled_dot_product_attention(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)).dtype == torch.bfloat16
-    assert relative(out, reference_attention(q, k, v, 0.3, torch.ones(2, 6)).double()) < 1e-2
+    assert relative(out, reference_attention(q, k, v, 0.3, torch.ones(2, 6), reading).double()) < 1e-2
     assert torch.autograd.grad(out.sum(), q)[0].dtype == torch.float32
 
 
