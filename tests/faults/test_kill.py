@@ -112,13 +112,15 @@ def test_killed_at_random_moments_it_ends_in_the_same_weights_and_tables(smoke, 
 
 
 def test_interrupted_it_says_how_to_go_on(tmp_path, measured):
-    params_file = parameter_file(tmp_path)
-    run = conan("run", params_file, start_new_session=True)
-    time.sleep(20)
-    os.killpg(run.pid, signal.SIGINT)
-    said, _ = run.communicate()
-    assert run.returncode == 130 and said.splitlines()[-1] == "conan-lib: interrupted; run it again to go on", said
-    measured("Ctrl-C", "exit code 130 and a line that says how to go on")
+    """While it imports, while kernels start, and at work."""
+    moments = (1, 5, 20, 40)
+    for seconds in moments:
+        run = conan("run", parameter_file(tmp_path), start_new_session=True)
+        time.sleep(seconds)
+        os.killpg(run.pid, signal.SIGINT)
+        said, _ = run.communicate()
+        assert run.returncode == 130 and said.splitlines()[-1] == "conan-lib: interrupted; run it again to go on", (seconds, said)
+    measured("Ctrl-C", f"after {', '.join(map(str, moments))} s: exit code 130, and the last line says how to go on")
 
 
 def test_two_calls_at_once_end_in_one_result(smoke, tmp_path, measured, say):

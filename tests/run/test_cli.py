@@ -3,6 +3,7 @@
 import builtins
 import errno
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -207,6 +208,16 @@ def test_a_full_disk_is_one_line_and_a_slip_of_ours_is_not(project, conan, monke
     fails(FileNotFoundError(2, "No such file", "x"))
     with pytest.raises(FileNotFoundError):
         conan("run", FILE)
+
+
+def test_ctrl_c_is_heard_before_the_command_has_begun():
+    """While it imports, which takes seconds: without a traceback."""
+    code = "import sys, conan_lib.run.cli as cli; print(sorted({'typer', 'pydantic'} & set(sys.modules)), flush=True); cli.main()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "[]\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "conan-lib: interrupted; run it again to go on\n"
+    assert process.returncode == 130
 
 
 def test_a_working_directory_that_is_gone_is_one_line(tmp_path, monkeypatch, conan):
