@@ -226,6 +226,7 @@ def export(model: SentenceTransformer, folder: Path, causal: bool = False) -> No
     """
     check_stock(model.transformers_model, causal)
     _forget_reading(model.tokenizer)
+    model.preprocess(["a"])  # a tokenizer keeps how it cut and padded last: a resumed stage may have read nothing yet
     model.save(str(folder), create_model_card=False)
     _edit_config(Path(folder), architectures=[type(model.transformers_model).__name__], is_causal=causal)
     refuse_older(folder)

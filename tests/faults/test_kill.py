@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,9 @@ def test_interrupted_it_says_how_to_go_on(tmp_path, measured):
     """While it imports, while kernels start, and at work."""
     moments = (1, 5, 20, 40)
     for seconds in moments:
-        run = conan("run", parameter_file(tmp_path), start_new_session=True)
+        # a shell may have started this one deaf to Ctrl-C, which it would hand down
+        hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        run = conan("run", parameter_file(tmp_path), start_new_session=True, preexec_fn=hears)
         time.sleep(seconds)
         os.killpg(run.pid, signal.SIGINT)
         said, _ = run.communicate()

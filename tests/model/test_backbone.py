@@ -163,6 +163,19 @@ def test_what_is_saved_does_not_say_how_its_tokenizer_was_read(saved, tmp_path, 
         assert online == without
 
 
+def test_what_is_saved_does_not_say_what_was_read_last(saved, tmp_path):
+    """As of a stage that is killed after its last step and goes on without one."""
+    for texts in ([], ["a"], ["the river runs " * 99, "stone"]):
+        encoder = to_sentence_transformer(saved, "mean", max_length=16, device="cpu")
+        if texts:
+            encoder.encode(texts)
+            encoder.tokenizer(texts, max_length=8, truncation=True)
+        export(encoder, tmp_path / str(len(texts)))
+    files = ["tokenizer.json", "tokenizer_config.json"]
+    fresh, *others = ([(tmp_path / str(number) / name).read_bytes() for name in files] for number in range(3))
+    assert others == [fresh, fresh] and json.loads(fresh[0])["truncation"]["max_length"] == 16
+
+
 def test_the_export_names_none_of_our_code(saved, tmp_path):
     encoder = to_sentence_transformer(saved, "mean", max_length=16, device="cpu")
     encoder[0].model.config.soft_mask_alpha = 0.5  # what training leaves behind
