@@ -59,6 +59,13 @@ class Ablation:
         other._tasks = self._tasks
         return other
 
+    @property
+    def traced(self) -> "Ablation | None":
+        """The same with the runs alone whose training is here, step by step: a parcel of scores leaves it out. None: no such run."""
+        other = Ablation(self.grid)
+        other.finished = {name: {seed: cell for seed, cell in runs.items() if cell.model.finished} for name, runs in self.finished.items()}
+        return other if any(other.finished.values()) else None
+
     def comparable(self, names: Iterable[str], metric: str) -> bool:
         """Whether all of these cells share a finished seed and have the metric."""
         return self.contrast(dict.fromkeys(names, 1.0), metric) is not None

@@ -171,8 +171,8 @@ def write_ablation(grid: Grid | Ablation) -> Path:
     table = _table(ablation)
     write(folder / f"{table.id}.csv", to_csv(table))
     pictures = {table.id: forest(ablation)} if len(table.frame["cell"].unique()) > 1 else {}
-    if params.curves:
-        pictures[f"{table.id}_{params.curves}"] = CURVES[params.curves][0](ablation)
+    if params.curves and (traced := ablation.traced):
+        pictures[f"{table.id}_{params.curves}"] = CURVES[params.curves][0](traced)
     for name, drawing in pictures.items():
         write(folder / f"{name}.png", _png(drawing))
     lines = [f"# {params.title}", _status(ablation), HOW, *(f"![{name}]({name}.png)" for name in pictures), to_markdown(table)]
@@ -201,10 +201,10 @@ def _blocks(run: Run, ablation: Ablation) -> list[Block]:
         picture = f"{FOLDER}/{stem}.png" if own else None
         says = differing(ablation)
         blocks.append(Figure(stem, caption, forest(ablation), table.sources, picture, None, says, {stem: {}}, model))
-    if params.curves and own:
+    if params.curves and own and (traced := ablation.traced):
         (draw, what_it_is, says), id = CURVES[params.curves], f"{stem}_{params.curves}"
         caption, file = f"{what} {what_it_is}; the band is the range of the seeds.", f"{FOLDER}/{id}.png"
-        blocks.append(Figure(id, caption, draw(ablation), (grid.file,), file, None, says(ablation), {stem: {}}, model))
+        blocks.append(Figure(id, caption, draw(traced), (grid.file,), file, None, says(traced), {stem: {}}, model))
     return [*blocks, table]
 
 

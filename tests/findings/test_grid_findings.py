@@ -5,6 +5,7 @@ the same artefacts give the same bytes."""
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,24 @@ def test_the_weak_stage_is_drawn_step_by_step_from_what_has_finished(project):
     page = write_ablation(ablation)
     assert "![ablation_small_weak](ablation_small_weak.png)" in page.read_text() and (page.parent / "ablation_small_weak.png").is_file()
     assert "2 of 4 runs finished; not run: causal (seed 0), causal (seed 1)" in page.read_text()
+
+
+def test_scores_without_their_training_are_compared_and_not_drawn_step_by_step(project):
+    """As after `conan-lib unpack` of a parcel of scores."""
+    path = write_grid(project, GRID.replace("seeds:", "target: score_weak\ncurves: weak\nseeds:"))
+    cells = open_grid(path).cells
+    for cell in cells:
+        for task in lacking([cell]):
+            commit(task.stages[0], 0.2)
+    for stage in {cell.model.path for cell in cells if cell.name == "soft"}:
+        shutil.rmtree(stage)
+    ablation = Ablation(open_grid(path))
+    assert set(ablation.traced.finished["causal"]) == set(ablation.finished["soft"]) and not ablation.traced.finished["soft"]
+    write_ablation(ablation)
+    for cell in cells:
+        shutil.rmtree(cell.model.path, ignore_errors=True)
+    page = write_ablation(Ablation(open_grid(path)))
+    assert Ablation(open_grid(path)).traced is None and "ablation_small_weak" not in page.read_text()
 
 
 def test_a_grid_that_was_not_run_says_how(ours):
