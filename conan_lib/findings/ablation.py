@@ -60,6 +60,11 @@ class Ablation:
         return other
 
     @property
+    def begun(self) -> bool:
+        """Whether there is something to compare: two cells were scored (another grid may have scored one of them), and one is whole."""
+        return sum(map(bool, self.finished.values())) > 1 and any(cell.finished for cell in self.grid.cells)
+
+    @property
     def traced(self) -> "Ablation | None":
         """The same with the runs alone whose training is here, step by step: a parcel of scores leaves it out. None: no such run."""
         other = Ablation(self.grid)

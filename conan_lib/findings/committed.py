@@ -28,7 +28,7 @@ class CommittedAblation(Ablation):
     """A grid whose numbers come from its committed table.
 
     Args:
-        grid: none of its cells has finished here.
+        grid: it has not begun here.
         table: the committed CSV.
         origin: of the table.
     """

@@ -192,7 +192,7 @@ def _blocks(run: Run, ablation: Ablation) -> list[Block]:
     grid, params = ablation.grid, ablation.grid.params
     what, stem = f"{params.title}.", f"ablation_{params.name}"
     own = not isinstance(ablation, CommittedAblation)
-    if own and not any(ablation.finished.values()):
+    if own and not ablation.begun:
         return [Missing(what, f"not run: `{grid.command}`")]
     model = trained_in(ablation)
     table, blocks = _table(ablation), [Text(f"{what} {_status(ablation)} Model: {model}.")]

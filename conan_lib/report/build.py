@@ -69,7 +69,7 @@ def build_report(params_file: str | Path, compared: bool = True) -> Path:
     own = [block for block in blocks if isinstance(block, Table) and not block.written]
     written += [write(folder / block.file, to_csv(block)) for block in own]
     for ablation in run.ablations.values():
-        if any(ablation.finished.values()):
+        if ablation.begun:
             write_ablation(ablation)
     written += [write(folder / "notebooks" / f"{copy.stem}.html", export(copy)) for copy in copies]
     context = _context(run, judged, parts, {copy.stem for copy in copies}) | {"cite": Citations(parts, copies, blocks)}

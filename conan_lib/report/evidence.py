@@ -84,7 +84,8 @@ class Published:
 
 
 def publish(params_file: str | Path, partial: bool = False) -> Published:
-    """Copy a run's report over the committed one of its tier. Grids that the run lacks stay as they were committed.
+    """Copy a run's report over the committed one of its tier. Grids that the run lacks stay as they were committed, and so do folders that no
+    report has, as a parcel of scores.
 
     Args:
         params_file: the run; its report is built anew.
@@ -110,7 +111,8 @@ def publish(params_file: str | Path, partial: bool = False) -> Published:
     for file in (*new, *replaced):
         write(target / file, (source / file).read_bytes())
     stale = [path for path in sorted(target.rglob("*")) if path.is_file() and path.relative_to(target) not in files]
-    removed = [path.relative_to(target) for path in stale if FOLDER not in path.relative_to(target).parts]
+    ours = {file.parts[0] for file in files if len(file.parts) > 1} - {FOLDER}  # another folder is not a report's: a parcel of scores
+    removed = [file for path in stale if len((file := path.relative_to(target)).parts) == 1 or file.parts[0] in ours]
     for file in removed:
         (target / file).unlink()
     after = _verdicts(target)

@@ -28,6 +28,8 @@ def evidence(verdict: str = "contradicted") -> Path:
     (folder / RECORD).write_text(json.dumps({"tier": "tiny", "finished": "2026-01-02T03:04:05Z", "revisions": ["abc"], "unfinished": []}))
     (folder / "figures/old.svg").write_text("old")
     (folder / "ablations/ablation_masks.md").write_text("evidence")
+    (folder / "scores").mkdir()
+    (folder / "scores/part-00").write_text("a parcel")
     return folder
 
 
@@ -67,6 +69,7 @@ def test_publish_replaces_the_report_says_what_and_keeps_grids_that_the_run_lack
     assert done.folder == folder and done.changed == ("C2: contradicted -> directional",)
     assert {"claims.json", RECORD} <= set(done.replaced) and "report.md" in done.new and done.removed == ("figures/old.svg",)
     assert (folder / "ablations/ablation_masks.md").read_text() == "evidence"
+    assert (folder / "scores/part-00").read_text() == "a parcel"
     made = Path("runs/tiny")
     assert (folder / "claims.json").read_bytes() == (made / "claims.json").read_bytes()
     assert "beside the committed report" not in build_report(FILE).joinpath("report.md").read_text(), "it is the committed one"
