@@ -84,8 +84,8 @@ class Published:
 
 
 def publish(params_file: str | Path, partial: bool = False) -> Published:
-    """Copy a run's report over the committed one of its tier. Grids that the run lacks stay as they were committed, and so do folders that no
-    report has, as a parcel of scores.
+    """Copy a run's report over the committed one of its tier. Grids that the run lacks stay as they were committed, and so do
+    folders that no report has, as a parcel of scores.
 
     Args:
         params_file: the run; its report is built anew.
