@@ -24,7 +24,8 @@ from conan_lib.data.clean import quality, repair, signature
 from conan_lib.data.declared.files import json_lines
 from conan_lib.data.juicer import recipe
 from conan_lib.data.ngrams import normalise
-from conan_lib.data.ondisk import NearDuplicates, OnDisk, digest
+from conan_lib.data.ondisk import NearDuplicates, OnDisk
+from conan_lib.data.places import digest
 from conan_lib.data.sampling import sample
 from conan_lib.data.sources.embedded import SOURCES
 from conan_lib.environment import environment
