@@ -211,10 +211,24 @@ def test_a_full_disk_is_one_line_and_a_slip_of_ours_is_not(project, conan, monke
 
 
 def test_ctrl_c_is_heard_before_the_command_has_begun():
-    """While it imports, which takes seconds: without a traceback."""
-    code = "import sys, conan_lib.run.cli as cli; print(sorted({'typer', 'pydantic'} & set(sys.modules)), flush=True); cli.main()"
+    """While it imports, which takes seconds: without a traceback. The first import of a package waits for the signal here."""
+    code = """
+import sys, time
+import conan_lib.run.cli as cli
+
+class Waits:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("typer", "pydantic"):
+            print(name, flush=True)
+            time.sleep(600)
+
+print(sorted({"typer", "pydantic"} & set(sys.modules)), flush=True)
+sys.meta_path.insert(0, Waits())
+cli.main()
+"""
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "[]\n"
+        assert process.stdout.readline() in ("typer\n", "pydantic\n")
         process.send_signal(signal.SIGINT)
         assert process.stderr.read() == "conan-lib: interrupted; run it again to go on\n"
     assert process.returncode == 130
