@@ -71,6 +71,8 @@ TABLE: dict[str, Spec] = {
         for name, checkpoint in SCORED.items()
     },
     "curve": Spec("conan_lib.topics.mask.curve:measure_curve", 1, ("curve",), ("heldout", "sft", "weak")),
+    "plain": Spec("conan_lib.training.plain:train_plain", 1, ("weak", "supervised", "plain"), ("sets", "sft", "teacher", "mine")),
+    "score_plain": Spec("conan_lib.topics.retrieval.measure:score_plain", 1, ("tasks",), ("corpus", "heldout", "plain", "evaluate")),
     "out_of_domain": Spec(
         "conan_lib.topics.out_of_domain.measure:evaluate_out_of_domain", 1, ("tasks", "out_of_domain"), ("corpus", START, *CHECKPOINTS)
     ),
@@ -78,8 +80,8 @@ TABLE: dict[str, Spec] = {
 """Stage -> its row, in an order that can run."""
 
 RUN = tuple(name for name, spec in TABLE.items() if spec.notebook)
-"""The stages of a whole run. The others: a grid scores one checkpoint of each of its cells and may follow its weak stage, and out-of-domain
-sets need an archive that is not there everywhere."""
+"""The stages of a whole run. The others: a grid scores one checkpoint of each of its cells and may follow its weak stage; `plain` trains a
+second time, to compare with; and out-of-domain sets need an archive that is not there everywhere."""
 
 
 def notebooks() -> dict[str, tuple[str, ...]]:

@@ -111,6 +111,7 @@ WRITERS = {
     "weak": lambda folder: write_embedder(folder / "model", 3),
     "supervised": lambda folder: write_embedder(folder / "model", 4),
     "supervised_no_clr": lambda folder: write_embedder(folder / "model", 5),
+    "plain": lambda folder: write_embedder(folder / "model", 6),
 }
 
 

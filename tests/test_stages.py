@@ -40,6 +40,7 @@ def changed(section: str) -> Params:
         "translate": {"seed": 3},
         "out_of_domain": {"questions": 7},
         "curve": {"queries": 7},
+        "plain": {"rate": 2.0},
     }.get(section, {"learning_rate": 0.123})
     return Params(tier="test", **{section: over})
 

@@ -25,8 +25,8 @@ def checkpoints(stage: Stage) -> dict[str, tuple[str, str]]:
 
 
 def checkpoint_encoder(stage: Stage, name: str, batch_size: int) -> Encoder:
-    """One of `checkpoints`, from a stage that has it and the corpus among its inputs and a section `tasks`."""
-    source, folder = checkpoints(stage)[name]
+    """One of `checkpoints`, or what `plain` trained, from a stage that has it and the corpus among its inputs and a section `tasks`."""
+    source, folder = (checkpoints(stage) | {"plain": ("plain", "model")})[name]
     artefact = stage.inputs[source]
     sources = read_json(stage.inputs["corpus"].path / "sources.json")
     start = None if stage.params.model is None else open_stage(START, stage.params).results

@@ -93,13 +93,17 @@ def read_items(folder: Path, model: str, task: str) -> dict[str, dict]:
     return {path.stem: read_json(path) for path in sorted((folder / "items" / model / task).glob("*.json"))}
 
 
-def compare(folder: Path, before: str, after: str, task: str, metric: str, params: TasksParams) -> dict:
+def compare(folder: Path | tuple[Path, Path], before: str, after: str, task: str, metric: str, params: TasksParams) -> dict:
     """Paired difference of two models on the same queries of all subsets.
+
+    Args:
+        folder: of the stage that scored both, or of each one's.
 
     Returns:
         {before, after, task, metric, difference, low, high, share_below_zero}.
     """
-    columns = [_joined(read_items(folder, model, task), metric) for model in (before, after)]
+    folders = folder if isinstance(folder, tuple) else (folder, folder)
+    columns = [_joined(read_items(own, model, task), metric) for own, model in zip(folders, (before, after), strict=True)]
     shared = sorted(set(columns[0]) & set(columns[1]))
     a, b = ([column[key][0] for key in shared] for column in columns)
     difference = paired_difference(a, b, params.bootstrap, params.seed, [columns[0][key][1] for key in shared])

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from conan_lib.errors import UserError
 from conan_lib.findings.plots import style
-from conan_lib.findings.run import Run
+from conan_lib.findings.run import SCORES, Run
 from conan_lib.stages import Stage, project_root
 
 LONGEST, LARGEST = 9, 80
@@ -146,8 +146,8 @@ def figure(
 
 
 def scored(run: Run, id: str, caption: str, make: Callable[[list[dict]], pd.DataFrame], **options: Any) -> Block:
-    """A table of score rows from whichever of evaluate and peers has finished."""
-    done = tuple(name for name in ("evaluate", "peers") if run.finished(name))
+    """A table of score rows from whichever of the stages that score has finished."""
+    done = tuple(name for name in SCORES if run.finished(name))
     block = table(run, id, caption, done or ("evaluate", "peers"), lambda *_: make(run.scores), **options)
     waiting = run.unfinished("evaluate", "peers")
     return replace(block, caption=f"{caption} Incomplete: {waiting}.") if isinstance(block, Table) and waiting else block
@@ -168,7 +168,7 @@ def evaluated(
 def _made(run: Run, what: str, stages: tuple[str, ...], make: Callable[..., Any], wrap: Callable[[Any, tuple[str, ...]], Block]) -> Block:
     if why := run.unfinished(*stages):
         return Missing(what, why)
-    opened: list[Stage] = [run.stages[name] for name in stages]
+    opened: list[Stage] = [run.stage(name) for name in stages]
     try:
         with style():
             made = make(*opened)

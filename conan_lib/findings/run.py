@@ -19,6 +19,8 @@ from conan_lib.table import RUN, START
 
 STATUS = {"new": "has not been computed yet", "partial": "is partial", "damaged": "is damaged", "finished": "is finished"}
 """Status of a stage -> what a report says of it."""
+SCORES = ("evaluate", "peers", "score_plain")
+"""Stages that score whole models; the last one only where somebody asked for it."""
 SEEDS = range(10)
 """Seeds with which the same run is looked for."""
 
@@ -65,11 +67,15 @@ class Run:
         return ("random", "random weights") if self.params.model is None else (START, "the start")
 
     def finished(self, *names: str) -> bool:
-        return all(name in self.stages and self.stages[name].finished for name in names)
+        return all((stage := self.stage(name)) is not None and stage.finished for name in names)
+
+    def stage(self, name: str) -> Stage | None:
+        """A stage of this run, or one that a run leaves to be asked for (`score_plain`); None where these parameters leave it out."""
+        return self.stages.get(name) or (None if name in RUN else open_stage(name, self.params))
 
     def results(self, name: str) -> dict[str, Any]:
         """The committed numbers of a stage; empty where it has not finished."""
-        return self.stages[name].results if self.finished(name) else {}
+        return self.stage(name).results if self.finished(name) else {}
 
     def file(self, name: str, file: str) -> Any | None:
         """A JSON result file of a finished stage; None where either is missing.
@@ -79,7 +85,7 @@ class Run:
         """
         if not self.finished(name):
             return None
-        path = self.stages[name].path / file
+        path = self.stage(name).path / file
         return read_json(path) if path.is_file() else None
 
     def key(self, name: str) -> str:
@@ -139,8 +145,8 @@ class Run:
 
     @cached_property
     def scores(self) -> list[dict]:
-        """Rows of scores.json of our checkpoints and of the peers, each with its artefact `key`."""
-        return [row | {"key": self.key(name)} for name in ("evaluate", "peers") for row in self.file(name, "scores.json") or []]
+        """Rows of scores.json of our checkpoints, of the peers and of plain training, each with its artefact `key`."""
+        return [row | {"key": self.key(name)} for name in SCORES for row in self.file(name, "scores.json") or []]
 
     @property
     def pivot(self) -> str:

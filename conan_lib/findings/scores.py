@@ -18,6 +18,7 @@ MODELS = (
     "weak",
     "supervised",
     "supervised_no_clr",
+    "plain",
     "bm25",
     "wordllama",
     "all-MiniLM-L6-v2",

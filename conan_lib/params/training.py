@@ -212,3 +212,13 @@ class SupervisedParams(ContrastiveParams):
         if self.balance is not None and {TASKS[task].loss for task, share in self.mix.items() if share} != {"infonce", "cosent"}:
             raise ValueError("balance: needs sts and another task in mix")
         return self
+
+
+class PlainParams(Section):
+    """The same start, rows and steps trained by sentence-transformers alone, to compare with. Steps, rates and temperatures are those of
+    `weak` and `supervised`."""
+
+    attention: Literal["causal", "bidirectional"] = "causal"
+    """What the decoder sees. A decoder that sentence-transformers loads is causal; bidirectional is the mask opened at once."""
+    rate: float = Field(1.0, gt=0)
+    """Multiplies the learning rates of both stages."""

@@ -18,7 +18,7 @@ from conan_lib.params.evaluation import (
 )
 from conan_lib.params.mkqa import MkqaParams
 from conan_lib.params.model import BackboneParams, ModelParams, TokenizerParams
-from conan_lib.params.training import MineParams, PretrainParams, SftParams, SupervisedParams, TeacherParams, WeakParams
+from conan_lib.params.training import MineParams, PlainParams, PretrainParams, SftParams, SupervisedParams, TeacherParams, WeakParams
 
 
 class Runtime(Section):
@@ -73,6 +73,7 @@ class Params(Section):
     probes: ProbesParams = ProbesParams()
     out_of_domain: OutOfDomainParams = OutOfDomainParams()
     curve: CurveParams = CurveParams()
+    plain: PlainParams = PlainParams()
     translate: TranslateParams = TranslateParams()
     runtime: Runtime = Runtime()
 

@@ -1,7 +1,7 @@
 """Stages 3 and 4: weakly supervised contrastive training under the soft mask, then supervised training with dynamic negatives."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from conan_lib.training.arguments import arithmetic, training_device
 from conan_lib.training.audit import audit
 from conan_lib.training.batches import Task
 from conan_lib.training.embedder import build_tasks, train_embedder
-from conan_lib.training.mine import load_pools
+from conan_lib.training.mine import Pools, load_pools
 from conan_lib.training.tasks import TASKS, Row, View
 
 
@@ -39,8 +39,7 @@ def train_weak(stage: Stage) -> dict | None:
             export(to_sentence_transformer(start, section.pooling, section.max_length, device=device), stage.path / "model")
             write_json(stage.path / "history.json", [])
         return {"passed_through": True, "saved_as": "bidirectional", "pairs": 0, "pairs_kept": 0, "loss": {}}
-    keep = kept(Rows(stage.inputs["teacher"].path / "scores.parquet"), section.drop_percentile)  # in the order of the pairs
-    rows = TASKS["weak"].rows(View(pairs, places=np.flatnonzero(keep)))
+    rows = weak_rows(stage, pairs)
     left_out = _left_out(rows, build_tasks({"weak": rows}, section))
     if left_out and stage.leads:
         few = ", ".join(f"{language} ({count})" for language, count in left_out.items())
@@ -77,9 +76,7 @@ def train_supervised(stage: Stage) -> dict | None:
         UserError: a task has too few rows for a batch, a pool too few candidates, no such device, pools or weights not carried here.
     """
     section, rows = stage.supervised, supervised_rows(stage, stage.path / ROWS)
-    pools = (
-        load_pools(stage, stage.path / ROWS) if section.hard_negatives and any(TASKS[name].negatives == "pool" for name in rows) else None
-    )
+    pools = pools_for(stage, rows)
     device = training_device(stage.runtime)
     model = SentenceTransformer(with_weights(stage.inputs["weak"].path / "model"), device=device)
     run = train_embedder(model, rows, section, stage.path, pools, stage.runtime)
@@ -103,11 +100,23 @@ def train_supervised(stage: Stage) -> dict | None:
     }
 
 
+def weak_rows(stage: Stage, pairs: Sequence[Row]) -> Sequence[Row]:
+    """The weak pairs that the teacher's filter leaves, of all."""
+    keep = kept(Rows(stage.inputs["teacher"].path / "scores.parquet"), stage.weak.drop_percentile)  # in the order of the pairs
+    return TASKS["weak"].rows(View(pairs, places=np.flatnonzero(keep)))
+
+
 def supervised_rows(stage: Stage, folder: Path | None = None) -> dict[str, Sequence[Row]]:
     """The rows of each task with a share, in the order of the mix; `folder` is that of `mapped`."""
     names = [name for name, share in stage.supervised.mix.items() if share > 0]
     sets = stage.inputs["sets"].path
     return {name: TASKS[name].rows(mapped(sets / f"{TASKS[name].table}.parquet", folder)) for name in names}
+
+
+def pools_for(stage: Stage, rows: Mapping[str, Sequence[Row]]) -> Pools | None:
+    """The mined pools, where these tasks and `hard_negatives` ask for them."""
+    wanted = stage.supervised.hard_negatives and any(TASKS[name].negatives == "pool" for name in rows)
+    return load_pools(stage, stage.path / ROWS) if wanted else None
 
 
 def _first_and_last(rows: Sequence[dict]) -> dict[str, float]:

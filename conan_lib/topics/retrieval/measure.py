@@ -83,6 +83,25 @@ def score_checkpoint(stage: Stage) -> dict:
     return {"suite": stage.tasks.suite, "split": stage.tasks.split, "models": provenance(stage.path), "scores": scores}
 
 
+@computes
+def score_plain(stage: Stage) -> dict:
+    """Score what `plain` trained on the same tasks, and compare `supervised` with it, query by query.
+
+    Writes mteb/, items/, scores.json and differences.json: `supervised` minus `plain` on every task that ranks.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    tasks = open_tasks(stage.inputs["heldout"].path, stage.tasks)
+    encoder = checkpoint_encoder(stage, "plain", BATCH_SIZE).kept_in(stage.path)
+    rows = score(encoder, tasks, stage.path, stage.tasks, BATCH_SIZE)
+    write_json(stage.path / "scores.json", rows)
+    folders, ranked = (stage.path, stage.inputs["evaluate"].path), [task for task in tasks if task.kind in KINDS]
+    differences = [compare(folders, "plain", "supervised", task.metadata.name, MAIN_METRIC[task.kind], stage.tasks) for task in ranked]
+    write_json(stage.path / "differences.json", differences)
+    return {"suite": stage.tasks.suite, "split": stage.tasks.split, "models": provenance(stage.path), **_results(rows)}
+
+
 def _write(stage: Stage, folder: Path, rows: list[dict], tasks: list, suffix: str = "") -> None:
     """scores.json, and differences.json: each checkpoint against the one before it in cross-lingual retrieval, or where no task is
     cross-lingual, in retrieval."""

@@ -11,7 +11,7 @@ from conan_lib.findings.blocks import Block, Missing, Table, evaluated, scored, 
 from conan_lib.findings.intervals import Interval, combine_seeds, mean_of
 from conan_lib.findings.plots import series
 from conan_lib.findings.published import published
-from conan_lib.findings.run import Run
+from conan_lib.findings.run import SCORES, Run
 from conan_lib.findings.scores import (
     best_and_worst,
     crosslingual,
@@ -44,7 +44,7 @@ def show(run: Run) -> dict:
             "categories",
             "Mean main metric x 100 of our local tasks, by the paper's categories as far as there are tasks; a model that lacks a task of "
             "a category has no mean. Other tasks than MTEB's, so read across and down, never against the paper's table.",
-            tuple(name for name in ("evaluate", "peers") if run.finished(name)) or ("evaluate",),
+            tuple(name for name in SCORES if run.finished(name)) or ("evaluate",),
             lambda *_: categories(run.scores),
             "not every task",
             origin="ours",
@@ -86,6 +86,7 @@ def show(run: Run) -> dict:
             lambda stage: differences_table(series(stage, "differences.json")),
             differences=("difference",),
         ),
+        "plain": _plain(run),
         "whitening": _whitening(run),
         "seeds": _seeds(run),
         "reseeded": _reseeded(run.with_seeds("evaluate")),
@@ -122,6 +123,24 @@ def categories(rows: Iterable[dict]) -> pd.DataFrame:
             line[name] = 100 * sum(own) / wanted if len(own) == wanted else None
         table.append(line)
     return pd.DataFrame(table)
+
+
+def _plain(run: Run) -> list[Block]:
+    """What the recipe adds to training by sentence-transformers alone, where somebody asked for that."""
+    if not run.finished("score_plain"):
+        return []
+    sees = run.stage("score_plain").params.plain.attention
+    return [
+        table(
+            run,
+            "plain_differences",
+            f"Our last checkpoint against `plain`, on the same queries, paired. plain: the same start, rows, steps and rates under "
+            f"sentence-transformers' own trainer with MultipleNegativesRankingLoss, {sees}, hard negatives as mined, no Matryoshka.",
+            ("score_plain",),
+            lambda stage: differences_table(series(stage, "differences.json")),
+            differences=("difference",),
+        )
+    ]
 
 
 def _whitening(run: Run) -> list[Block]:

@@ -1,0 +1,125 @@
+"""What one would do without this project: the same start, rows and steps, trained by sentence-transformers alone.
+
+Its trainer, MultipleNegativesRankingLoss (CoSENT for pairs with a score) and batches without duplicates; the decoder stays causal, or reads
+both ways from the first step; hard negatives stay as they were mined, and no prefix of the vector is trained.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.sampler import BatchSamplers, MultiDatasetBatchSamplers
+from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
+
+from conan_lib.artefacts import ROWS
+from conan_lib.data.mapped import mapped
+from conan_lib.errors import RunError, UserError
+from conan_lib.model.backbone import export, to_sentence_transformer
+from conan_lib.params import Runtime
+from conan_lib.params.training import SupervisedParams, WeakParams
+from conan_lib.stages import Stage, computes
+from conan_lib.training.arguments import arithmetic, training_arguments, training_device
+from conan_lib.training.batches import Task, TaskBatchSampler
+from conan_lib.training.contrastive import pools_for, supervised_rows, weak_rows
+from conan_lib.training.embedder import build_tasks
+from conan_lib.training.mine import Pools
+from conan_lib.training.progress import show_loss
+from conan_lib.training.recorder import Recorder, finish, last_checkpoint
+
+
+@computes
+def train_plain(stage: Stage) -> dict:
+    """Stage `plain`: the steps of `weak`, then those of `supervised`, each on the rows that its own stage draws; writes model/.
+
+    Raises:
+        UserError: as stages `weak` and `supervised`.
+        RunError: training diverged.
+    """
+    weak, supervised, causal = stage.weak, stage.supervised, stage.plain.attention == "causal"
+    device, rate, said = training_device(stage.runtime), stage.plain.rate, {}
+    model = to_sentence_transformer(stage.inputs["sft"].path / "model", weak.pooling, weak.max_length, causal=causal, device=device)
+    if stage.params.trains("weak"):
+        pairs = mapped(stage.inputs["sets"].path / "weak.parquet", stage.path / ROWS)
+        tasks = build_tasks({"weak": weak_rows(stage, pairs)}, weak)
+        said["weak"] = fit(model, tasks, weak, stage.path / "checkpoints" / "weak", rate, stage.runtime)
+    rows = supervised_rows(stage, stage.path / ROWS)
+    pools = pools_for(stage, rows)
+    model.max_seq_length = supervised.max_length
+    tasks = build_tasks(rows, supervised, pools)
+    said["supervised"] = fit(model, tasks, supervised, stage.path / "checkpoints" / "supervised", rate, stage.runtime, pools)
+    export(model, stage.path / "model", causal)
+    return {"saved_as": stage.plain.attention, "precision": arithmetic(supervised.precision, device), **said}
+
+
+def fit(
+    model: SentenceTransformer,
+    tasks: Sequence[Task],
+    section: WeakParams | SupervisedParams,
+    folder: Path,
+    rate: float = 1.0,
+    runtime: Runtime | None = None,
+    pools: Pools | None = None,
+) -> dict:
+    """Train `model` in place for `section.max_steps`, each task's rows a data set of its own. Killed and called again, it goes on.
+
+    Args:
+        tasks: of `build_tasks`. The rows are those that our own trainer draws, as often as it draws them.
+        rate: multiplies section.learning_rate.
+
+    Returns:
+        rows by task, and the batch size: one for all tasks, since sentence-transformers has no other, so that the steps are as many.
+    """
+    from datasets import Dataset  # only sentence-transformers' trainer needs it
+
+    runtime, width = runtime or Runtime(), section.hard_negatives if isinstance(section, SupervisedParams) else 0
+    sampler, sets = TaskBatchSampler(list(tasks), section.max_steps, section.seed), {}
+    for batch in sampler:
+        for task, number in map(sampler.at, batch):
+            sets.setdefault(task.name, []).append(_columns(task.rows[number], task, pools, width))
+    batch_size = round(sum(map(len, sets.values())) / section.max_steps)
+    section = section.model_copy(update={"learning_rate": rate * section.learning_rate})
+    arguments = SentenceTransformerTrainingArguments(
+        **training_arguments(section, runtime, folder),
+        per_device_train_batch_size=batch_size,
+        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        multi_dataset_batch_sampler=MultiDatasetBatchSamplers.PROPORTIONAL,
+    )
+    recorder = Recorder(dict, runtime=runtime)
+    trainer = _Trainer(
+        model=model,
+        args=arguments,
+        train_dataset={name: Dataset.from_list(rows) for name, rows in sets.items()},
+        loss={task.name: _loss(model, task, section) for task in tasks if task.name in sets},
+        callbacks=[recorder],
+    )
+    show_loss(trainer)
+    finish(trainer, recorder, last_checkpoint(folder))
+    if not all(weights.isfinite().all() for weights in model.parameters()):
+        raise RunError(f"stage plain: weights are not finite after {folder.name}: lower plain.rate")
+    return {"rows": {name: len(rows) for name, rows in sets.items()}, "batch_size": batch_size}
+
+
+class _Trainer(SentenceTransformerTrainer):
+    def add_model_card_callback(self, default_args_dict) -> None:
+        pass  # the card is the report's to write
+
+
+def _loss(model: SentenceTransformer, task: Task, section: WeakParams | SupervisedParams) -> torch.nn.Module:
+    if task.loss == "cosent":
+        return CoSENTLoss(model, scale=1 / section.cosent_temperature)
+    return MultipleNegativesRankingLoss(model, scale=1 / section.temperature)
+
+
+def _columns(row: dict, task: Task, pools: Pools | None, width: int) -> dict:
+    """A row as sentence-transformers reads it: two texts and a score, or anchor, positive and negatives, `width` where they are mined."""
+    query, document = task.prompts
+    texts = {"anchor": (row.get("prompt") or query) + row["anchor"], "positive": document + row["positive"]}
+    if task.loss == "cosent":
+        return texts | {"score": float(row["score"])}
+    negatives = row.get("negatives", [])
+    if "pool" in row and width:
+        negatives = [pools.texts[place] for place in pools.candidates[row["pool"]][:width] if place >= 0]
+        if len(negatives) < width:
+            raise UserError(f"task {task.name}: the pool of {row['id']} has {len(negatives)} candidates, not {width}: mine more")
+    return texts | {f"negative_{k}": document + text for k, text in enumerate(negatives)}

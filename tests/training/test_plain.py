@@ -1,0 +1,128 @@
+"""Invariants: plain training sees the rows that our stages draw, as often, with the first mined negatives; its losses are those of
+sentence-transformers, and it stays as causal as it is told; killed in either part and resumed, its weights are those of an uninterrupted
+run."""
+
+from collections import Counter
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
+
+from conan_lib.errors import RunError, UserError
+from conan_lib.stages import open_stage
+from conan_lib.training import plain
+from conan_lib.training.batches import Task, TaskBatchSampler
+from conan_lib.training.contrastive import pools_for, supervised_rows
+from conan_lib.training.embedder import build_tasks
+from conan_lib.training.mine import load_pools, mine_negatives
+from conan_lib.training.plain import train_plain
+from tests.small_pairs import finish_weak, pair_params
+from tests.training.test_contrastive import kill_at
+
+
+def ready_plain(folder, **sections):
+    params = pair_params(folder, **sections)
+    finish_weak(params)
+    mine_negatives(open_stage("mine", params))
+    return open_stage("plain", params)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished stage, and the arguments of its two trainers."""
+    seen = []
+
+    class Watched(plain._Trainer):
+        def __init__(self, **options):
+            seen.append(options)
+            super().__init__(**options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain, "_Trainer", Watched)
+        return train_plain(ready_plain(tmp_path_factory.mktemp("plain"))), seen
+
+
+def test_it_sees_the_rows_that_our_trainer_draws(trained):
+    stage, (_, second) = trained
+    rows = supervised_rows(stage)
+    tasks = build_tasks(rows, stage.supervised, pools_for(stage, rows))
+    sampler = TaskBatchSampler(tasks, stage.supervised.max_steps, stage.supervised.seed)
+    ours = Counter()
+    for task, number in (sampler.at(place) for batch in sampler for place in batch):
+        ours[task.name, task.rows[number]["anchor"], task.rows[number]["positive"]] += 1
+    theirs = Counter((name, row["anchor"], row["positive"]) for name, rows in second["train_dataset"].items() for row in rows)
+    assert theirs == ours and len(second["train_dataset"]) == 5
+    said = stage.results["supervised"]
+    assert sum(said["rows"].values()) == ours.total()
+    assert said["batch_size"] == round(ours.total() / stage.supervised.max_steps) > 1
+
+
+def test_its_negatives_are_the_first_that_were_mined(trained):
+    stage, (_, second) = trained
+    pools = load_pools(stage)
+    by_anchor = {row["anchor"]: row for row in supervised_rows(stage)["retrieval"]}
+    for row in second["train_dataset"]["retrieval"]:
+        number = pools.number(by_anchor[row["anchor"]]["id"])
+        assert [row[f"negative_{k}"] for k in range(3)] == [pools.texts[place] for place in pools.candidates[number][:3]]
+
+
+def test_losses_are_those_of_sentence_transformers_at_our_temperature(trained):
+    stage, (first, second) = trained
+    assert {name: type(loss) for name, loss in second["loss"].items()} == {
+        name: CoSENTLoss if name == "sts" else MultipleNegativesRankingLoss for name in second["train_dataset"]
+    }
+    assert [loss.scale for loss in first["loss"].values()] == [1 / stage.weak.temperature]
+    assert second["loss"]["sts"].scale == 1 / stage.supervised.cosent_temperature
+    assert (first["args"].max_steps, second["args"].max_steps) == (stage.weak.max_steps, stage.supervised.max_steps)
+
+
+@pytest.mark.parametrize("attention, moves", [("causal", False), ("bidirectional", True)])
+def test_the_mask_is_what_is_asked_for(tmp_path, attention, moves):
+    """A later word changes an earlier state, or it does not."""
+    stage = train_plain(ready_plain(tmp_path, plain={"attention": attention}, supervised={"max_steps": 2}, weak={"max_steps": 2}))
+    model = SentenceTransformer(str(stage.path / "model"), device="cpu")
+    short, long = (model.encode(text, output_value="token_embeddings")[1] for text in ("stone bridge", "stone bridge water bread"))
+    assert (not torch.allclose(short, long, atol=1e-6)) == moves
+    assert stage.results["saved_as"] == attention
+
+
+def test_without_weak_pairs_only_the_second_part_trains(tmp_path, monkeypatch):
+    stage = ready_plain(tmp_path, supervised={"max_steps": 2})
+    monkeypatch.setattr(type(stage.params), "trains", lambda self, name: name != "weak")
+    assert set(train_plain(stage).results) == {"saved_as", "precision", "supervised"}
+
+
+@pytest.mark.parametrize("part, step", [("weak", 9), ("supervised", 30)])
+def test_killed_and_resumed_it_ends_in_the_same_weights(tmp_path, monkeypatch, part, step):
+    sections = {"weak": {"max_steps": 12}, "supervised": {"max_steps": 40}, "runtime": {"save_steps": 7}}
+    runs = []
+    for kill in (False, True):
+        stage = ready_plain(tmp_path / str(kill), **sections)
+        if kill:
+            with monkeypatch.context() as patch:
+                kill_at(patch, step)
+                with pytest.raises(KeyboardInterrupt):
+                    train_plain(stage)
+            assert (stage.path / "checkpoints" / part).is_dir() and stage.status == "partial"
+        train_plain(stage)
+        runs.append((load_file(stage.path / "model" / "model.safetensors"), stage.results))
+    (weights, results), (again, results_again) = runs
+    assert results == results_again
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_a_pool_that_is_too_small_is_named():
+    pools = type("P", (), {"texts": ["a", "b"], "candidates": [[0, 1, -1]]})()
+    row = {"id": "q7", "anchor": "x", "positive": "y", "pool": 0}
+    task = Task("retrieval", [row], 1)
+    assert plain._columns(row, task, pools, 2)["negative_1"] == "b"
+    with pytest.raises(UserError, match="task retrieval: the pool of q7 has 2 candidates, not 3: mine more"):
+        plain._columns(row, task, pools, 3)
+
+
+def test_weights_that_are_no_numbers_end_it(tmp_path):
+    stage = ready_plain(tmp_path, plain={"rate": 1e30}, weak={"max_steps": 3, "max_grad_norm": 1e30})
+    with pytest.raises(RunError, match=r"weights are not finite after weak: lower plain\.rate"):
+        train_plain(stage)
