@@ -137,7 +137,7 @@ def _tasks(stage: Stage) -> dict[str, tuple[str, float, np.ndarray]]:
 
 
 def _resampled(stage: Stage, row: dict) -> np.ndarray:
-    resamples, seed = stage.tasks.bootstrap, _seed(row["task"]) + stage.tasks.seed
+    resamples, seed = stage.tasks.bootstrap, zlib.crc32(row["task"].encode()) + stage.tasks.seed
     items = [read_json(path) for path in sorted((stage.path / "items").glob(f"*/{row['task']}/*.json"))]
     if row["type"] == "sts":
         (one,) = items
@@ -148,8 +148,3 @@ def _resampled(stage: Stage, row: dict) -> np.ndarray:
     values = np.concatenate([one[row["metric"]] for one in items])
     labels = [label for one in items for label in one["clusters"] or range(len(one["ids"]))]
     return resampled_means(values, resamples, seed, labels)
-
-
-def _seed(text: str) -> int:
-    """A number that stands for a name, the same in every process."""
-    return zlib.crc32(text.encode())

@@ -1,6 +1,5 @@
 """What every grid shows: its table and figures, what was run of it, the paper's table with our cells, the files below ablations/."""
 
-import io
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +9,7 @@ from conan_lib.findings.blocks import Block, Figure, Missing, Table, Text
 from conan_lib.findings.committed import CommittedAblation
 from conan_lib.findings.curves import CURVES
 from conan_lib.findings.files import FOLDER, write
-from conan_lib.findings.plots import GREY, PALETTE, Drawing, style
+from conan_lib.findings.plots import GREY, PALETTE, Drawing, png, style
 from conan_lib.findings.published import PaperTable, published
 from conan_lib.findings.run import Run
 from conan_lib.findings.scores import METRIC_NAMES
@@ -174,7 +173,7 @@ def write_ablation(grid: Grid | Ablation) -> Path:
     if params.curves and (traced := ablation.traced):
         pictures[f"{table.id}_{params.curves}"] = CURVES[params.curves][0](traced)
     for name, drawing in pictures.items():
-        write(folder / f"{name}.png", _png(drawing))
+        write(folder / f"{name}.png", png(drawing, 130))
     lines = [f"# {params.title}", _status(ablation), HOW, *(f"![{name}]({name}.png)" for name in pictures), to_markdown(table)]
     return write(folder / f"{table.id}.md", "\n\n".join(lines))
 
@@ -221,10 +220,3 @@ def _status(ablation: Ablation) -> str:
         return f"All {len(cells)} runs finished ({len(ablation.grid.names)} cells, seeds {seeds}).{without}"
     names = ", ".join(map(str, missing[:6])) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
     return f"{len(cells) - len(missing)} of {len(cells)} runs finished; not run: {names}: `{ablation.grid.command}`.{without}"
-
-
-def _png(drawing: Drawing) -> bytes:
-    with style():
-        buffer = io.BytesIO()
-        drawing.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-        return buffer.getvalue()

@@ -10,7 +10,7 @@ from scipy.stats import t as student_t
 from conan_lib.evaluation.statistics import LEVEL, interval_of
 
 
-def over_seeds(points: Sequence[float], draws: np.ndarray, resample_seeds: int | None = None) -> dict[str, float]:
+def over_seeds(points: Sequence[float], draws: np.ndarray) -> dict[str, float]:
     """Mean over training seeds of a number (a score, or a paired difference of scores), its 95 % interval and its p-value against 0.
 
     Both sources of chance are in it. The items: `draws` has each seed's number in each resample of the items, and all seeds see the same
@@ -23,7 +23,6 @@ def over_seeds(points: Sequence[float], draws: np.ndarray, resample_seeds: int |
     Args:
         points: the number with each seed, shape (S,).
         draws: the same in each of R resamples, shape (S, R); a resample with a nan is left out.
-        resample_seeds: a random seed: take the plain two-way bootstrap instead.
 
     Returns:
         {value, low, high, p, seeds}; p is two-sided and at least 2 / (R + 1). One seed: the interval and p cover the items alone. Where no
@@ -36,11 +35,8 @@ def over_seeds(points: Sequence[float], draws: np.ndarray, resample_seeds: int |
     seeds, resamples = draws.shape
     if not resamples:
         return {"value": float(points.mean()), "low": float("nan"), "high": float("nan"), "p": 1.0, "seeds": seeds}
-    if seeds == 1 or resample_seeds is not None:
-        drawn = (
-            np.zeros((resamples, 1), int) if seeds == 1 else np.random.default_rng(resample_seeds).integers(0, seeds, (resamples, seeds))
-        )
-        means = draws[drawn, np.arange(resamples)[:, None]].mean(1)
+    if seeds == 1:
+        (means,) = draws
         low, high = interval_of(means)
         p = 2 * (min(np.sum(means <= 0), np.sum(means >= 0)) + 1) / (resamples + 1)
     else:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import matplotlib
 import matplotlib.figure
@@ -17,33 +18,8 @@ GREY = "#8793a0"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6F4E9B", "#8A8D00")
 """Okabe and Ito's colour-blind safe set, its yellow and black replaced by colours that show on white and on dark."""
 MARKERS = "osD^vPX*"
-LANGUAGES = tuple(
-    [
-        "en",
-        "de",
-        "es",
-        "fr",
-        "ru",
-        "zh",
-        "ja",
-        "ko",
-        "ar",
-        "it",
-        "pt",
-        "nl",
-        "pl",
-        "tr",
-        "vi",
-        "hi",
-        "id",
-        "uk",
-        "fa",
-        "bn",
-        "tl",
-        "ro",
-        "sw",
-    ]
-)
+LANGUAGES = ("en", "de", "es", "fr", "ru", "zh", "ja", "ko", "ar", "it", "pt", "nl", "pl", "tr", "vi", "hi", "id", "uk", "fa", "bn", "tl",
+             "ro", "sw")  # fmt: skip
 """ISO 639-1 codes in the fixed order that gives each language the same colour in every figure."""
 
 STYLE = {
@@ -86,10 +62,15 @@ class Drawing(matplotlib.figure.Figure):
     """A figure that is made without pyplot, and that notebooks show by themselves, whenever and wherever this module was imported."""
 
     def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        with style():
-            self.savefig(buffer, format="png", dpi=self.dpi, bbox_inches="tight")
-        return buffer.getvalue()
+        return png(self, self.dpi, bbox_inches="tight")
+
+
+def png(drawing: matplotlib.figure.Figure, dpi: float, **options: Any) -> bytes:
+    """A figure as PNG, the same for the same figure. `options`: of savefig."""
+    buffer = io.BytesIO()
+    with style():
+        drawing.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, **options)
+    return buffer.getvalue()
 
 
 def nothing(why: str) -> Drawing:

@@ -76,9 +76,9 @@ def score_table(rows: Iterable[dict]) -> pd.DataFrame:
     return frame.reindex(columns=["type", "task", "metric", *(column for model in models for column in measured(model, None))])
 
 
-def crosslingual_table(rows: Iterable[dict], metric: str = RECALL) -> pd.DataFrame:
-    """Model by query language of cross-lingual retrieval, with the mean over languages and the number of queries."""
-    rows = [row for row in rows if row["type"] == "crosslingual" and row["metric"] == metric]
+def crosslingual_table(rows: Iterable[dict]) -> pd.DataFrame:
+    """Model by query language of cross-lingual R@10, with the mean over languages and the number of queries."""
+    rows = [row for row in rows if row["type"] == "crosslingual" and row["metric"] == RECALL]
     table = []
     for model in in_order(row["model"] for row in rows):
         own = {row["subset"]: row for row in rows if row["model"] == model}
@@ -119,9 +119,9 @@ def main_rows(rows: Iterable[dict], model: str, kind: str) -> list[dict]:
     return [row for row in rows if (row["model"], row["type"]) == (model, kind) and is_main(row)]
 
 
-def crosslingual(run: Run, model: str, metric: str = RECALL) -> dict[str, dict]:
-    """Query language -> score row of cross-lingual retrieval of one model, the pivot left out."""
-    rows = [row for row in run.scores if (row["model"], row["task"], row["metric"]) == (model, CROSSLINGUAL, metric)]
+def crosslingual(run: Run, model: str) -> dict[str, dict]:
+    """Query language -> score row of cross-lingual R@10 of one model, the pivot left out."""
+    rows = [row for row in run.scores if (row["model"], row["task"], row["metric"]) == (model, CROSSLINGUAL, RECALL)]
     return {row["subset"]: row for row in rows if row["subset"] not in ("default", MEAN, run.pivot) and row["value"] is not None}
 
 

@@ -22,7 +22,7 @@ from conan_lib.findings.blocks import Figure, Table
 from conan_lib.findings.claim import MEANINGS, Claim, Finding, caveats, ledger_row
 from conan_lib.findings.dates import dates
 from conan_lib.findings.files import write
-from conan_lib.findings.grids import write_ablation
+from conan_lib.findings.grids import slopes_of_ablation, write_ablation
 from conan_lib.findings.pipeline import pipeline
 from conan_lib.findings.published import inconsistencies
 from conan_lib.findings.run import Run
@@ -31,7 +31,7 @@ from conan_lib.findings.trained import trained_by
 from conan_lib.report.card import model_card
 from conan_lib.report.citations import Citations
 from conan_lib.report.evidence import RECORD, beside, record
-from conan_lib.report.first import PAPER, abstract, forest_of_claims, like_for_like, strip
+from conan_lib.report.first import PAPER, abstract, forest_of_claims, strip
 from conan_lib.report.headline import tiles, what
 from conan_lib.report.notebooks import export
 from conan_lib.report.render import inline, picture, template
@@ -59,7 +59,7 @@ def build_report(params_file: str | Path, compared: bool = True) -> Path:
     folder = project_root() / run.params.runtime.reports / run.params.tier
     judged, parts = judge(run), [section(topic, run) for topic in topics()]
     others = beside(run, judged) if compared else None
-    first = [forest_of_claims(judged), *filter(None, [like_for_like(run)])]
+    first = [forest_of_claims(judged), *filter(None, [slopes_of_ablation(run)])]
     picture_of_stages = Figure("pipeline", "The stages, and what feeds them.", pipeline(), ("conan_lib.table",), takeaway=PIPELINE)
     blocks = [*first, picture_of_stages, *([others] if others else []), *(block for part in parts for block in part.blocks)]
     pictures = {block.id: picture(block.drawing) for block in blocks if isinstance(block, Figure)}
@@ -100,14 +100,12 @@ def _root(folder: Path) -> str | None:
 
 def _context(run: Run, judged: list[tuple[Claim, Finding]], parts: list[Section], notebooks: set[str]) -> dict:
     """What both templates print."""
-    manifests = run.manifests.values()
+    known = record(run)
     return {
-        "tier": run.params.tier,
+        **known,
         "params_file": run.params_file,
-        "date": max((manifest["finished_at"] for manifest in manifests), default="no stage has finished"),
-        "revisions": sorted({manifest["environment"]["revision"] or "no checkout" for manifest in manifests}),
-        "machines": sorted({f"{m['environment']['machine']}, {m['environment']['device']}" for m in manifests}),
-        "unfinished": [name for name in run.stages if not run.finished(name)],
+        "date": known["finished"] or "no stage has finished",
+        "machines": sorted({f"{m['environment']['machine']}, {m['environment']['device']}" for m in run.manifests.values()}),
         "stage_count": len(run.stages),
         "judged": judged,
         "inconsistencies": inconsistencies(),

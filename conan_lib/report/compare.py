@@ -124,7 +124,7 @@ def _scores(runs: dict[str, Run]) -> Iterator[Block]:
 def scores_table(runs: dict[str, Run]) -> pd.DataFrame:
     """Task and model by run; the difference has an interval where both runs kept values of the same items."""
     (a, first), (b, second) = runs.items()
-    found = {name: {_which(row): row for row in run.scores if is_main(row)} for name, run in runs.items()}
+    found = {name: {(row["model"], row["type"], row["task"]): row for row in run.scores if is_main(row)} for name, run in runs.items()}
     rows = []
     for model, kind, task in sorted({*found[a], *found[b]}, key=lambda which: (list(MAIN_METRIC).index(which[1]), which[2], which[0])):
         row = {"type": kind, "task": task, "model": model}
@@ -134,10 +134,6 @@ def scores_table(runs: dict[str, Run]) -> pd.DataFrame:
         row |= _difference(f"{b} minus {a}", first, second, model, task, both)
         rows.append(row)
     return pd.DataFrame(rows, dtype=object)  # numbers of queries stay integers
-
-
-def _which(row: dict) -> tuple[str, str, str]:
-    return row["model"], row["type"], row["task"]
 
 
 def _difference(name: str, first: Run, second: Run, model: str, task: str, rows: list[dict | None]) -> dict:

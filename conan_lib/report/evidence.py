@@ -19,9 +19,6 @@ from conan_lib.findings.run import Run
 from conan_lib.findings.tables import measured
 from conan_lib.stages import below_root, project_root
 
-RENAMED = {"not testable at this scale": "undecided at this scale"}
-"""A verdict as earlier ledgers call it -> its name today."""
-
 
 def record(run: Run) -> dict:
     """What RECORD holds."""
@@ -51,7 +48,7 @@ def beside(run: Run, judged: list[tuple[Claim, Finding]]) -> Block | None:
             {"claim": f"{claim.id} {claim.name}", "this run": finding.verdict}
             | measured("effect", {"value": finding.effect, "low": low, "high": high})
             | {"seeds": finding.seeds, "committed": row.get("verdict")}
-            | measured("committed effect", {"value": row.get("effect"), **dict(zip(("low", "high"), _interval(row), strict=True))})
+            | measured("committed effect", row, value="effect")
             | {"committed seeds": row.get("seeds")}
         )
     caption = (
@@ -62,14 +59,9 @@ def beside(run: Run, judged: list[tuple[Claim, Finding]]) -> Block | None:
 
 
 def ledger(folder: Path) -> dict[str, dict]:
-    """Claim -> its row in a report's claims.json, its verdict in today's words; empty where there is no such file."""
+    """Claim -> its row in a report's claims.json; empty where there is no such file."""
     path = folder / "claims.json"
-    rows = read_json(path) if path.is_file() else []
-    return {row["id"]: row | {"verdict": RENAMED.get(row["verdict"], row["verdict"])} for row in rows}
-
-
-def _interval(row: dict) -> tuple[float | None, float | None]:
-    return tuple(row.get("interval") or (row.get("low"), row.get("high")))
+    return {row["id"]: row for row in read_json(path)} if path.is_file() else {}
 
 
 @dataclass(frozen=True)

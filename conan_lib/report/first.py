@@ -5,7 +5,6 @@ from matplotlib.lines import Line2D
 
 from conan_lib.findings.blocks import Figure
 from conan_lib.findings.claim import MEANINGS, Claim, Finding, Verdict
-from conan_lib.findings.grids import slopes_of_ablation
 from conan_lib.findings.plots import GREY, Drawing, style
 from conan_lib.findings.published import parameters
 from conan_lib.findings.run import Run
@@ -104,8 +103,3 @@ def _scaled(claim: Claim, finding: Finding) -> tuple[list[float], float, float, 
     middle = sum(bounds) / len(bounds)
     farthest = max(abs(end - middle) for end in (*ends, *bounds)) or 1.0
     return [(mark - middle) / farthest for mark in bounds], *((end - middle) / farthest for end in ends)
-
-
-def like_for_like(run: Run) -> Figure | None:
-    """The paper's Table 4 beside the same cells of ours; None where the grid was not run."""
-    return slopes_of_ablation(run)

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 from mistune import create_markdown
 
 from conan_lib.findings.claim import Finding
-from conan_lib.findings.plots import INK, PAPER, style
+from conan_lib.findings.plots import INK, PAPER, png, style
 from conan_lib.findings.tables import markdown_cell, number, to_html, to_markdown
 
 LARGEST_SVG = 200_000
@@ -33,11 +33,9 @@ def picture(drawing: matplotlib.figure.Figure) -> tuple[str, bytes]:
     with style():
         buffer = io.BytesIO()
         drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        if len(buffer.getvalue()) <= LARGEST_SVG:
-            return "svg", re.sub(rb"[ \t]+\n", b"\n", buffer.getvalue())
-        buffer = io.BytesIO()
-        drawing.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
-        return "png", buffer.getvalue()
+    if len(buffer.getvalue()) > LARGEST_SVG:
+        return "png", png(drawing, 120)
+    return "svg", re.sub(rb"[ \t]+\n", b"\n", buffer.getvalue())
 
 
 def inline(id: str, kind: str, content: bytes, label: str) -> Markup:

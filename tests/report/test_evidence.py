@@ -23,7 +23,7 @@ def evidence(verdict: str = "contradicted") -> Path:
     for name in ("figures", "ablations"):
         (folder / name).mkdir(parents=True)
     (folder / "claims.json").write_text(
-        json.dumps([{"id": "C2", "verdict": verdict, "effect": -0.5, "interval": [-0.6, -0.4], "seeds": 3}])
+        json.dumps([{"id": "C2", "verdict": verdict, "effect": -0.5, "low": -0.6, "high": -0.4, "seeds": 3}])
     )
     (folder / RECORD).write_text(json.dumps({"tier": "tiny", "finished": "2026-01-02T03:04:05Z", "revisions": ["abc"], "unfinished": []}))
     (folder / "figures/old.svg").write_text("old")

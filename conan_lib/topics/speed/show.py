@@ -8,7 +8,7 @@ import pandas as pd
 
 from conan_lib.errors import UserError
 from conan_lib.findings.blocks import Block, Missing, Table, figure, table
-from conan_lib.findings.plots import GREY, PALETTE, Drawing, series, style
+from conan_lib.findings.plots import GREY, MARKERS, PALETTE, Drawing, series, style
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import measured, number, wide
@@ -22,7 +22,6 @@ MINUTES_TEXTS = 100_000
 RATE, RATIO, MINUTES = "texts/s", "times ours", f"minutes for {MINUTES_TEXTS:,} texts"
 SIGNIFICANT = (RATE, RATIO, MINUTES)
 COLOURS = {"ours": PALETTE[0], "random weights": PALETTE[5], "peer": PALETTE[1]}
-MARKERS = "osD^"
 
 
 def show(run: Run) -> dict:

@@ -271,16 +271,9 @@ def bits_table(stage: Stage) -> pd.DataFrame:
 
 def generations_table(stage: Stage, characters: int = 160) -> pd.DataFrame:
     """Greedy outputs of held-out records before and after instruction tuning, each text cut to `characters`."""
-    columns = {
-        "lang": "language",
-        "instruction": "instruction",
-        "input": "input",
-        "output": "expected",
-        "before": "before",
-        "after": "after",
-    }
-    rows = [{new: cut(row.get(old), characters) for old, new in columns.items()} for row in series(stage, "generations.json")]
-    return pd.DataFrame(rows, columns=list(columns.values()))
+    columns = ["lang", "instruction", "input", "output", "before", "after"]
+    rows = [{name: cut(row.get(name), characters) for name in columns} for row in series(stage, "generations.json")]
+    return pd.DataFrame(rows, columns=columns).rename(columns={"lang": "language", "output": "expected"})
 
 
 def loss_table(stage: Stage) -> pd.DataFrame:
