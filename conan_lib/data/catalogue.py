@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from conan_lib.data.declared import check, hub
 from conan_lib.data.sampling import drawn_split
-from conan_lib.data.sources.bible import LANGUAGES, PACKAGE, SCRIPTURE, editions, has_scripture
+from conan_lib.data.sources.bible import LANGUAGES, PACKAGE, SCRIPTURE, editions
 from conan_lib.data.sources.document import Source
 from conan_lib.data.sources.embedded import SOURCES
 from conan_lib.errors import UserError
@@ -38,8 +38,9 @@ def fed(params: DataParams) -> dict[str, list[str]]:
         UserError: no set feeds a language.
     """
     told = all(row.languages for row in params.declared)
+    packaged = set(LANGUAGES) if params.scripture else {lang for source in open_sources(params) for lang in source.languages}
     found = {
-        lang: sorted({row.task for row in params.declared if lang in row.languages}) + [EMBEDDED] * (lang in _embedded_languages(params))
+        lang: sorted({row.task for row in params.declared if lang in row.languages}) + [EMBEDDED] * (lang in packaged)
         for lang in params.languages
     }
     if (bare := [lang for lang, tasks in found.items() if not tasks]) and told:
@@ -60,12 +61,6 @@ def unfed(params: DataParams, tasks: Iterable[Task]) -> dict[Task, list[str]]:
             if bare := [lang for lang in params.languages if lang not in fed and (task, lang) != ("clr", params.languages[0])]:
                 found[task] = bare
     return found
-
-
-def _embedded_languages(params: DataParams) -> set[str]:
-    if params.scripture:
-        return set(LANGUAGES)
-    return {lang for source in open_sources(params) for lang in source.languages}
 
 
 def check_sets(params: DataParams) -> dict[Task, Counter[str]]:
@@ -106,7 +101,7 @@ def catalogue(params: DataParams) -> list[dict[str, str]]:
         for source in open_sources(params)
         if (own := [lang for lang in params.languages if lang in source.languages])
     ]
-    for lang in filter(has_scripture, params.languages if params.scripture else ()):
+    for lang in filter(LANGUAGES.__contains__, params.languages if params.scripture else ()):
         for number, edition in enumerate(editions(lang)[: max(2, params.editions)]):
             rows.append((SCRIPTURE[min(number, 1)], PACKAGE, edition.name, lang, edition.licence))
     for row in params.declared:

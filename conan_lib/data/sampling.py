@@ -3,7 +3,8 @@
 import hashlib
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 Key = Hashable
@@ -13,6 +14,12 @@ def chance(*parts: Any) -> float:
     """A number in [0, 1) that depends on the parts alone: the same on every machine, for every order of work."""
     digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
+
+
+def another(labels: Sequence[str], label: str, *parts: Any) -> str:
+    """One of the other labels, drawn by the chance of the parts."""
+    step = 1 + int(chance(*parts) * (len(labels) - 1))
+    return labels[(labels.index(label) + step) % len(labels)]
 
 
 def drawn_split(group: str, share: float, seed: int) -> str:
@@ -86,8 +93,10 @@ def by_lang_then_source(rows: Callable[[], Iterable[dict]], total: int, seed: in
     return [row for own in found.values() for row in own]
 
 
-def by_share(counts: Mapping[str, int], shares: Mapping[str, float], total: int) -> dict[str, int]:
-    """Group -> how many rows it gives to `total`, in proportion to its share; what a small group lacks goes to the others."""
+def by_share(counts: Mapping[str, int], shares: Mapping[str, float | Fraction], total: int) -> dict[str, int]:
+    """Group -> how many rows it gives to `total`, in proportion to its share; what a small group lacks goes to the others.
+
+    Largest remainder; of equal remainders the earlier group wins."""
     quota, open_, left = {}, dict(shares), total
     while small := [name for name, share in open_.items() if counts[name] * sum(open_.values()) <= left * share]:
         for name in small:

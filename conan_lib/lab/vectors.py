@@ -14,11 +14,12 @@ from conan_lib.findings.plots import Drawing, language_colours, style
 from conan_lib.lab.finished import finished
 from conan_lib.lab.tables import texts
 from conan_lib.stages import Stage
+from conan_lib.topics.mixing.measure import MODELS
 from conan_lib.topics.mixing.show import ARMS
+from conan_lib.topics.speed.quality import truncate
 
 PLACED_BY = 5
 """Nearest texts whose points place a new one on the plane."""
-MODELS = {"with CLR": "supervised", "without CLR": "supervised_no_clr"}
 
 
 def neighbours(evaluate: Stage, text: str, channels: int | None = None, count: int = 6) -> Styler:
@@ -30,7 +31,7 @@ def neighbours(evaluate: Stage, text: str, channels: int | None = None, count: i
     """
     rows = read(evaluate.needs("heldout") / "mixing.parquet")
     vectors, own = _vectors(evaluate.needs("supervised") / "model", [row["text"] for row in rows], text)
-    scores = _cut(vectors, channels) @ _cut(own[None], channels)[0]
+    scores = truncate(vectors, channels) @ truncate(own[None], channels)[0]
     best, whole = np.argsort(-scores)[:count], set(np.argsort(-(vectors @ own))[:count].tolist())
     found = [{"cosine": float(scores[i]), "lang": rows[i]["lang"], "text": rows[i]["text"], "with the whole vector too": i in whole}
              for i in best.tolist()]  # fmt: skip
@@ -60,12 +61,6 @@ def on_the_map(mix: Stage, text: str) -> Drawing:
             axis.set(title=f"{arm}; nearest: {nearest}", xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
         drawing.legend(*axis.get_legend_handles_labels(), loc="outside right center", markerscale=0.9)
         return drawing
-
-
-def _cut(vectors: np.ndarray, channels: int | None) -> np.ndarray:
-    """Vectors (N, D) cut to their first channels, of length 1 again."""
-    cut = vectors[:, :channels]
-    return cut / np.linalg.norm(cut, axis=1, keepdims=True)
 
 
 def _vectors(folder: Path, known: list[str], text: str) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from conan_lib.data.sources.packages import homepage, installed, licence
 from conan_lib.errors import UserError
+from conan_lib.files import sha256
 from conan_lib.params.model import HUB, PACKAGE, ModelParams
 from conan_lib.stages import located
 
@@ -77,7 +78,7 @@ def _folder(start: str) -> Source:
     gguf = [file.name for file in files if file.suffix == ".gguf"]
     if not files or (gguf and len(files) > 1):
         raise UserError(f"model.start: {start}: needs safetensors or one GGUF file; found {', '.join(f.name for f in files) or 'neither'}")
-    sums = {file.name: _sha256(file) for file in files}
+    sums = {file.name: sha256(file) for file in files}
     stated = _stated_licence(lambda: (folder / "README.md").resolve(strict=True))
     facts = {"start": start, "revision": None, "licence": stated, "homepage": "", "sha256": sums}
     return Source(str(folder), {"gguf_file": gguf[0]} if gguf else {}, facts)
@@ -115,7 +116,7 @@ def _package(start: str) -> Iterator[Source]:
             with open(whole, "wb") as joined:
                 for _, file in files:
                     joined.write(Path(file.locate()).read_bytes())
-        facts["sha256"] = {whole.name: _sha256(whole)}
+        facts["sha256"] = {whole.name: sha256(whole)}
         for sums in (Path(file.locate()) for file in own.files or () if file.name == "SHA256SUMS"):
             if facts["sha256"][whole.name] not in sums.read_text(encoding="utf-8"):
                 raise UserError(f"model.start: {whole.name} is not the file that {package} states: install its packages again")
@@ -134,8 +135,3 @@ def _matches(path: Path, expected: Any) -> bool:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, expected.mode).digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=") == expected.value
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

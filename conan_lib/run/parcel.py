@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, ValidationError
 from conan_lib.artefacts import IDENTITY, MANIFEST, ROWS, key_of, listing
 from conan_lib.data.records import read_table
 from conan_lib.errors import UserError
-from conan_lib.files import RATIO, most_in, scratch, write_json
+from conan_lib.files import RATIO, most_in, scratch, sha256, write_json
 from conan_lib.stages import Stage
 
 INDEX = "index.json"
@@ -247,7 +247,6 @@ def _checked(folder: Path) -> dict:
         path = folder / part["name"]
         if not path.is_file():
             raise UserError(f"{path}: missing: {len(index['parts'])} parts belong to this parcel; carry it again")
-        with open(path, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != part["sha256"]:
-                raise UserError(f"{path}: damaged (its checksum is not that of {INDEX}): carry it again")
+        if sha256(path) != part["sha256"]:
+            raise UserError(f"{path}: damaged (its checksum is not that of {INDEX}): carry it again")
     return index

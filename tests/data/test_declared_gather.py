@@ -78,7 +78,7 @@ def test_language_model_text_becomes_documents_and_other_tasks_rows(tmp_path):
     assert [(row["name"], row["documents"]) for row in found.records] == [("book", 50), ("p", 100)]
 
 
-def test_what_is_asked_is_in_no_training_row_and_passages_may_be(tmp_path):
+def test_what_is_asked_is_in_no_training_row_and_passages_may_be():
     question = "how many of the old stone bridges across the river were built before the war"
     test = {"task": "retrieval", "split": "test", "anchor": question, "positive": "seven", "lang": "en"}
     rows = [

@@ -73,7 +73,7 @@ PLACES = "before the second shard, within the third shard, while a shard is writ
 
 
 @pytest.mark.parametrize("place", PLACES.split(", "))
-def test_a_killed_build_ends_in_the_same_bytes(pairs, tmp_path, place, monkeypatch):
+def test_a_killed_build_ends_in_the_same_bytes(pairs, tmp_path, place):
     build_clr(pairs, tmp_path / "whole", PARAMS, translator=Phrases())
     folder = tmp_path / "killed"
 

@@ -32,7 +32,7 @@ def cut(folder, layers=2) -> ModelParams:
     return ModelParams(start=str(folder), layers=layers)
 
 
-def test_the_first_layers_come_whole_in_fp32_and_without_their_origin(start, tmp_path):
+def test_the_first_layers_come_whole_in_fp32_and_without_their_origin(start):
     model, tokenizer, facts = load_start(cut(start))
     whole = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32).state_dict()
     own = model.state_dict()

@@ -6,7 +6,7 @@ from itertools import chain
 
 from conan_lib.data.corpus import Corpus
 from conan_lib.data.declared import distinct
-from conan_lib.data.sampling import by_share, chance, sample, stream_sample
+from conan_lib.data.sampling import another, by_share, sample, stream_sample
 from conan_lib.data.sets.base import TrainingSet
 from conan_lib.params.data import SetsParams
 from conan_lib.params.sets import LABELS
@@ -49,7 +49,5 @@ class Mix:
         """A labelled text with its label as the positive and another as the negative; other rows as they are."""
         if row["task"] not in LABELS:
             return row
-        labels = self.labels[row["source"]]
-        step = 1 + int(chance(self.corpus.params.seed, row["id"]) * (len(labels) - 1))
-        negative = labels[(labels.index(row["label"]) + step) % len(labels)]
+        negative = another(self.labels[row["source"]], row["label"], self.corpus.params.seed, row["id"])
         return {**row, "anchor": row["text"], "positive": row["label"], "negatives": [negative], "set": row["source"]}

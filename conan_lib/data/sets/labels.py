@@ -2,7 +2,7 @@
 
 from conan_lib.data import records
 from conan_lib.data.corpus import EXCERPT, LABEL_TASKS, Corpus
-from conan_lib.data.sampling import by_lang_then_source, chance
+from conan_lib.data.sampling import another, by_lang_then_source
 from conan_lib.data.sets.base import TrainingSet
 from conan_lib.params.data import SetsParams
 
@@ -15,8 +15,7 @@ def build(corpus: Corpus, params: SetsParams) -> list[dict]:
         if len(labels) < 2:
             continue
         for d in documents:
-            step = 1 + int(chance(seed, d.id) * (len(labels) - 1))
-            negative = labels[(labels.index(d.label) + step) % len(labels)]
+            negative = another(labels, d.label, seed, d.id)
             rows.append(
                 {"id": d.id, "anchor": d.text[:EXCERPT], "positive": d.label, "negatives": [negative], "label": d.label, "set": name,
                  "task": LABEL_TASKS[d.source], "lang": d.lang, "source": d.source}

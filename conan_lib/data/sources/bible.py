@@ -90,11 +90,6 @@ def editions(lang: str) -> list[Edition]:
     return found
 
 
-def has_scripture(lang: str) -> bool:
-    """Whether there is an edition in this language."""
-    return any(edition.lang == lang for edition in EDITIONS)
-
-
 def check_languages(params: DataParams) -> None:
     """Whether scripture, where it is read, has the pivot, and without declared sets every language.
 
@@ -120,7 +115,7 @@ class Scripture:
     ):
         self.params = params
         check_languages(params)
-        self.languages = tuple(lang for lang in params.languages if has_scripture(lang)) if params.scripture else ()
+        self.languages = tuple(lang for lang in params.languages if lang in LANGUAGES) if params.scripture else ()
         """Those of the run that there are verses in, the pivot first."""
         # a second edition gives paraphrases, also where the language model reads only the first
         self.editions = {lang: editions(lang)[: max(2, params.editions)] for lang in self.languages}

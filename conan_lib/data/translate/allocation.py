@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from conan_lib.data.sampling import chance
+from conan_lib.data.sampling import by_share, chance
 from conan_lib.data.translate import Query
 from conan_lib.params.data import TranslateParams
 
@@ -23,17 +23,7 @@ def quotas(weights: Mapping[str, float], total: int, most: int) -> dict[str, int
         total: pieces, at most len(weights) * most.
         most: the largest quota.
     """
-    open_, quota, left = {lang: Fraction(weight) for lang, weight in weights.items()}, {}, total
-    while full := [lang for lang, weight in open_.items() if left * weight >= most * sum(open_.values())]:
-        for lang in full:
-            del open_[lang]
-            quota[lang] = most
-        left -= most * len(full)
-    exact = {lang: left * weight / sum(open_.values()) for lang, weight in open_.items()}
-    quota |= {lang: int(value) for lang, value in exact.items()}
-    rest = left - sum(int(value) for value in exact.values())
-    for lang in sorted(exact, key=lambda lang: int(exact[lang]) - exact[lang])[:rest]:
-        quota[lang] += 1
+    quota = by_share(dict.fromkeys(weights, most), {lang: Fraction(weight) for lang, weight in weights.items()}, total)
     return {lang: quota[lang] for lang in weights}
 
 

@@ -181,7 +181,7 @@ def encoder(teacher: str) -> Callable[[list[str]], np.ndarray]:
     except ImportError as error:
         raise UserError(f"translate.teacher: package {error.name} is not installed: install it, or set teacher_check: none") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"translate.teacher: {teacher} cannot be loaded ({_first_line(error)})") from None
+        raise UserError(f"translate.teacher: {teacher} cannot be loaded ({str(error).strip().partition(chr(10))[0][:200]})") from None
 
 
 @lru_cache(maxsize=1)
@@ -189,7 +189,3 @@ def _loaded(teacher: str):
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(teacher)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]

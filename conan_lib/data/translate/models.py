@@ -11,11 +11,6 @@ from conan_lib.errors import UserError
 from conan_lib.params.data import TranslateParams
 
 
-def prompt_hash(prompt: str) -> str:
-    """16 hexadecimal digits that name a prompt."""
-    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
-
-
 def pinned(model: str, revision: str) -> str:
     """The commit that a branch or tag of a model stands for now; `local` for a folder.
 
@@ -75,7 +70,7 @@ class _ChatTranslator:
             "translator": self.name,
             "model": self.params.model,
             "revision": self.commit,
-            "prompt_hash": prompt_hash(self.params.prompt),
+            "prompt_hash": hashlib.sha256(self.params.prompt.encode()).hexdigest()[:16],
         }
 
     def messages(self, query: Query, lang: str) -> list[dict[str, str]]:

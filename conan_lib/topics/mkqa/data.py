@@ -18,7 +18,7 @@ from conan_lib.data.records import read_table
 from conan_lib.data.sources.document import Document, Source
 from conan_lib.data.sources.embedded import SOURCES
 from conan_lib.errors import UserError
-from conan_lib.files import unpacked
+from conan_lib.files import sha256, unpacked
 from conan_lib.params.mkqa import MkqaParams
 from conan_lib.stages import Stage
 
@@ -164,10 +164,7 @@ def _files(folder: Path) -> Benchmark:
 
 def digest(folder: Path) -> str:
     """Of the content of both files: a key holds the folder's name alone."""
-    parts = []
-    for name in ("corpus.jsonl", "questions.jsonl"):
-        with open(folder / name, "rb") as file:
-            parts.append(hashlib.file_digest(file, "sha256").hexdigest())
+    parts = (sha256(folder / name) for name in ("corpus.jsonl", "questions.jsonl"))
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
 

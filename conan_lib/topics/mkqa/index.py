@@ -5,13 +5,13 @@ Each is written atomically, the vectors last, so a shard with vectors is whole: 
 them. Several processes may encode one corpus: each takes the next shard that nobody holds.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from conan_lib.data.records import batched
 from conan_lib.errors import UserError
 from conan_lib.files import held, replacing, write_json
 from conan_lib.params.mkqa import MkqaParams
@@ -42,7 +42,7 @@ def encode_shards(
     while not (folder / WHOLE).is_file():
         paths, passages = [], 0
         with tqdm(total=benchmark.size, desc="mkqa: passages", unit="passage") as progress:
-            for number, block in enumerate(blocks(benchmark.passages(), params.shard_size)):
+            for number, block in enumerate(batched(benchmark.passages(), params.shard_size)):
                 paths.append(folder / f"{number:05}.npy")
                 passages += len(block)
                 if paths[-1].is_file():
@@ -57,13 +57,6 @@ def encode_shards(
         if all(path.is_file() for path in paths):
             write_json(folder / WHOLE, {"passages": passages, "shards": len(paths)})
         wait = True
-
-
-def blocks(passages: Iterable[Passage], size: int) -> Iterator[list[Passage]]:
-    """Lists of `size` passages in their order, the last one shorter."""
-    passages = iter(passages)
-    while block := list(islice(passages, size)):
-        yield block
 
 
 def _encode_shard(path: Path, block: list[Passage], first: int, encode: Callable, answers: AnswerIndex, params: MkqaParams) -> None:

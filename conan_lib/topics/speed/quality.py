@@ -28,8 +28,8 @@ DOCUMENTS = 1_000_000
 """Passages of the index whose size is stated."""
 
 
-def truncate(vectors: np.ndarray, dim: int) -> np.ndarray:
-    """The first `dim` channels, scaled to length 1 again (Matryoshka). Shape (N, dim)."""
+def truncate(vectors: np.ndarray, dim: int | None) -> np.ndarray:
+    """The first `dim` channels, or all, scaled to length 1 again (Matryoshka). Shape (N, dim)."""
     vectors = vectors[:, :dim]
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from conan_lib.params.mkqa import MkqaParams
-from conan_lib.topics.mkqa.data import Benchmark, Passage
-from conan_lib.topics.mkqa.index import WHOLE, blocks, encode_shards, matches, search, shard_paths
+from conan_lib.topics.mkqa.index import WHOLE, encode_shards, matches, search, shard_paths
 from conan_lib.topics.mkqa.match import AnswerIndex
 from tests.small_mkqa import WORDS, benchmark, encode
 
@@ -32,18 +31,6 @@ def test_the_search_is_a_full_sort_whatever_the_shard_size(tmp_path, dtype):
         np.testing.assert_array_equal(matches(folder), pairs)
         assert np.load(shard_paths(folder)[0]).dtype == dtype
     assert 0 < len(pairs) < 57 and search(tmp_path / "7", queries, 500, 1)[1].shape == (8, 57)
-
-
-def test_the_search_over_vectors_without_ties_agrees_between_shard_sizes(tmp_path):
-    vectors = np.random.default_rng(0).normal(size=(900, 32)).astype(np.float32)
-    made = Benchmark("made up", [], lambda: (Passage(str(i), str(i)) for i in range(900)), 900)
-    found = []
-    for size in (900, 128):
-        encode_shards(
-            tmp_path / str(size), made, lambda texts: vectors[[int(text) for text in texts]], ANSWERS, MkqaParams(shard_size=size)
-        )
-        found.append(search(tmp_path / str(size), vectors[:50], 100, 1)[1])
-    np.testing.assert_array_equal(*found)
 
 
 def test_a_killed_encoding_goes_on_with_the_first_missing_shard(tmp_path):
@@ -91,7 +78,3 @@ def test_processes_share_a_corpus_and_no_shard_is_made_twice(tmp_path):
             worker.terminate()  # nothing, where it has ended
         assert all(worker.exitcode == 0 for worker in workers)
         assert len(made) == 12 and len(shard_paths(tmp_path)) == 12
-
-
-def test_blocks_keep_order_and_size():
-    assert [len(block) for block in blocks(benchmark(11).passages(), 4)] == [4, 4, 3]
