@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.sentence_transformer.modules import Pooling
 
 from conan_lib.data.places import SIZE, digest, grouped
 from conan_lib.errors import UserError
@@ -236,3 +237,13 @@ def _prompt_length(tokenizer, prompt: str) -> int:
     """Tokens of a prompt, those before it included and a closing one not, as sentence-transformers counts them."""
     ids = tokenizer([prompt], truncation=False)["input_ids"][0] if prompt else []
     return len(ids) - bool(ids and ids[-1] in tokenizer.all_special_ids)
+
+
+def leave_out_prompts(pooling: Pooling, inputs: tuple[dict]) -> tuple[dict]:
+    """A hook before pooling: a text's first `prompt_length` (B,) tokens are not pooled. sentence-transformers has one length a batch, ours
+    have texts of both sides."""
+    features = dict(inputs[0])
+    if isinstance(features.get("prompt_length"), torch.Tensor):
+        mask, length = features["attention_mask"], features.pop("prompt_length")
+        features["attention_mask"] = mask * (mask.cumsum(1) > length[:, None])
+    return (features,)

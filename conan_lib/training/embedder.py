@@ -21,6 +21,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import Trainer, TrainerCallback
 
 from conan_lib.artefacts import leads
+from conan_lib.attention import merge_adapters
 from conan_lib.attention.softmask import kind
 from conan_lib.errors import UserError
 from conan_lib.files import read_json, write_json
@@ -30,9 +31,9 @@ from conan_lib.params import Runtime
 from conan_lib.params.training import ContrastiveParams, SupervisedParams, WeakParams
 from conan_lib.training.arguments import EmbeddingRate, switch, training_arguments, training_device
 from conan_lib.training.batch_loss import ContrastiveLoss
-from conan_lib.training.batches import CHUNK, GPU_CHUNK, Task, TaskBatchSampler, TaskCollator
+from conan_lib.training.batches import CHUNK, GPU_CHUNK, Task, TaskBatchSampler, TaskCollator, leave_out_prompts
 from conan_lib.training.finite import Finite
-from conan_lib.training.lora import add_lora, load_lora, merge_lora
+from conan_lib.training.lora import add_lora, load_lora
 from conan_lib.training.mine import Pools, Remining
 from conan_lib.training.progress import show_loss
 from conan_lib.training.recorder import Recorder, finish, last_checkpoint
@@ -252,16 +253,6 @@ def _prepare(model: SentenceTransformer, options: WeakParams | SupervisedParams)
     backbone.config.is_causal = False
 
 
-def leave_out_prompts(pooling: Pooling, inputs: tuple[dict]) -> tuple[dict]:
-    """A hook before pooling: a text's first `prompt_length` (B,) tokens are not pooled. sentence-transformers has one length a batch, ours
-    have texts of both sides."""
-    features = dict(inputs[0])
-    if isinstance(features.get("prompt_length"), torch.Tensor):
-        mask, length = features["attention_mask"], features.pop("prompt_length")
-        features["attention_mask"] = mask * (mask.cumsum(1) > length[:, None])
-    return (features,)
-
-
 def _records(sampler: TaskBatchSampler, step: int) -> list[str]:
     """The ids of the rows in the batch of a step, or their numbers in their task."""
     batch = next(islice(sampler, step * sampler.world, None))
@@ -352,5 +343,5 @@ def fit(
     for hook in hooks:
         hook.remove()
     if options.lora is not None:
-        merge_lora(model)
+        merge_adapters(model)
     return model, recorder.rows

@@ -25,7 +25,6 @@ from conan_lib.errors import UserError
 from conan_lib.files import write_json
 from conan_lib.model.backbone import build, link, load, save
 from conan_lib.model.tokenizer import load_tokenizer, token_bytes
-from conan_lib.params import Runtime
 from conan_lib.params.training import LanguageModelling, PretrainParams
 from conan_lib.stages import Stage, computes
 from conan_lib.table import START
@@ -73,7 +72,7 @@ def pretrain(stage: Stage) -> dict | None:
     if stage.leads:
         if not start:
             save(model, tokenizer, stage.path / "random")
-        before = measure(on_device(model, stage.runtime))
+        before = measure(model.to(training_device(stage.runtime)))
     model, history = fit(
         model, blocks, stack, section, stage, lambda block: [f"row {row} of documents.parquet" for row in blocks.records(block)]
     )
@@ -128,7 +127,7 @@ def finetune(stage: Stage) -> dict | None:
         return pass_through(stage, folder, measure, lambda model: note(said := say(model), said))
     model = load(folder)
     if stage.leads:
-        on_device(model, stage.runtime)  # the trainer would move it only later
+        model.to(training_device(stage.runtime))  # the trainer would move it only later
         before, said_before = measure(model), say(model)
     rows = lambda row: [f"row {order[held_out + row]} of sft.parquet"]  # noqa: E731
     model, history = fit(model, Encoded(records, train, encode), collate, section, stage, rows)
@@ -160,17 +159,12 @@ def pass_through(stage: Stage, folder: Path, measure: Callable, show: Callable =
     """What a stage does that the parameters leave out: the model before it is its model, measured and not trained."""
     if not stage.leads:
         return None
-    model = on_device(load(folder), stage.runtime)
+    model = load(folder).to(training_device(stage.runtime))
     bits = measure(model)
     show(model)
     link(folder, stage.path / "model")
     write_json(stage.path / "history.json", [])
     return {"passed_through": True} | summary(model, [], bits, bits)
-
-
-def on_device(model: PreTrainedModel, runtime: Runtime) -> PreTrainedModel:
-    """The model, moved to where it will train."""
-    return model.to(training_device(runtime))
 
 
 def pack_documents(documents: Path, tokenizer: PreTrainedTokenizerBase, section: PretrainParams, folder: Path, workers: int) -> Blocks:

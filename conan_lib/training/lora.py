@@ -8,7 +8,6 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers import set_seed
 
-from conan_lib.attention import merge_adapters
 from conan_lib.errors import UserError
 from conan_lib.params.training import LoraParams
 
@@ -56,8 +55,3 @@ def check_targets(where: str, targets: Sequence[str], layers: Sequence[str]) -> 
     if wrong := [target for target in targets if not any(f".{layer}".endswith(f".{target}") for layer in layers)]:
         known = ", ".join(dict.fromkeys(layer.rpartition(".")[2] for layer in layers))
         raise UserError(f"{where}: {', '.join(wrong)}: no layer of the backbone is called so: choose from {known}")
-
-
-def merge_lora(model: SentenceTransformer) -> None:
-    """W + alpha / rank * B A in the place of each adapted layer: the model has the classes and names that it had before `add_lora`."""
-    merge_adapters(model)

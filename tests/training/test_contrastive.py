@@ -17,10 +17,11 @@ from conan_lib.stages import open_stage
 from conan_lib.training import contrastive, embedder
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import Task, TaskCollator
-from conan_lib.training.contrastive import _left_out, train_supervised, train_weak
+from conan_lib.training.contrastive import _left_out, supervised_rows, train_supervised, train_weak
 from conan_lib.training.embedder import build_tasks
 from conan_lib.training.mine import mine_negatives
 from conan_lib.training.recorder import Recorder
+from conan_lib.training.tasks import TASKS
 from tests.small_pairs import finish_inputs, finish_weak, pair_params, tables
 
 
@@ -175,3 +176,24 @@ def test_weak_batches_hold_one_language_each_by_its_share(tmp_path):
     assert _left_out(rows, tasks) == {"ko": 1}
     with pytest.raises(UserError, match="no language has 6 pairs"):
         build_tasks({"weak": rows[:3]}, section)
+
+
+def test_few_pools_are_a_seeded_choice(tmp_path):
+    """`supervised.pools` limits passages of CLR and queries of retrieval, each with all of its rows; None changes nothing, nor the key."""
+    params = {name: pair_params(tmp_path / "artefacts", supervised=over) for name, over in
+              {"all": {}, "few": {"pools": 6}, "again": {"pools": 6}, "other": {"pools": 6, "seed": 1}}.items()}  # fmt: skip
+    finish_inputs(params["all"])
+    found = {}
+    for name, one in params.items():
+        stage = open_stage("supervised", one)
+        built = build_tasks(supervised_rows(stage), stage.supervised.model_copy(update={"hard_negatives": 0}))
+        found[name] = {task.name: list(task.rows) for task in built}
+    groups = {
+        name: {task: {row["group"] for row in rows} for task, rows in tasks.items() if TASKS[task].negatives == "pool"}
+        for name, tasks in found.items()
+    }
+    assert {task: len(few) for task, few in groups["few"].items()} == {"retrieval": 6, "clr": 6}
+    assert groups["few"] == groups["again"] != groups["other"]
+    assert found["few"]["clr"] == [row for row in found["all"]["clr"] if row["group"] in groups["few"]["clr"]]
+    assert found["few"]["sts"] == found["all"]["sts"]
+    assert "pools" not in open_stage("supervised", params["all"]).artefact.parameters["supervised"]

@@ -17,8 +17,8 @@ from conan_lib.params import Runtime
 from conan_lib.params.training import LoraParams, MineParams, SupervisedParams, WeakParams
 from conan_lib.training import embedder
 from conan_lib.training.batch_loss import ContrastiveLoss
-from conan_lib.training.batches import Task, TaskCollator
-from conan_lib.training.embedder import build_tasks, leave_out_prompts, train_embedder
+from conan_lib.training.batches import Task, TaskCollator, leave_out_prompts
+from conan_lib.training.embedder import build_tasks, train_embedder
 from conan_lib.training.mine import mine
 from conan_lib.training.recorder import Recorder
 from tests.small_pairs import small_encoder, tables

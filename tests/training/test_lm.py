@@ -128,7 +128,7 @@ def test_the_switches_that_save_memory_change_rounding_alone(finished, tmp_path,
         torch.testing.assert_close(weights(stage)[key], tensor, rtol=1e-3, atol=1e-4)
 
 
-def test_a_batch_that_cannot_be_shared_out_is_one_clear_line(finished, tmp_path):
+def test_a_batch_that_cannot_be_shared_out_is_one_clear_line(finished):
     params = finished.model_copy(update={"pretrain": finished.pretrain.model_copy(update={"gradient_accumulation": 3})})
     with pytest.raises(UserError, match=r"batch_size: 4 is not divisible by the 1 devices of this run x 3 parts"):
         pretrain(open_stage("pretrain", params))

@@ -7,12 +7,13 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
+from conan_lib.attention import merge_adapters
 from conan_lib.errors import UserError
 from conan_lib.model.backbone import to_sentence_transformer
 from conan_lib.params.training import LoraParams
 from conan_lib.stages import open_stage
 from conan_lib.training.contrastive import train_weak
-from conan_lib.training.lora import add_lora, merge_lora
+from conan_lib.training.lora import add_lora
 from tests.small_pairs import finish_inputs, pair_params
 
 TEXTS = ["the old stone bridge", "children throw boats", "山高水长"]
@@ -42,7 +43,7 @@ def test_adapters_alone_train_and_merging_leaves_a_stock_model(model, tmp_path):
             torch.nn.init.normal_(parameter)
     unmerged = model.encode(TEXTS)
     assert np.abs(unmerged - before).max() > 1e-2
-    merge_lora(model)
+    merge_adapters(model)
     assert set(model.state_dict()) == names and all(parameter.requires_grad for parameter in model.parameters())
     np.testing.assert_allclose(model.encode(TEXTS), unmerged, atol=1e-5)
     model.save(str(tmp_path / "model"), create_model_card=False)
@@ -60,7 +61,7 @@ def test_the_embeddings_train_in_full_where_they_are_asked_for_and_the_model_is_
     assert any("embed_tokens" in name for name, parameter in model.named_parameters() if parameter.grad is not None)
     optimiser.step()
     unmerged = model.encode(TEXTS)
-    merge_lora(model)
+    merge_adapters(model)
     assert set(model.state_dict()) == names and all(parameter.requires_grad for parameter in model.parameters())
     moved = (model.transformers_model.get_input_embeddings().weight - weight).abs().sum(1) > 0
     assert 0 < moved.sum() < len(moved), "only the tokens of the texts have a gradient"

@@ -94,7 +94,7 @@ def test_a_start_goes_on_where_the_parameters_say_so(tmp_path):
     assert SentenceTransformer(str(open_stage("supervised", params).path / "model"))[1].pooling_mode == "lasttoken"
 
 
-def test_its_key_follows_the_start_and_what_is_left_out(tmp_path):
+def test_its_key_follows_the_start_and_what_is_left_out():
     def key(**sections):
         return open_stage("sft", Params(tier="test", **sections)).key
 

@@ -31,7 +31,7 @@ def test_a_made_up_task_is_an_entry_of_the_registry(tmp_path, monkeypatch):
     assert (tmp_path / "run" / "model" / "config.json").is_file()
 
 
-def test_a_task_that_is_not_registered_is_refused(tmp_path):
+def test_a_task_that_is_not_registered_is_refused():
     with pytest.raises(ValueError, match=f"mix: no task verses: choose from {', '.join(TASKS)}"):
         SupervisedParams(mix={"verses": 1})
     with pytest.raises(UserError, match="no task verses: choose from"):
