@@ -10,7 +10,6 @@ before it is timed.
 """
 
 import argparse
-import re
 import statistics
 import sys
 import time
@@ -23,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.measure import available_bytes, peak_memory
-from benchmarks.results import Row, markdown, read_csv, write_csv
+from benchmarks.results import Row, command, folder_of, markdown, quartiles, read_csv, write_csv
 from benchmarks.variants import (
     FLASH,
     STOCK,
@@ -43,7 +42,6 @@ from conan_lib.errors import UserError
 from conan_lib.topics.speed.timing import LEAST_REPEATS, once, take_turns
 
 NAMES = list(dict.fromkeys(variant.name for variant in variants_of("cuda")))
-RESULTS = Path(__file__).parent / "results"
 PAPER = Heads(32, 8, 112)
 CUDA_TOKENS = 16384
 """Tokens of a call on CUDA, in as many sequences as fit: the batch that keeps a GPU busy at short lengths."""
@@ -178,7 +176,7 @@ class Benchmark:
 
 
 def _quartiles(name: str, values: list[float]) -> dict[str, float]:
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    low, middle, high = quartiles(values)
     return {f"{name}_q1": low, name: middle, f"{name}_q3": high}
 
 
@@ -262,8 +260,7 @@ def main(arguments: list[str] | None = None) -> Path:
     facts = facts_of(common, chosen.repeats, chosen.budget)
     variants = [variant for variant in variants_of(chosen.device) if variant.name in (chosen.variants or NAMES)]
     rows = Benchmark(settings, variants, chosen.repeats, chosen.budget).run()
-    folder = chosen.out or RESULTS / re.sub(r"[^a-z0-9]+", "-", facts["device"].lower())
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder_of(facts["device"], chosen.out)
     write_csv(rows, facts, folder / "attention.csv")
     (folder / "attention.md").write_text(markdown(rows, facts), encoding="utf-8")
     return _draw(rows, facts, folder)
@@ -282,7 +279,4 @@ def _draw(rows: list[Row], facts: dict[str, str], folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        print(main())
-    except UserError as error:
-        sys.exit(f"benchmark: {error}")
+    command(main)

@@ -10,9 +10,7 @@ Arms take turns in going first, and the figure is the median over steps of with 
 
 import argparse
 import json
-import re
 import statistics
-import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,6 +20,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
+from benchmarks.results import command, folder_of
 from conan_lib.environment import environment
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
@@ -35,7 +34,6 @@ from conan_lib.training.mine import load_pools
 from conan_lib.training.tasks import TASKS
 
 WARM_UP = 5
-RESULTS = Path(__file__).parent / "results"
 
 
 class Arm:
@@ -117,15 +115,11 @@ def main(arguments: list[str] | None = None) -> Path:
         "revision": where["revision"],
         "date": datetime.now(UTC).date().isoformat(),
     }
-    folder = chosen.out or RESULTS / re.sub(r"[^a-z0-9]+", "-", device.lower())
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder_of(device, chosen.out)
     write_json(folder / "dhnm.json", {**facts, **found})
     print(json.dumps(found, indent=1))
     return folder / "dhnm.json"
 
 
 if __name__ == "__main__":
-    try:
-        print(main())
-    except UserError as error:
-        sys.exit(f"benchmark: {error}")
+    command(main)

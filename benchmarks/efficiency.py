@@ -11,8 +11,6 @@ is in its time. Systems take turns, round by round. Writes efficiency.json and e
 
 import argparse
 import random
-import re
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,6 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import available_bytes
+from benchmarks.results import command, folder_of
 from conan_lib.environment import environment, peak_memory_mb
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
@@ -29,7 +28,6 @@ from conan_lib.params import Params, load_params
 from conan_lib.topics.speed.timing import fitting, rates, take_turns
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 RESERVED = 3
 """Ids 0 to 2 are pad, start and end."""
@@ -215,15 +213,11 @@ def main(arguments: list[str] | None = None) -> Path:
     chosen = parse(arguments)
     torch.set_num_threads(chosen.threads)
     results = facts(chosen) | measure(chosen)
-    folder = chosen.out or RESULTS / re.sub(r"[^a-z0-9]+", "-", results["device"].lower())
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder_of(results["device"], chosen.out)
     write_json(folder / "efficiency.json", results)
     (folder / "efficiency.md").write_text(markdown(results), encoding="utf-8")
     return folder
 
 
 if __name__ == "__main__":
-    try:
-        print(main())
-    except UserError as error:
-        sys.exit(f"benchmark: {error}")
+    command(main)

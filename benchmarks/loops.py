@@ -8,7 +8,6 @@ each, in an order drawn anew; its figure is the time from the end of the first s
 import argparse
 import json
 import random
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
+from benchmarks.results import quartiles
 from conan_lib.data.packing import Blocks
 from conan_lib.model.backbone import build, configuration, save, to_sentence_transformer
 from conan_lib.model.tokenizer import train_bpe
@@ -72,7 +72,7 @@ def side_by_side(ours: Callable[[Clock, Path], None], plain: Callable[[Clock, Pa
                 run(clock := Clock(), Path(folder))
             seconds[name].append(clock.ends[-1] - clock.ends[0])
     ratios = [one / other for one, other in zip(seconds["ours"], seconds["plain"], strict=True)]
-    q1, ratio, q3 = statistics.quantiles(ratios, n=4, method="inclusive") if rounds > 1 else ratios * 3
+    q1, ratio, q3 = quartiles(ratios)
     return {"what": what, "rounds": rounds, "ratio": ratio, "q1": q1, "q3": q3, "seconds": seconds}
 
 

@@ -1,8 +1,34 @@
-"""The benchmark's results as files: a CSV with every cell, and a Markdown table."""
+"""A benchmark's results as files: where they go; of attention a CSV with every cell, and a Markdown table."""
 
 import csv
+import re
+import statistics
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+from conan_lib.errors import UserError
+
+
+def folder_of(device: str, out: Path | None) -> Path:
+    """`out`, or benchmarks/results/<device>; made here."""
+    folder = out or Path(__file__).parent / "results" / re.sub(r"[^a-z0-9]+", "-", device.lower())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def quartiles(values: Sequence[float]) -> list[float]:
+    """Of one value it is all three."""
+    return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else list(values) * 3
+
+
+def command(main: Callable[[], Path]) -> None:
+    """Print where the results are, or a mistake in one line."""
+    try:
+        print(main())
+    except UserError as error:
+        sys.exit(f"benchmark: {error}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ turns in going first; the figures are medians and quartiles over the repeats.
 import argparse
 import json
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from benchmarks.results import quartiles
 from conan_lib.data.tokens import measured, tokenised
 from conan_lib.environment import environment
 from conan_lib.files import write_json
@@ -85,7 +85,7 @@ def measure(documents: Path, tokenizer: PreTrainedTokenizerBase, workers: int, r
         raise AssertionError(f"the arms read different texts: {counts}")
     found = {}
     for name, own in rates.items():
-        q1, median, q3 = statistics.quantiles(own, n=4, method="inclusive") if repeats > 1 else own * 3
+        q1, median, q3 = quartiles(own)
         found[name] = {"tokens": counts[name], "tokens_per_second": round(median), "q1": round(q1), "q3": round(q3)}
     return found
 

@@ -12,9 +12,6 @@ again, over the device's dense peak; where that is not known, over a measured ma
 
 import argparse
 import gc
-import re
-import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -25,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from benchmarks.results import command, folder_of, quartiles
 from conan_lib.environment import environment, peak_memory_mb
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
@@ -39,7 +37,6 @@ from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import Task
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bf16 operations a second, by a part of the device's name."""
 WARM_UP, STEPS = 2, 5
@@ -160,7 +157,7 @@ class Steps:
             step = None
             gc.collect()
             torch.cuda.empty_cache()
-        q1, median, q3 = statistics.quantiles(seconds, n=4, method="inclusive")
+        q1, median, q3 = quartiles(seconds)
         texts = arm.texts * {"pretrain": 1, "weak": 2, "supervised": 2 + NEGATIVES}[arm.stage]
         flops = texts * arm.length * 3 * flops_per_token(self.config, arm.length)
         row |= {"seconds": median, "q1": q1, "q3": q3, "tokens_per_second": texts * arm.length / median}
@@ -259,8 +256,7 @@ def main(arguments: list[str] | None = None) -> Path:
         "peak": f"{peak:.3g} operations a second: {whence}",
     }
     results = {"facts": facts, "steps": [], "loops": {}}
-    folder = chosen.out or RESULTS / re.sub(r"[^a-z0-9]+", "-", name.lower())
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder_of(name, chosen.out)
 
     def write() -> None:
         facts["peak memory of the process"] = f"{peak_memory_mb():,.0f} MB"
@@ -285,7 +281,4 @@ def main(arguments: list[str] | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        print(main())
-    except UserError as error:
-        sys.exit(f"benchmark: {error}")
+    command(main)

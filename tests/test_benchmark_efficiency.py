@@ -81,12 +81,6 @@ def test_what_does_not_fit_or_is_not_installed_says_why(monkeypatch):
     assert "| tiny | does not fit" in efficiency.markdown(efficiency.facts(efficiency.parse(SMALL)) | results)
 
 
-def test_the_papers_size_is_the_papers():
-    params = load_params(efficiency.ROOT / "params" / "paper.yaml")
-    assert count_parameters(params.backbone, params.tokenizer.vocab_size) == 1_499_205_120
-    assert efficiency.parse([]).sizes[-1] == "paper" and efficiency.weights_mb(1_499_205_120, "fp32") < 6000
-
-
 @pytest.mark.parametrize(
     ("command", "message"),
     [
