@@ -85,7 +85,8 @@ class GridParams(Section):
         if self.baseline not in names:
             raise ValueError(f"baseline: no cell {self.baseline!r}; the cells are {', '.join(names)}")
         for one, two in ((a, b) for a in self.axes for b in self.axes if a < b):
-            if both := _leaves(self.axes[one].values()) & _leaves(self.axes[two].values()):
+            first, second = ({key for over in self.axes[axis].values() for key in flat(over)} for axis in (one, two))
+            if both := first & second:
                 raise ValueError(f"axes: {one} and {two} both set {', '.join(sorted(both))}: one axis, one key")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError("seeds: give different numbers from 0 up")
@@ -144,11 +145,9 @@ def _nested(keys: tuple[str, ...], value: Any, where: str) -> Overrides:
     return tree
 
 
-def _leaves(trees, prefix: str = "") -> set[str]:
-    """Dotted paths of every value in some trees."""
-    return {
-        path
-        for tree in trees
-        for key, value in tree.items()
-        for path in (_leaves([value], f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}"})
-    }
+def flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    """Dotted path -> value."""
+    found = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from conan_lib.errors import UserError
 from conan_lib.params.base import Section
-from conan_lib.params.load import check_kind, mistakes, read_yaml
+from conan_lib.params.load import check_kind, read_yaml, validate
 from conan_lib.table import TABLE
 
 StageName = Literal[*TABLE]
@@ -63,7 +62,4 @@ def load_job(path: str | Path) -> JobParams:
     """
     raw = read_yaml(Path(path), "job file")
     check_kind(raw, "job", str(path))
-    try:
-        return JobParams.model_validate(raw)
-    except ValidationError as error:
-        raise UserError(f"{path}: {mistakes(error, JobParams)}") from None
+    return validate(raw, str(path), JobParams)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -26,6 +27,7 @@ MOST_VALUES = 100_000
 """Values of one file, each counted as often as its anchor is named."""
 KINDS = {"job": "steps", "grid": "baseline", "parameter": "tier"}
 """Kind of file -> a key that it must have and no other kind has, looked for in this order: a grid names a tier too."""
+Tree = TypeVar("Tree", bound=BaseModel)
 COMMANDS = {"job": "conan-lib job {}", "grid": "conan-lib run --grid {}", "parameter": "conan-lib run {}"}
 
 
@@ -76,16 +78,16 @@ def named_in(path: str | Path, field: str) -> Iterator[None]:
         raise UserError(f"{path}: {field}: {error}") from None
 
 
-def validate(raw: dict, place: str) -> Params:
+def validate(raw: dict, place: str, tree: type[Tree] = Params) -> Tree:
     """The frozen tree of keys and values; `place` opens the line of a mistake.
 
     Raises:
         UserError: a key is unknown, mistyped or impossible; one line names each.
     """
     try:
-        return Params.model_validate(raw)
+        return tree.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{place}: {mistakes(error)}") from None
+        raise UserError(f"{place}: {mistakes(error, tree)}") from None
 
 
 def without_clr(params: Params) -> Params:
@@ -190,7 +192,7 @@ def merge(base: dict, over: dict, where: str, inside: str = "") -> dict:
     return both
 
 
-def mistakes(error: ValidationError, tree: type[BaseModel] = Params) -> str:
+def mistakes(error: ValidationError, tree: type[BaseModel]) -> str:
     """pydantic's errors in one line, the first few of many, without a length that is wrong only because an item is."""
     found = error.errors()
     places = [e["loc"] for e in found]
@@ -213,7 +215,7 @@ def check_kind(raw: dict, wanted: str, place: str) -> None:
         raise UserError(f"{place}: is a {kind} file, not a {wanted} file: run it with `{COMMANDS[kind].format(place)}`, or name another")
 
 
-def mistake(error: dict, tree: type[BaseModel] = Params) -> str:
+def mistake(error: dict, tree: type[BaseModel]) -> str:
     """One of pydantic's errors as `section.key: what, and the mend`."""
     place = ".".join(_short(str(part)) for part in error["loc"])
     if error["type"] == "extra_forbidden":

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from conan_lib.files import read_json
+from conan_lib.params.grid import flat
 from conan_lib.stages import Stage
 
 
@@ -30,7 +31,7 @@ class Clock:
 
     def seconds(self, stage: Stage) -> float | None:
         """Seconds that a stage may take; None where no like stage has finished."""
-        own = _flat(stage.artefact.parameters)
+        own = flat(stage.artefact.parameters)
         known = self._known.get(stage.artefact.stage)
         if not known:
             return self._typical.get(stage.name)
@@ -50,12 +51,4 @@ class Clock:
         return f"about {words} left" + (f", {unknown} stage{'s' * (unknown > 1)} not counted" if unknown else "")
 
     def _remember(self, name: str, manifest: dict) -> None:
-        self._known.setdefault(name, []).append((_flat(manifest["parameters"]), manifest["seconds"]))
-
-
-def _flat(tree: dict, prefix: str = "") -> dict:
-    """Dotted key -> value."""
-    found = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+        self._known.setdefault(name, []).append((flat(manifest["parameters"]), manifest["seconds"]))

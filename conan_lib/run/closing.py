@@ -21,14 +21,9 @@ def closing_table(stages: Sequence[Stage], seconds: float, report: Path) -> Tabl
     """
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for row in (("verdicts", _verdicts(report)), _headline(stages), ("time", _time(stages, seconds)),
-                ("page", os.path.relpath(_page(report)))):  # fmt: skip
+                ("page", os.path.relpath(report / "index.html"))):  # fmt: skip
         table.add_row(*row)
     return table
-
-
-def _page(report: Path) -> Path:
-    html = report / "index.html"
-    return html if html.is_file() else report / "report.md"
 
 
 def _verdicts(report: Path) -> str:

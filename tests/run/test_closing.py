@@ -29,7 +29,6 @@ def stages(project):
 def test_it_counts_verdicts_and_names_score_interval_time_and_page(stages, project):
     report = project / "reports/small"
     write_json(report / "claims.json", [{"verdict": verdict} for verdict in ("not run", "reproduced", "not run")])
-    (report / "index.html").write_text("page")
     evaluate = next(stage for stage in stages if stage.name == "evaluate")
     row = {
         "task": "bible-clr",
