@@ -209,22 +209,6 @@ def test_the_paper_file_holds_the_published_values():
     assert (d.rule, d.floor, d.ratio, d.ceiling) == ("v2", 0.4, 1.2, 0.7)
 
 
-@pytest.mark.parametrize(
-    "load, file, command",
-    [
-        (load_job, "tiny.yaml", "conan-lib run "),
-        (load_grid, "tiny.yaml", "conan-lib run "),
-        (load_params, "jobs/tiny.yaml", "conan-lib job "),
-        (load_params, "grids/alpha.yaml", "conan-lib run --grid "),
-        (load_job, "grids/alpha.yaml", "conan-lib run --grid "),
-    ],
-)
-def test_a_file_of_another_kind_is_one_short_line_with_its_command(load, file, command):
-    with pytest.raises(UserError) as error:
-        load(ROOT / "params" / file)
-    assert f"run it with `{command}{ROOT / 'params' / file}`" in str(error.value) and len(str(error.value).replace(str(ROOT), "")) < 200
-
-
 def test_of_many_mistakes_one_line_names_the_first_few(tmp_path):
     (tmp_path / "many.yaml").write_text("tier: t\n" + "".join(f"key{number}: 1\n" for number in range(60)))
     with pytest.raises(UserError, match=r"key0: unknown key.*; and 55 more mistakes$"):

@@ -244,12 +244,13 @@ def test_a_working_directory_that_is_gone_is_one_line(tmp_path, monkeypatch, con
 @pytest.mark.parametrize("command", [("job",), ("run", "--grid"), ("run",), ("plan",), ("status",)])
 def test_a_file_of_another_kind_is_one_short_line(project, conan, command):
     kinds = {"job": JOB, "grid": GRID, "parameter": (project / FILE).read_text()}
+    commands = {"job": "conan-lib job", "grid": "conan-lib run --grid", "parameter": "conan-lib run"}
     wanted = {("job",): "job", ("run", "--grid"): "grid"}.get(command, "parameter")
     for kind in {*kinds} - {wanted}:
         (project / "params/other.yaml").write_text(kinds[kind])
         code, _, err = conan(*command, "params/other.yaml")
         assert_one_line(code, err)
-        assert f"params/other.yaml: is a {kind} file, not a {wanted} file: run it with" in err and len(err) < 200
+        assert f"params/other.yaml: is a {kind} file, not a {wanted} file: run it with `{commands[kind]} " in err and len(err) < 200
 
 
 def test_a_report_says_where_it_is(project, conan, monkeypatch):

@@ -26,9 +26,6 @@ from conan_lib.run.job import open_job, run_job
 from conan_lib.run.worker import Told
 from conan_lib.stages import compute, open_stage
 from conan_lib.table import RUN
-from conan_lib.training.contrastive import supervised_rows
-from conan_lib.training.embedder import build_tasks
-from conan_lib.training.tasks import TASKS
 from tests.conftest import SCRATCH
 from tests.small_corpus import sft_records
 from tests.small_grid import GRID, commit, write_grid
@@ -339,24 +336,3 @@ def test_the_masks_on_a_gpu_are_seven_arms_and_eight_seeds_of_all_layers(monkeyp
     assert {stage.name for stage in cells["smollm2-gpu"]} == {"start", "pretrain", "sft", "weak", "score_weak"}
     text = {name: open_stage("sets", own[0].params).key for name, own in weak.items()}
     assert text["smollm2"] == text["smollm2-gpu"] != text["smollm2-gpu-rehearsal"]
-
-
-def test_few_pools_are_a_seeded_choice(tmp_path):
-    """`supervised.pools` limits passages of CLR and queries of retrieval, each with all of its rows; None changes nothing, nor the key."""
-    params = {name: pair_params(tmp_path / "artefacts", supervised=over) for name, over in
-              {"all": {}, "few": {"pools": 6}, "again": {"pools": 6}, "other": {"pools": 6, "seed": 1}}.items()}  # fmt: skip
-    finish_inputs(params["all"])
-    found = {}
-    for name, one in params.items():
-        stage = open_stage("supervised", one)
-        built = build_tasks(supervised_rows(stage), stage.supervised.model_copy(update={"hard_negatives": 0}))
-        found[name] = {task.name: list(task.rows) for task in built}
-    groups = {
-        name: {task: {row["group"] for row in rows} for task, rows in tasks.items() if TASKS[task].negatives == "pool"}
-        for name, tasks in found.items()
-    }
-    assert {task: len(few) for task, few in groups["few"].items()} == {"retrieval": 6, "clr": 6}
-    assert groups["few"] == groups["again"] != groups["other"]
-    assert found["few"]["clr"] == [row for row in found["all"]["clr"] if row["group"] in groups["few"]["clr"]]
-    assert found["few"]["sts"] == found["all"]["sts"]
-    assert "pools" not in open_stage("supervised", params["all"]).artefact.parameters["supervised"]

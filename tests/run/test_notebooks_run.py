@@ -90,7 +90,7 @@ def test_without_a_terminal_a_line_at_each_start_says_which_of_how_many_and_how_
     assert " 1/8  01_data: corpus" in starts[0], "no like stage is known, so nothing is said of the time"
     assert all(f" start {n}/8" in line and f"  {name}: " in line
                for n, (name, line) in enumerate(zip(NOTEBOOKS, starts, strict=True), 1))  # fmt: skip
-    assert out.splitlines()[-1].split() == ["page", "runs/small/report.md"]
+    assert out.splitlines()[-1].split() == ["page", "runs/small/index.html"]
     (project / FILE).write_text("tier: small\nmixing: {neighbours: 3}\n")
     assert " 1/1, about 0 s left  08_clr_umap: mix" in conan("run", FILE)[1]
 
@@ -144,8 +144,7 @@ def test_a_selection_needs_its_inputs_and_leaves_the_report(project, kernels, re
     assert kernels == list(NOTEBOOKS) and len(reports) == 1
 
 
-@pytest.mark.parametrize("name", ["peers", "mix"])
-def test_the_data_is_checked_before_anything_starts(project, kernels, monkeypatch, name):
+def test_the_data_is_checked_before_anything_starts(project, kernels):
     (project / "requirements-data.txt").write_text("sonofman-not-there==1.0  # text\npytest==0.1\n")
     with pytest.raises(UserError, match=r"missing sonofman-not-there, pytest \(found .*, need ==0.1\): run `make data`"):
         run_notebooks(FILE)
@@ -179,7 +178,7 @@ def test_a_missing_notebook_is_found_before_anything_starts(project, kernels):
     assert kernels == []
 
 
-def test_with_a_kernel_of_this_python_and_its_environment(project, monkeypatch):
+def test_with_a_kernel_of_this_python_and_its_environment(project):
     write_notebook(
         project / "notebooks/01_data.ipynb",
         "import os, sys\nprint(sys.executable)\nprint(os.getcwd())\nprint(os.environ['OMP_NUM_THREADS'], os.environ['HF_HUB_OFFLINE'])",
