@@ -15,14 +15,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from benchmarks.measure import available_bytes, peak_memory
-from benchmarks.results import Row, command, folder_of, markdown, quartiles, read_csv, write_csv
+from benchmarks.results import Row, command, folder_of, markdown, quartiles, read_csv, where, write_csv
 from benchmarks.variants import (
     FLASH,
     STOCK,
@@ -37,7 +37,6 @@ from benchmarks.variants import (
     square_bytes,
     variants_of,
 )
-from conan_lib.environment import environment
 from conan_lib.errors import UserError
 from conan_lib.topics.speed.timing import LEAST_REPEATS, once, take_turns
 
@@ -182,17 +181,11 @@ def _quartiles(name: str, values: list[float]) -> dict[str, float]:
 
 def facts_of(common: Setting, repeats: int, budget: float | None) -> dict[str, str]:
     """Where and how the numbers were made."""
-    found = environment()
-    versions = {name: version for name, version in found["packages"].items() if version and name in ("torch", "transformers", "flash-attn")}
     return {
-        "device": torch.cuda.get_device_name() if common.device == "cuda" else "cpu",
-        "machine": f"{found['machine']}, {common.threads} threads",
-        "python": found["python"],
+        **where(common.device, common.threads),
         **({"CUDA": torch.version.cuda} if common.device == "cuda" else {}),
-        **versions,
         "torch": torch.__version__,
-        "revision": found["revision"] or "no checkout",
-        "date": datetime.now(UTC).date().isoformat(),
+        "transformers": version("transformers"),
         "dtype": common.dtype,
         "alpha": f"{common.alpha:g}",
         "seed": str(common.seed),

@@ -13,15 +13,14 @@ import json
 import statistics
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from benchmarks.results import command, folder_of
-from conan_lib.environment import environment
+from benchmarks.results import command, folder_of, where
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
 from conan_lib.negatives import NegativePool
@@ -100,22 +99,17 @@ def main(arguments: list[str] | None = None) -> Path:
     if missing := [name for name in ("sets", "weak", "mine") if not stage.inputs[name].finished]:
         raise UserError(f"{chosen.params}: not finished: {', '.join(missing)}: run `conan-lib run {chosen.params} --to mine` first")
     torch.set_num_threads(stage.runtime.threads)
-    found, where = measure(stage, chosen.steps), environment()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() and stage.runtime.device != "cpu" else "cpu"
+    found = measure(stage, chosen.steps)
     facts = {
         "params": chosen.params,
         "pools": f"mine/{stage.inputs['mine'].key}",
         "seed": stage.supervised.seed,
         "rule": stage.supervised.dhnm.rule,
         "hard_negatives": stage.supervised.hard_negatives,
-        "device": device,
-        "machine": f"{where['machine']}, {stage.runtime.threads} threads",
-        "python": where["python"],
-        "packages": {name: where["packages"].get(name) for name in ("torch", "transformers", "sentence-transformers")},
-        "revision": where["revision"],
-        "date": datetime.now(UTC).date().isoformat(),
+        **where(stage.device, stage.runtime.threads),
+        "packages": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
     }
-    folder = folder_of(device, chosen.out)
+    folder = folder_of(facts["device"], chosen.out)
     write_json(folder / "dhnm.json", {**facts, **found})
     print(json.dumps(found, indent=1))
     return folder / "dhnm.json"

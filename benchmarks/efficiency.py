@@ -13,14 +13,14 @@ import argparse
 import random
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from benchmarks.measure import available_bytes
-from benchmarks.results import command, folder_of
-from conan_lib.environment import environment, peak_memory_mb
+from benchmarks.results import command, folder_of, where
+from conan_lib.environment import peak_memory_mb
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
 from conan_lib.model.backbone import count_parameters, random_encoder
@@ -144,14 +144,9 @@ def measure(chosen: argparse.Namespace) -> dict:
 
 def facts(chosen: argparse.Namespace) -> dict:
     """Where and how the numbers were made."""
-    found = environment()
     return {
-        "device": torch.cuda.get_device_name() if chosen.device == "cuda" else "cpu",
-        "machine": f"{found['machine']}, {chosen.threads} threads",
-        "python": found["python"],
-        "packages": {name: found["packages"][name] for name in ("torch", "transformers", "sentence-transformers")},
-        "revision": found["revision"] or "no checkout",
-        "date": datetime.now(UTC).date().isoformat(),
+        **where(chosen.device, chosen.threads),
+        "packages": {name: version(name) for name in ("torch", "transformers", "sentence-transformers")},
         **{name: getattr(chosen, name) for name in ("dtype", "length", "texts", "batch", "repeats", "budget", "seed")},
         "note": NOTE,
     }

@@ -6,8 +6,12 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
+
+from conan_lib.environment import environment
 from conan_lib.errors import UserError
 
 
@@ -16,6 +20,18 @@ def folder_of(device: str, out: Path | None) -> Path:
     folder = out or Path(__file__).parent / "results" / re.sub(r"[^a-z0-9]+", "-", device.lower())
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def where(device: str, threads: int) -> dict[str, str]:
+    """Where and when numbers are made; `device` is cpu or cuda."""
+    found = environment()
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "machine": f"{found['machine']}, {threads} threads",
+        "python": found["python"],
+        "revision": found["revision"] or "no checkout",
+        "date": datetime.now(UTC).date().isoformat(),
+    }
 
 
 def quartiles(values: Sequence[float]) -> list[float]:

@@ -15,15 +15,15 @@ import gc
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from benchmarks.results import command, folder_of, quartiles
-from conan_lib.environment import environment, peak_memory_mb
+from benchmarks.results import command, folder_of, quartiles, where
+from conan_lib.environment import peak_memory_mb
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
 from conan_lib.model.backbone import build, configuration, flops_per_token
@@ -242,21 +242,17 @@ def main(arguments: list[str] | None = None) -> Path:
     """
     chosen, began = parse(arguments), time.monotonic()
     torch.set_num_threads(chosen.threads)
-    params, found = load_params(ROOT / "params" / f"{chosen.size}.yaml"), environment()
-    name = torch.cuda.get_device_name() if chosen.device == "cuda" else "cpu"
-    peak, whence = peak_of(chosen.device, name)
+    params, found = load_params(ROOT / "params" / f"{chosen.size}.yaml"), where(chosen.device, chosen.threads)
+    peak, whence = peak_of(chosen.device, found["device"])
     facts = {
-        "device": name,
-        "machine": f"{found['machine']}, {chosen.threads} threads",
-        "revision": found["revision"],
-        "date": datetime.now(UTC).date().isoformat(),
-        **{package: found["packages"][package] for package in ("torch", "transformers", "sentence-transformers")},
+        **found,
+        **{package: version(package) for package in ("torch", "transformers", "sentence-transformers")},
         "size": chosen.size,
         "arithmetic": "bf16 autocast" if chosen.device == "cuda" else "fp32",
         "peak": f"{peak:.3g} operations a second: {whence}",
     }
     results = {"facts": facts, "steps": [], "loops": {}}
-    folder = folder_of(name, chosen.out)
+    folder = folder_of(found["device"], chosen.out)
 
     def write() -> None:
         facts["peak memory of the process"] = f"{peak_memory_mb():,.0f} MB"
