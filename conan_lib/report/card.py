@@ -6,9 +6,7 @@ Every number in it is read from the run's parameters, manifests and result files
 import re
 
 import pandas as pd
-import pyarrow.compute as compute
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from pyarrow.dataset import dataset, field
 
 from conan_lib.attention.stock import FIRST_VERSION
 from conan_lib.data.catalogue import origins
@@ -23,6 +21,7 @@ from conan_lib.model.backbone import parameter_audit
 from conan_lib.report.render import template
 from conan_lib.stages import Stage
 from conan_lib.table import START
+from conan_lib.topics.data.show import training_text
 
 MODEL = "supervised"
 TASK_TYPES = {"crosslingual": "Retrieval", "sts": "STS"}
@@ -193,14 +192,10 @@ def _domains(text: pd.DataFrame) -> dict[str, float]:
 
 def _training_text(run: Run) -> pd.DataFrame:
     """Characters of the documents that pretraining reads, source by language; empty where stage corpus has not finished."""
-    file = run.stages["corpus"].path / "documents.parquet"
     if not run.finished("corpus"):
         return pd.DataFrame()
-    columns = {"source": field("source"), "lang": field("lang"), "characters": compute.utf8_length(field("text"))}
-    table = dataset(file).to_table(columns=columns, filter=field("split") == "train")
-    rows = table.group_by(["source", "lang"]).aggregate([("characters", "sum")]).to_pandas()
-    rows["source"] = rows["source"].str.partition(",")[0]  # "bible, parallel": the same text, verse by verse
-    return rows.pivot_table(index="source", columns="lang", values="characters_sum", aggfunc="sum", fill_value=0)
+    # "bible, parallel": the same text, verse by verse
+    return training_text(run.stages["corpus"]).groupby(lambda source: source.partition(",")[0]).sum()
 
 
 def _sources(run: Run) -> str:

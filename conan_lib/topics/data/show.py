@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as compute
 import pyarrow.parquet as parquet
 from matplotlib.axes import Axes
+from pyarrow.dataset import dataset, field
 
-from conan_lib.data import records
 from conan_lib.data.catalogue import origins
 from conan_lib.data.gather import STEPS
 from conan_lib.data.sources.bible import SCRIPTURE
@@ -93,16 +94,19 @@ def _stack(axis: Axes, rows: Sequence[str], values: dict[str, list[float]]) -> N
     axis.grid(axis="y", visible=False)
 
 
+def training_text(stage: Stage) -> pd.DataFrame:
+    """Stage `corpus`: characters of the documents that language models read, source by language."""
+    columns = {"source": field("source"), "lang": field("lang"), "characters": compute.utf8_length(field("text"))}
+    table = dataset(stage.path / "documents.parquet").to_table(columns=columns, filter=field("split") == "train")
+    rows = table.group_by(["source", "lang"]).aggregate([("characters", "sum")]).to_pandas()
+    return rows.pivot_table(index="source", columns="lang", values="characters_sum", aggfunc="sum", fill_value=0)
+
+
 def kept_text(stage: Stage) -> Drawing:
     """Stage `corpus`: training text by source and language, in thousand characters. A blank means that the source has no such language."""
-    documents = records.read_table(stage.path / "documents.parquet").select(["text", "lang", "source", "split"]).to_pylist()
-    chars = Counter()
-    for row in documents:
-        if row["split"] == "train":
-            chars[row["source"], row["lang"]] += len(row["text"])
-    sources = sorted({source for source, _ in chars}, key=lambda source: -sum(n for (own, _), n in chars.items() if own == source))
-    languages = list(stage.data.languages)
-    table = np.array([[chars[source, lang] / 1e3 or np.nan for lang in languages] for source in sources])
+    found, languages = training_text(stage), list(stage.data.languages)
+    sources = list(found.sum(axis=1).sort_values(ascending=False, kind="stable").index)
+    table = found.reindex(index=sources, columns=languages).replace(0, np.nan).to_numpy(float) / 1e3
     with style():
         drawing = Drawing(figsize=(0.62 * len(languages) + 3.2, 0.3 * len(sources) + 1.2))
         axis = drawing.subplots()

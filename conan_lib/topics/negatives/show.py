@@ -4,6 +4,7 @@ import numpy as np
 
 from conan_lib.errors import UserError
 from conan_lib.findings.blocks import figure
+from conan_lib.findings.curves import scored
 from conan_lib.findings.grids import grid_blocks
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, series, style
 from conan_lib.findings.run import Run
@@ -20,7 +21,7 @@ def show(run: Run) -> dict:
 
 def first_and_last(stage: Stage) -> str:
     """How hard the negatives of each task were at first and at last, and how many were swapped."""
-    rows = [row for row in series(stage, "negatives.json") if row.get("mean_score") is not None]
+    rows = scored(stage)
     tasks: dict[str, list[float]] = {}
     for row in rows:
         tasks.setdefault(row.get("task", "all tasks"), []).append(row["mean_score"])
