@@ -33,7 +33,7 @@ CHECKPOINTS = ("pretrain", "sft", "weak", "supervised")
 """Stages whose models are compared, in the order of training."""
 START = "start"
 """The stage of a language model that others made. It is an input only where the parameters name one: from scratch it holds nothing."""
-SCORED = {"score": "supervised", "score_weak": "weak"}
+SCORED = {"score": "supervised", "score_weak": "weak", "score_plain": "plain"}
 """Stage that scores one checkpoint -> the checkpoint. A grid ends in one of them."""
 SUPERVISED = Spec(
     "conan_lib.training.contrastive:train_supervised", 1, ("supervised",), ("sets", "weak", "mine"), "06_supervised"
@@ -66,13 +66,12 @@ TABLE: dict[str, Spec] = {
     "probes": Spec("conan_lib.topics.limits.measure:probe", 1, ("probes",), ("corpus", START, *CHECKPOINTS), "07_eval"),
     "supervised_no_clr": Spec(**vars(SUPERVISED) | {"notebook": "08_clr_umap", "like": "supervised"}),
     "mix": Spec("conan_lib.topics.mixing.measure:mix", 2, ("mixing",), ("heldout", "supervised", "supervised_no_clr"), "08_clr_umap"),
+    "plain": Spec("conan_lib.training.plain:train_plain", 1, ("weak", "supervised", "plain"), ("sets", "sft", "teacher", "mine")),
     **{
         name: Spec("conan_lib.topics.retrieval.measure:score_checkpoint", 1, ("tasks",), ("corpus", "heldout", checkpoint))
         for name, checkpoint in SCORED.items()
     },
     "curve": Spec("conan_lib.topics.mask.curve:measure_curve", 1, ("curve",), ("heldout", "sft", "weak")),
-    "plain": Spec("conan_lib.training.plain:train_plain", 1, ("weak", "supervised", "plain"), ("sets", "sft", "teacher", "mine")),
-    "score_plain": Spec("conan_lib.topics.retrieval.measure:score_plain", 1, ("tasks",), ("corpus", "heldout", "plain", "evaluate")),
     "out_of_domain": Spec(
         "conan_lib.topics.out_of_domain.measure:evaluate_out_of_domain", 1, ("tasks", "out_of_domain"), ("corpus", START, *CHECKPOINTS)
     ),

@@ -40,7 +40,8 @@ class GridParams(Section):
     stages: tuple[Literal[*TABLE], ...]
     """Stages that may differ between cells or seeds; a cell that changes any other one is refused. What ends a cell may always."""
     target: Literal[*SCORED] = "score"
-    """The stage that ends a cell: it scores the last checkpoint, or that of the weak stage, and then nothing after it is trained."""
+    """The stage that ends a cell: it scores the last checkpoint, or that of the weak stage (nothing is trained after it then), or of plain
+    training."""
     axes: dict[str, dict[str, Overrides]] = {}
     """Axis -> label -> overridden keys. A cell's name joins its labels with " + ", leaving out `none`."""
     cells: dict[str, Overrides] = {}

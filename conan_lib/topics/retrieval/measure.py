@@ -1,5 +1,5 @@
-"""The stages that score models on the held-out tasks through mteb: `evaluate` (our five checkpoints), `peers` (other systems), and
-`score` and `score_weak` (one checkpoint alone: what a cell of a grid is measured with, at the cost of one model)."""
+"""The stages that score models on the held-out tasks through mteb: `evaluate` (our five checkpoints), `peers` (other systems), and those
+of SCORED (one checkpoint alone: what a cell of a grid is measured with, at the cost of one model)."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -81,25 +81,6 @@ def score_checkpoint(stage: Stage) -> dict:
     main = [row for row in rows if is_whole(row) and row["metric"] == MAIN_METRIC.get(row["type"], row["metric"])]
     scores = {row["task"]: row["value"] for row in main}
     return {"suite": stage.tasks.suite, "split": stage.tasks.split, "models": provenance(stage.path), "scores": scores}
-
-
-@computes
-def score_plain(stage: Stage) -> dict:
-    """Score what `plain` trained on the same tasks, and compare `supervised` with it, query by query.
-
-    Writes mteb/, items/, scores.json and differences.json: `supervised` minus `plain` on every task that ranks.
-
-    Raises:
-        UserError: as `evaluate`.
-    """
-    tasks = open_tasks(stage.inputs["heldout"].path, stage.tasks)
-    encoder = checkpoint_encoder(stage, "plain", BATCH_SIZE).kept_in(stage.path)
-    rows = score(encoder, tasks, stage.path, stage.tasks, BATCH_SIZE)
-    write_json(stage.path / "scores.json", rows)
-    folders, ranked = (stage.path, stage.inputs["evaluate"].path), [task for task in tasks if task.kind in KINDS]
-    differences = [compare(folders, "plain", "supervised", task.metadata.name, MAIN_METRIC[task.kind], stage.tasks) for task in ranked]
-    write_json(stage.path / "differences.json", differences)
-    return {"suite": stage.tasks.suite, "split": stage.tasks.split, "models": provenance(stage.path), **_results(rows)}
 
 
 def _write(stage: Stage, folder: Path, rows: list[dict], tasks: list, suffix: str = "") -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from conan_lib.evaluation.checkpoints import checkpoints
 from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, is_main
+from conan_lib.evaluation.scores import compare
 from conan_lib.findings.blocks import Block, Missing, Table, evaluated, scored, table
 from conan_lib.findings.intervals import Interval, combine_seeds, mean_of
 from conan_lib.findings.plots import series
@@ -26,7 +27,7 @@ from conan_lib.findings.tables import measured
 from conan_lib.params.load import SEEDED
 from conan_lib.stages import Stage, project_root
 from conan_lib.topics.retrieval import figures
-from conan_lib.topics.retrieval.whiten import SUFFIX, WHITENED
+from conan_lib.topics.retrieval.whiten import KINDS, SUFFIX, WHITENED
 
 CATEGORIES = ("classification", "clustering", "reranking", "retrieval", "sts", "crosslingual")
 """Types of task in the order of the paper's categories; its pair classification and summarisation have no local task."""
@@ -127,20 +128,29 @@ def categories(rows: Iterable[dict]) -> pd.DataFrame:
 
 def _plain(run: Run) -> list[Block]:
     """What the recipe adds to training by sentence-transformers alone, where somebody asked for that."""
-    if not run.finished("score_plain"):
+    if not run.finished("evaluate", "score_plain"):
         return []
-    sees = run.stage("score_plain").params.plain.attention
+    plain = run.params.plain
     return [
         table(
             run,
             "plain_differences",
-            f"Our last checkpoint against `plain`, on the same queries, paired. plain: the same start, rows, steps and rates under "
-            f"sentence-transformers' own trainer with MultipleNegativesRankingLoss, {sees}, hard negatives as mined, no Matryoshka.",
-            ("score_plain",),
-            lambda stage: differences_table(series(stage, "differences.json")),
+            "Our last checkpoint against `plain`, on the same queries, paired. plain: the same start, rows and steps, "
+            f"{plain.rate:g} times our rates, under sentence-transformers' own trainer with MultipleNegativesRankingLoss, "
+            f"{plain.attention}, hard negatives as mined, no Matryoshka.",
+            ("evaluate", "score_plain"),
+            plain_table,
             differences=("difference",),
         )
     ]
+
+
+def plain_table(ours: Stage, plain: Stage) -> pd.DataFrame:
+    """`supervised` minus `plain` on every task that ranks."""
+    ranked = {row["task"]: row["type"] for row in series(plain, "scores.json") if row["type"] in KINDS}
+    return differences_table(
+        compare((plain.path, ours.path), "plain", "supervised", task, MAIN_METRIC[kind], plain.tasks) for task, kind in ranked.items()
+    )
 
 
 def _whitening(run: Run) -> list[Block]:

@@ -1,19 +1,18 @@
-"""Stages score and score_weak give the rows that stage evaluate gives for their checkpoint, without the other models. Plain training is
-compared with ours query by query, and a report shows it where somebody asked for it."""
+"""Stages that score one checkpoint give the rows that stage evaluate gives for it, without the other models. Plain training is compared
+with ours query by query, and a report shows it where somebody asked for it."""
 
 import json
 
 import pytest
 
 from conan_lib.evaluation.scores import read_items
-from conan_lib.files import read_json
 from conan_lib.findings.run import Run
 from conan_lib.table import SCORED
 from conan_lib.topics.retrieval import show
-from conan_lib.topics.retrieval.measure import evaluate, score_checkpoint, score_plain
+from conan_lib.topics.retrieval.measure import evaluate, score_checkpoint
 
 
-@pytest.fixture(scope="module", params=SCORED)
+@pytest.fixture(scope="module", params=[name for name, checkpoint in SCORED.items() if checkpoint != "plain"])
 def stage(ready, request):
     return score_checkpoint(ready(request.param))
 
@@ -36,22 +35,21 @@ def test_every_query_has_a_value(stage):
 
 @pytest.fixture(scope="module")
 def plain(ready):
-    return evaluate(ready("evaluate")), score_plain(ready("score_plain"))
+    return evaluate(ready("evaluate")), score_checkpoint(ready("score_plain"))
 
 
 def test_plain_training_is_compared_query_by_query(plain):
     ours, theirs = plain
-    found = read_json(theirs.path / "differences.json")
-    assert [row["task"] for row in found] == ["bible-clr", "wiki-retrieval"]
-    for row in found:
-        assert (row["before"], row["after"]) == ("plain", "supervised")
+    table = show.plain_table(ours, theirs)
+    assert table["task"].tolist() == ["bible-clr", "wiki-retrieval"]
+    for row in table.itertuples():
         before, after = (
-            {(subset, item): value for subset, one in read_items(folder, model, row["task"]).items()
-             for item, value in zip(one["ids"], one[row["metric"]], strict=True)}
+            {(subset, item): value for subset, one in read_items(folder, model, row.task).items()
+             for item, value in zip(one["ids"], one[row.metric], strict=True)}
             for folder, model in ((theirs.path, "plain"), (ours.path, "supervised"))
         )  # fmt: skip
-        assert row["n"] == len(before) and before.keys() == after.keys()
-        assert row["difference"] == pytest.approx(sum(after[key] - before[key] for key in before) / len(before))
+        assert row.queries == len(before) and before.keys() == after.keys()
+        assert row.difference == pytest.approx(sum(after[key] - before[key] for key in before) / len(before))
 
 
 def test_a_report_shows_plain_training_where_it_was_asked_for(plain):
@@ -59,7 +57,7 @@ def test_a_report_shows_plain_training_where_it_was_asked_for(plain):
     run = Run.of(ours.params, "small.yaml")
     assert {"supervised", "plain"} <= {row["model"] for row in run.scores}
     (table,) = show._plain(run)
-    assert table.frame["difference"].tolist() == pytest.approx([row["difference"] for row in read_json(theirs.path / "differences.json")])
-    assert table.sources == (run.key("score_plain"),) and "causal" in table.caption
-    other = ours.params.model_copy(update={"plain": theirs.params.plain.model_copy(update={"rate": 2.0})})
-    assert show._plain(Run.of(other, "small.yaml")) == [] and "plain" not in {row["model"] for row in Run.of(other, "small.yaml").scores}
+    assert table.frame.equals(show.plain_table(ours, theirs)) and run.key("score_plain") in table.sources
+    assert "1 times our rates" in table.caption and "causal" in table.caption
+    other = Run.of(ours.params.model_copy(update={"plain": theirs.params.plain.model_copy(update={"rate": 2.0})}), "small.yaml")
+    assert show._plain(other) == [] and "plain" not in {row["model"] for row in other.scores}
