@@ -1,6 +1,6 @@
-"""Invariants: plain training sees the rows that our stages draw, as often, with the first mined negatives; its losses are those of
-sentence-transformers, and it stays as causal as it is told; killed in either part and resumed, its weights are those of an uninterrupted
-run."""
+"""Invariants: plain training is given the rows that our stages draw, as often, with the first mined negatives, and says how many of them
+its steps saw; its losses are those of sentence-transformers, its rates and saved prompts ours, and it stays as causal as it is told; what
+it cannot do it refuses; killed in either part and resumed, its weights are those of an uninterrupted run."""
 
 from collections import Counter
 
@@ -12,9 +12,9 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss, Multip
 
 from conan_lib.errors import RunError, UserError
 from conan_lib.stages import open_stage
-from conan_lib.training import plain
+from conan_lib.training import embedder, plain
 from conan_lib.training.batches import Task, TaskBatchSampler
-from conan_lib.training.contrastive import pools_for, supervised_rows
+from conan_lib.training.contrastive import pools_for, supervised_rows, train_supervised
 from conan_lib.training.embedder import build_tasks
 from conan_lib.training.mine import load_pools, mine_negatives
 from conan_lib.training.plain import train_plain
@@ -44,7 +44,12 @@ def trained(tmp_path_factory):
         return train_plain(ready_plain(tmp_path_factory.mktemp("plain"))), seen
 
 
-def test_it_sees_the_rows_that_our_trainer_draws(trained):
+def given(options) -> Counter:
+    """The rows that a trainer is given, by task, anchor and positive."""
+    return Counter((name, row["anchor"], row["positive"]) for name, rows in options["train_dataset"].items() for row in rows)
+
+
+def test_it_is_given_the_rows_that_our_trainer_draws(trained):
     stage, (_, second) = trained
     rows = supervised_rows(stage)
     tasks = build_tasks(rows, stage.supervised, pools_for(stage, rows))
@@ -52,11 +57,90 @@ def test_it_sees_the_rows_that_our_trainer_draws(trained):
     ours = Counter()
     for task, number in (sampler.at(place) for batch in sampler for place in batch):
         ours[task.name, task.rows[number]["anchor"], task.rows[number]["positive"]] += 1
-    theirs = Counter((name, row["anchor"], row["positive"]) for name, rows in second["train_dataset"].items() for row in rows)
-    assert theirs == ours and len(second["train_dataset"]) == 5
+    assert given(second) == ours and len(second["train_dataset"]) == 5
     said = stage.results["supervised"]
     assert sum(said["rows"].values()) == ours.total()
     assert said["batch_size"] == round(ours.total() / stage.supervised.max_steps) > 1
+
+
+def test_it_says_what_its_steps_saw(trained):
+    """Three labels share their words, so a batch without duplicates holds one of their rows; no two pairs of weak training are alike."""
+    stage, _ = trained
+    weak, supervised = stage.results["weak"], stage.results["supervised"]
+    assert weak["seen"] == weak["rows"] == {"weak en": stage.weak.max_steps * stage.weak.batch_size}
+    assert weak["steps"] == {"weak en": stage.weak.max_steps}
+    assert sum(supervised["steps"].values()) == stage.supervised.max_steps
+    assert supervised["seen"]["clustering"] == supervised["steps"]["clustering"] < supervised["rows"]["clustering"]
+
+
+@pytest.mark.parametrize("options", [{"share_temperature": 3.0}, {"balance": 0.8}])
+def test_shares_and_companions_are_those_of_our_trainer(tmp_path, monkeypatch, options):
+    """Our own sampler is the one that our own stage makes."""
+    samplers, seen = [], []
+
+    class Noted(TaskBatchSampler):
+        def __init__(self, *args):
+            samplers.append(self)
+            super().__init__(*args)
+
+    class Watched(plain._Trainer):
+        def __init__(self, **options):
+            seen.append(options)
+            super().__init__(**options)
+
+    stage = ready_plain(tmp_path, weak={"max_steps": 2}, supervised={"max_steps": 8, **options})
+    monkeypatch.setattr(embedder, "TaskBatchSampler", Noted)
+    monkeypatch.setattr(plain, "_Trainer", Watched)
+    train_supervised(open_stage("supervised", stage.params))
+    train_plain(stage)
+    ours = Counter(task.name for task, _ in map(samplers[0].at, [place for batch in samplers[0] for place in batch]))
+    assert Counter(name for name, *_ in given(seen[1]).elements()) == ours
+
+
+def test_embeddings_learn_at_their_own_rate(tmp_path):
+    """One step: what AdamW adds to a weight is its rate, whatever the gradient."""
+    moved = {}
+    for rate in (1.0, 50.0):
+        sections = {
+            name: {"max_steps": 1, "warmup_ratio": 0, "learning_rate": 1e-5, "embedding_rate": rate} for name in ("weak", "supervised")
+        }
+        stage = train_plain(ready_plain(tmp_path / str(rate), **sections))
+        before = load_file(stage.inputs["sft"].path / "model" / "model.safetensors")["model.embed_tokens.weight"]
+        moved[rate] = (load_file(stage.path / "model" / "model.safetensors")["embed_tokens.weight"] - before).abs().max()
+    assert moved[50.0] / moved[1.0] == pytest.approx(50, rel=0.1)
+
+
+def test_prompts_are_saved_with_the_model(tmp_path):
+    """What stands before queries in training does so in the evaluation, as with our own model."""
+    prompts = {name: {"query": "find: ", "document": "text: "} for name in ("retrieval", "clr")}
+    stage = train_plain(ready_plain(tmp_path, weak={"max_steps": 1}, supervised={"max_steps": 1, "prompts": prompts}))
+    ours = train_supervised(open_stage("supervised", stage.params))
+    saved = [SentenceTransformer(str(one.path / "model"), device="cpu").prompts for one in (stage, ours)]
+    assert saved[0] == saved[1] == {"query": "find: ", "document": "text: "}
+
+
+@pytest.mark.parametrize("section", ["weak", "supervised"])
+@pytest.mark.parametrize("options, named", [({"lora": {"rank": 2}}, "lora"), ({"pool_prompts": False}, "pool_prompts")])
+def test_what_it_cannot_do_is_refused(tmp_path, section, options, named):
+    stage = ready_plain(tmp_path, **{section: options})
+    with pytest.raises(UserError, match=rf"stage plain: {section}\.{named}: .*: leave it out"):
+        train_plain(stage)
+    assert stage.status == "new"
+
+
+def test_a_launch_of_two_is_refused(tmp_path, monkeypatch):
+    """It would wait for the second process, which waits for the stage."""
+    stage = ready_plain(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="stage plain trains in one process: run it without a launch"):
+        train_plain(stage)
+    assert stage.status == "new"
+
+
+@pytest.mark.parametrize("options", [{"hard_negatives": 0}, {"mix": {"sts": 1}, "hard_negatives": 0}])
+def test_without_pools_it_trains_with_the_negatives_of_the_batch(tmp_path, options):
+    stage = train_plain(ready_plain(tmp_path, weak={"max_steps": 1}, supervised={"max_steps": 4, **options}))
+    assert sum(stage.results["supervised"]["steps"].values()) == 4
 
 
 def test_its_negatives_are_the_first_that_were_mined(trained):
@@ -89,8 +173,9 @@ def test_the_mask_is_what_is_asked_for(tmp_path, attention, moves):
 
 
 def test_without_weak_pairs_only_the_second_part_trains(tmp_path, monkeypatch):
+    """As in our own stage, whatever the parameters promise: filters may leave no pair."""
     stage = ready_plain(tmp_path, supervised={"max_steps": 2})
-    monkeypatch.setattr(type(stage.params), "trains", lambda self, name: name != "weak")
+    monkeypatch.setattr(plain, "mapped", lambda *_: [])
     assert set(train_plain(stage).results) == {"saved_as", "precision", "supervised"}
 
 

@@ -135,7 +135,7 @@ def _plain(run: Run) -> list[Block]:
         table(
             run,
             "plain_differences",
-            "Our last checkpoint against `plain`, on the same queries, paired. plain: the same start, rows and steps, "
+            f"Our last checkpoint against `plain`, on the same queries, paired. plain: the same start, rows and steps{_seen(run)}, "
             f"{plain.rate:g} times our rates, under sentence-transformers' own trainer with MultipleNegativesRankingLoss, "
             f"{plain.attention}, hard negatives as mined, no Matryoshka.",
             ("evaluate", "score_plain"),
@@ -143,6 +143,13 @@ def _plain(run: Run) -> list[Block]:
             differences=("difference",),
         )
     ]
+
+
+def _seen(run: Run) -> str:
+    """How many of the rows its steps saw, where the stage has counted them: rows that share a text come to smaller batches."""
+    counted = [part for part in map(run.results("plain").get, ("weak", "supervised")) if part and "seen" in part]
+    given, seen = (sum(sum(part[name].values()) for part in counted) for name in ("rows", "seen"))
+    return f" (of the rows it saw {seen / given:.0%}, since its batches hold no text twice)" if given else ""
 
 
 def plain_table(ours: Stage, plain: Stage) -> pd.DataFrame:
