@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conan_lib.errors import UserError
 from conan_lib.params import Params
-from conan_lib.params.grid import GridParams, cell_params, load_grid
+from conan_lib.params.grid import GridParams, cell_params, flat, load_grid
 from conan_lib.stages import Stage, below_root, open_stage, resolve
 from conan_lib.table import SCORED
 
@@ -104,8 +104,8 @@ def _check_shared(grid: Grid) -> None:
     first, own = grid.cells[0], {*grid.params.stages, *grid.params.targets}
     for cell in grid.cells:
         for name, stage in cell.stages.items():
-            if name not in own and stage.key != first.stages[name].key:
-                keys = _differing(stage, first.stages[name]) or [f"an input of {name}"]
+            if name not in own and ((other := first.stages.get(name)) is None or stage.key != other.key):
+                keys = list(stage.artefact.parameters) if other is None else _differing(stage, other) or [f"an input of {name}"]
                 raise UserError(
                     f"{grid.path}: cell {cell}: {', '.join(keys)} changes stage {name}, which all cells share: "
                     f"add {name} to stages, or leave the key alone"
@@ -121,8 +121,8 @@ def _check_different(grid: Grid) -> None:
 
 def _differing(one: Stage, other: Stage) -> list[str]:
     """Dotted keys of a stage's own parameters in which two of its runs differ."""
-    mine, theirs = one.artefact.parameters, other.artefact.parameters
-    return [f"{section}.{key}" for section, values in mine.items() for key in values if values[key] != theirs[section].get(key)]
+    mine, theirs = flat(one.artefact.parameters), flat(other.artefact.parameters)
+    return [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
 
 
 def _with_inputs(stage: Stage) -> dict[str, Stage]:

@@ -21,6 +21,15 @@ BAD = {
     "no such baseline": ("baseline: soft", "baseline: hard", "baseline: no cell 'hard'; the cells are soft, causal"),
     "one cell": ("  causal: {weak: {soft_mask: {attention: causal}}}\n", "", "at least two cells"),
     "a shared stage": (CAUSAL, "{sft: {max_steps: 7}}", "cell causal (seed 0): sft.max_steps changes stage sft"),
+    "a file that others lack": (
+        CAUSAL, "{data: {languages: [en], sets: [{from: my.jsonl, task: weak, lang: en}]}}",
+        "cell causal (seed 0): data.sets, data.languages, files.my.jsonl changes stage corpus",
+    ),
+    "a key that others lack": (CAUSAL, "{sft: {template: plain}}", "cell causal (seed 0): sft.template changes stage sft"),
+    "a key that others have": ("  soft: {}", "  soft: {sft: {template: plain}}", "cell causal (seed 0): sft.template changes stage sft"),
+    "a stage that others lack": (
+        CAUSAL, "{model: {start: ./my}, tokenizer: null, backbone: null}", "cell causal (seed 0): model changes stage start"
+    ),
     "a seed of a shared stage": ("stages: [", "seed_keys: [sft.seed]\nstages: [", "cell soft (seed 1): sft.seed changes stage sft"),
     "an unknown seed key": ("stages: [", "seed_keys: [weak.sead]\nstages: [", "cell soft: weak.sead: unknown key, did you mean seed?"),
     "the same cell twice": ("attention: causal", "attention: soft", "cells soft (seed 0) and causal (seed 0) are the same run"),

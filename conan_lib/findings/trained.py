@@ -23,7 +23,7 @@ def trained_in(ablation: Ablation) -> str:
 
 def _text(name: str, params: Params, last: str, score: tuple[str, float] | None) -> str:
     """`last` is the stage whose model it is."""
-    stages = ("weak", "supervised") if last == "supervised" else ("weak",)
+    stages = ("weak",) if last == "weak" else ("weak", "supervised")
     steps = " + ".join(f"{getattr(params, stage).max_steps:,}" for stage in stages if params.trains(stage))
-    kind = "contrastive" if last == "supervised" else "weak"
+    kind = "weak" if last == "weak" else "contrastive"
     return f"{name}: {steps} {kind} steps, {'not evaluated' if score is None else f'{score[0]} {score[1]:.2f}'}"

@@ -322,6 +322,20 @@ def test_a_set_without_a_language_of_the_run_is_refused_beforehand(tmp_path):
         check(declared, ("en", "de"))
 
 
+def test_the_head_of_a_file_is_not_taken_for_all_of_it(tmp_path, monkeypatch):
+    """Sorted by label, and with a text twice, so that fewer rows are of use than were read."""
+    monkeypatch.setattr("conan_lib.data.declared.CHECKED", 10)
+    records = [{"text": f"text {n % 9}", "label": "first" if n < 10 else "second"} for n in range(20)]
+    for count, known in ((20, None), (9, UserError)):
+        path = lines(tmp_path / "labels.jsonl", *records[:count])
+        declared = DeclaredSet.model_validate({"from": str(path), "task": "classification", "lang": "en"})
+        if known is None:
+            assert check(declared, ("en",)) is None
+        else:
+            with pytest.raises(UserError, match="every label is first"):
+                check(declared, ("en",))
+
+
 def test_an_empty_file_and_a_held_out_file_without_the_fields_are_refused_beforehand(tmp_path):
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(UserError, match=r"empty.jsonl: no record of use in en \(read 0, complete 0, .*\): look into the file"):

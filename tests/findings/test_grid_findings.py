@@ -112,6 +112,15 @@ def test_a_grid_that_ends_with_the_weak_stage_is_read_alike_and_named_after_it(s
     assert trained_in(Ablation(grid)) == f"grids of small: {cell.params.weak.max_steps:,} weak steps, cross-lingual R@10 {recall:.2f}"
 
 
+def test_a_model_of_plain_training_is_named_with_the_steps_of_both_parts(small, project):
+    text = GRID.replace("stages: [weak, mine, supervised]", "target: score_plain\nstages: [weak, mine, plain]")
+    write_grid(project, text.replace("{weak: {soft_mask: {attention: causal}}}", "{plain: {rate: 2.0}}"), "plain")
+    grid = open_grid("params/grids/plain.yaml")
+    finish_cells(grid, {"soft": 0.3, "causal": 0.2})
+    weak, supervised = grid.cells[0].params.weak, grid.cells[0].params.supervised
+    assert trained_in(Ablation(grid)).startswith(f"grids of small: {weak.max_steps:,} + {supervised.max_steps:,} contrastive steps")
+
+
 def test_the_files_of_a_grid(small, project):
     page = write_ablation(small)
     text = page.read_text()

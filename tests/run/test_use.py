@@ -16,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 
 from conan_lib.evaluation import suites
 from conan_lib.model.backbone import export
+from conan_lib.run.use.evaluating import own_task
 from tests.small_corpus import sentence
 from tests.small_pairs import small_encoder
 
@@ -86,6 +87,16 @@ def test_evaluation_of_own_pairs_has_intervals_bm25_and_another_model(own, model
     assert scores["small"]["value"] == scores["other"]["value"] and scores["bm25"]["n"] == 12, "the same weights"
     assert all(row["low"] <= row["value"] <= row["high"] for row in scores.values())
     assert "small - other, ndcg_at_10: +0.000 [+0.000, +0.000]" in out and "small - bm25" in out
+
+
+def test_another_answer_is_another_task(own):
+    """The same queries and passages in the same order: what mteb has scored of one must not be read for the other."""
+    folders = set()
+    for queries in ("aab", "abb"):
+        rows = [{"query": query, "pos": [passage]} for query, passage in zip(queries, "xyz", strict=True)]
+        (own / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        folders.add(own_task(own / "few.jsonl", None, own / "made")[1])
+    assert len(folders) == 2
 
 
 def of_mteb(name, dataset):

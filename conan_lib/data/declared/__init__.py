@@ -41,14 +41,14 @@ def check(declared: DeclaredSet, languages: tuple[str, ...]) -> list[dict] | Non
     for file in [declared.heldout, None] if isinstance(declared.heldout, str) else [None]:
         funnel = Funnel()
         rows = list(islice(read(declared, languages, funnel, CHECKED, file=file), 1 if declared.hub and not file else CHECKED))
-        whole = len(rows) < CHECKED and not declared.hub
+        left = Counter()
+        for row in funnel.rows():
+            left[row["step"]] += row["documents"]
+        whole = max(left["read"], len(rows)) < CHECKED and not declared.hub
         if rows:
             if whole:
                 distinct(declared.task, rows)
             continue
-        left = Counter()
-        for row in funnel.rows():
-            left[row["step"]] += row["documents"]
         counts = ", ".join(f"{step} {left[step]:,}" for step in STEPS[:4])
         mend = "correct its lang, or add its language to data.languages" if left["scores"] else "look into the file and the row's keys"
         raise UserError(f"{file or declared.from_}: no record of use in {', '.join(languages)} ({counts}): {mend}")

@@ -72,7 +72,9 @@ def own_task(data: Path, corpus: Path | None, output: Path) -> tuple[list[Retrie
         "qrels": [{"query_id": query[row["anchor"]], "corpus_id": place[row["positive"]], "score": 1} for row in pairs],
     }
     name = data.name.partition(".")[0]
-    digest = hashlib.sha256("\0".join([*query, "", *place, *(row["corpus_id"] for row in tables["qrels"])]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(
+        "\0".join([*query, "", *place, *(f"{row['query_id']} {row['corpus_id']}" for row in tables["qrels"])]).encode()
+    ).hexdigest()[:16]
     folder = output / f"{name}-{digest}"
     for table, rows in tables.items():
         write_table(folder / "eval" / "test" / name / f"{table}.parquet", pa.Table.from_pylist(rows))
