@@ -222,3 +222,6 @@ class PlainParams(Section):
     """What the decoder sees. A decoder that sentence-transformers loads is causal; bidirectional is the mask opened at once."""
     rate: float = Field(1.0, gt=0)
     """Multiplies the learning rates of both stages."""
+    duplicates: bool | None = None
+    """true: a batch may hold a text twice, sentence-transformers' default; then all rows are seen, and a text may be its own negative.
+    None: it may not, as is advised for this loss; then batches are smaller, and some rows are not seen."""

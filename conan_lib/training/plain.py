@@ -1,10 +1,10 @@
 """What one would do without this project: the same start, rows and steps, trained by sentence-transformers alone.
 
-Its trainer, MultipleNegativesRankingLoss (CoSENT for pairs with a score) and batches without duplicates; the decoder stays causal, or reads
-both ways from the first step; hard negatives stay as they were mined, and no prefix of the vector is trained.
+Its trainer and MultipleNegativesRankingLoss (CoSENT for pairs with a score); the decoder stays causal, or reads both ways from the first
+step; hard negatives stay as they were mined, and no prefix of the vector is trained.
 
-A batch without duplicates holds no text twice. Translated queries of one passage, and rows with one label, come to different batches, which
-are smaller; the steps then end before all rows have been seen, and the results say how many were.
+Unless told otherwise, a batch holds no text twice. Translated queries of one passage, and rows with one label, come to different batches,
+which are smaller; the steps then end before all rows have been seen, and the results say how many were.
 """
 
 import os
@@ -22,7 +22,7 @@ from conan_lib.data.mapped import mapped
 from conan_lib.errors import RunError, UserError
 from conan_lib.model.backbone import export, to_sentence_transformer
 from conan_lib.params import Runtime
-from conan_lib.params.training import SupervisedParams, WeakParams
+from conan_lib.params.training import PlainParams, SupervisedParams, WeakParams
 from conan_lib.stages import Stage, computes
 from conan_lib.training.arguments import EmbeddingRate, arithmetic, training_arguments, training_device
 from conan_lib.training.batches import Task, TaskBatchSampler
@@ -43,17 +43,17 @@ def train_plain(stage: Stage) -> dict:
     """
     _check(stage)
     weak, supervised, causal = stage.weak, stage.supervised, stage.plain.attention == "causal"
-    device, rate, said = training_device(stage.runtime), stage.plain.rate, {}
+    device, said = training_device(stage.runtime), {}
     model = to_sentence_transformer(stage.inputs["sft"].path / "model", weak.pooling, weak.max_length, causal=causal, device=device)
     pairs = mapped(stage.inputs["sets"].path / "weak.parquet", stage.path / ROWS)
     if len(pairs):
         tasks = build_tasks({"weak": weak_rows(stage, pairs)}, weak)
-        said["weak"] = fit(model, tasks, weak, stage.path / "checkpoints" / "weak", rate, stage.runtime)
+        said["weak"] = fit(model, tasks, weak, stage.path / "checkpoints" / "weak", stage.plain, stage.runtime)
     rows = supervised_rows(stage, stage.path / ROWS)
     pools = pools_for(stage, rows)
     model.max_seq_length = supervised.max_length
     tasks = build_tasks(rows, supervised, pools)
-    said["supervised"] = fit(model, tasks, supervised, stage.path / "checkpoints" / "supervised", rate, stage.runtime, pools)
+    said["supervised"] = fit(model, tasks, supervised, stage.path / "checkpoints" / "supervised", stage.plain, stage.runtime, pools)
     model.prompts = supervised.saved_prompts | row_prompts(rows, supervised)
     export(model, stage.path / "model", causal)
     return {"saved_as": stage.plain.attention, "precision": arithmetic(supervised.precision, device), **said}
@@ -75,7 +75,7 @@ def fit(
     tasks: Sequence[Task],
     section: WeakParams | SupervisedParams,
     folder: Path,
-    rate: float = 1.0,
+    plain: PlainParams,
     runtime: Runtime | None = None,
     pools: Pools | None = None,
 ) -> dict:
@@ -83,7 +83,6 @@ def fit(
 
     Args:
         tasks: of `build_tasks`. The rows given are those that our own trainer draws, as often as it draws them.
-        rate: multiplies section.learning_rate.
 
     Returns:
         by task the rows given, those that the steps saw, and the steps; and the batch size: one for all tasks, since sentence-transformers
@@ -99,11 +98,11 @@ def fit(
         for task, number in map(sampler.at, batch):
             sets.setdefault(task.name, []).append(_columns(task.rows[number], task, pools, width))
     batch_size = round(sum(map(len, sets.values())) / section.max_steps)
-    section = section.model_copy(update={"learning_rate": rate * section.learning_rate})
+    section = section.model_copy(update={"learning_rate": plain.rate * section.learning_rate})
     arguments = SentenceTransformerTrainingArguments(
         **training_arguments(section, runtime, folder),
         per_device_train_batch_size=batch_size,
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        batch_sampler=BatchSamplers.BATCH_SAMPLER if plain.duplicates else BatchSamplers.NO_DUPLICATES,
         multi_dataset_batch_sampler=MultiDatasetBatchSamplers.PROPORTIONAL,
     )
     recorder = Recorder(lambda: trainer.seen, runtime=runtime)

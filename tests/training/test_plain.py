@@ -73,6 +73,13 @@ def test_it_says_what_its_steps_saw(trained):
     assert supervised["seen"]["clustering"] == supervised["steps"]["clustering"] < supervised["rows"]["clustering"]
 
 
+def test_with_duplicates_every_batch_is_full_but_the_last_of_a_set(tmp_path):
+    stage = train_plain(ready_plain(tmp_path, plain={"duplicates": True}, weak={"max_steps": 2}))
+    said = stage.results["supervised"]
+    for name, rows in said["rows"].items():
+        assert said["seen"][name] == min(rows, said["steps"][name] * said["batch_size"]), name
+
+
 @pytest.mark.parametrize("options", [{"share_temperature": 3.0}, {"balance": 0.8}])
 def test_shares_and_companions_are_those_of_our_trainer(tmp_path, monkeypatch, options):
     """Our own sampler is the one that our own stage makes."""

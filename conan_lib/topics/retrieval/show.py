@@ -149,7 +149,8 @@ def _seen(run: Run) -> str:
     """How many of the rows its steps saw, where the stage has counted them: rows that share a text come to smaller batches."""
     counted = [part for part in map(run.results("plain").get, ("weak", "supervised")) if part and "seen" in part]
     given, seen = (sum(sum(part[name].values()) for part in counted) for name in ("rows", "seen"))
-    return f" (of the rows it saw {seen / given:.0%}, since its batches hold no text twice)" if given else ""
+    why = "" if run.params.plain.duplicates else ", since its batches hold no text twice"
+    return f" (of the rows it saw {seen / given:.0%}{why})" if given else ""
 
 
 def plain_table(ours: Stage, plain: Stage) -> pd.DataFrame:
