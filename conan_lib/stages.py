@@ -148,6 +148,8 @@ def left_out(params: Params) -> dict[str, str]:
         why = "supervised.mix has no clr, so there is nothing to compare"
     elif not any(share for task, share in mix.items() if task != "clr"):
         why = "supervised.mix has clr alone, so nothing trains without it"
+    elif params.supervised.balance and not any(share for task, share in mix.items() if task not in ("clr", "sts")):
+        why = "supervised.mix has clr and sts alone, and without clr nothing is left that sts balances"
     elif not (data.scripture or reviews or data.aligned_rows):
         why = "the mixing of languages needs aligned texts in two languages: scripture, or held-out rows of a clr set"
     if why:

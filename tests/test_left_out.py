@@ -38,6 +38,12 @@ def test_mixing_needs_two_arms_and_aligned_texts(mix, rows, why):
     assert why in found["mix"] and why in found["supervised_no_clr"] and "mkqa" in found
 
 
+def test_an_arm_without_clr_needs_what_sts_balances():
+    own = params({"clr": 1, "sts": 1})
+    balanced = own.model_copy(update={"supervised": own.supervised.model_copy(update={"balance": 0.8})})
+    assert "mix" not in left_out(own) and "nothing is left that sts balances" in left_out(balanced)["supervised_no_clr"]
+
+
 def test_held_out_rows_of_a_clr_set_feed_mixing():
     assert set(left_out(params({"retrieval": 1, "clr": 1}, PAIRS, CLR))) == {"start", "mkqa"}
 

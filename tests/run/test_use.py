@@ -141,6 +141,10 @@ BAD = {
     "no such pairs": (("mine", "none.jsonl", "--model", "{model}", "-o", "new.jsonl"), "none.jsonl"),
     "no pairs": (("mine", "docs.jsonl", "--model", "{model}", "-o", "new.jsonl"), "docs.jsonl, line 1"),
     "one passage": (("mine", "one.jsonl", "--model", "{model}", "-o", "new.jsonl"), "one passage in all"),
+    "all ranks skipped": (
+        ("mine", "pairs.jsonl", "--model", "{model}", "-o", "new.jsonl", "--skip", "13"),
+        "--skip 13: there are 13 passages in all",
+    ),
     "a margin of all": (("mine", "pairs.jsonl", "--model", "{model}", "-o", "new.jsonl", "--margin", "1"), "--margin 1: give a share"),
     "neither suite nor data": (("evaluate", "{model}"), "give either --suite or --data"),
     "no such suite": (("evaluate", "{model}", "--suite", "MTEB"), "--suite MTEB: choose one of MTEB(eng, v2)"),

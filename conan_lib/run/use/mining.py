@@ -51,6 +51,8 @@ def mine_pairs(
     most = min(negatives, len(searched) - 1)
     if most < 1:
         raise UserError(f"{pairs}: one passage in all, so there is nothing to choose a negative from: give a corpus with --corpus")
+    if skip >= len(searched):
+        raise UserError(f"--skip {skip}: there are {len(searched)} passages in all: lower it, or give a corpus with --corpus")
     mined = mine_hard_negatives(
         Dataset.from_dict({"anchor": [row["anchor"] for row in rows], "positive": positives}),
         loaded,
