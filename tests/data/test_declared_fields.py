@@ -99,6 +99,13 @@ def test_given_scores_filter_positives_and_negatives(tmp_path):
     }  # fmt: skip
 
 
+def test_an_empty_cell_is_no_negative(tmp_path):
+    """A table has no other way to leave one out."""
+    for column in ("negative", "negative_1"):
+        (tmp_path / "p.csv").write_text(f"anchor,positive,{column}\n{Q},{P},\n{P},{Q},no\n")
+        assert pairs(read_all(tmp_path / "p.csv")) == [(Q, P, []), (P, Q, ["no"])]
+
+
 def test_a_positive_among_the_negatives_is_none(tmp_path):
     found = read_all(lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P, "330 m."], "neg": ["330 m.", Q, *N, N[0]]}))
     assert [row["negatives"] for row in found] == [N, N]

@@ -249,7 +249,7 @@ def _anchor(fields: Fields) -> tuple[str, str]:
 def _negatives(fields: Fields, corpus: Mapping[str, str]) -> Iterator[str]:
     """All that a record gives, without those whose score is above max_negative_score."""
     name, value = fields.find("negatives")
-    if name and value is not None:
+    if name and value not in (None, ""):  # a table's empty cell
         found = [text for _, text in fields.passages(name, value, corpus)]
         highest = fields.declared.max_negative_score
         if highest is None or fields.row.get("neg_scores") is None:
