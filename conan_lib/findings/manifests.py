@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
+import pyarrow.compute as compute
+from pyarrow.dataset import dataset, field
 
 from conan_lib.findings.blocks import Table
 from conan_lib.findings.run import Run
@@ -84,3 +86,11 @@ def stages_block(id: str, caption: str, run: Run) -> Table:
         keys=("artefact",),
         anchors=("artefact",),
     )
+
+
+def training_text(stage: Stage) -> pd.DataFrame:
+    """Stage `corpus`: characters of the documents that language models read, source by language."""
+    columns = {"source": field("source"), "lang": field("lang"), "characters": compute.utf8_length(field("text"))}
+    table = dataset(stage.path / "documents.parquet").to_table(columns=columns, filter=field("split") == "train")
+    rows = table.group_by(["source", "lang"]).aggregate([("characters", "sum")]).to_pandas()
+    return rows.pivot_table(index="source", columns="lang", values="characters_sum", aggfunc="sum", fill_value=0)

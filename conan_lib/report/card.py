@@ -13,7 +13,7 @@ from conan_lib.data.catalogue import origins
 from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN
 from conan_lib.evaluation.statistics import LEVEL
 from conan_lib.findings.blocks import Table
-from conan_lib.findings.manifests import environment_table, stages_table
+from conan_lib.findings.manifests import environment_table, stages_table, training_text
 from conan_lib.findings.run import Run
 from conan_lib.findings.scores import crosslingual_table, score_table
 from conan_lib.findings.tables import measured, to_markdown
@@ -21,7 +21,6 @@ from conan_lib.model.backbone import parameter_audit
 from conan_lib.report.render import template
 from conan_lib.stages import Stage
 from conan_lib.table import START
-from conan_lib.topics.data.show import training_text
 
 MODEL = "supervised"
 TASK_TYPES = {"crosslingual": "Retrieval", "sts": "STS"}

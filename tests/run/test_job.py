@@ -334,5 +334,6 @@ def test_the_masks_on_a_gpu_are_seven_arms_and_eight_seeds_of_all_layers(monkeyp
         (None, "bf16", None)
     }
     assert {stage.name for stage in cells["smollm2-gpu"]} == {"start", "pretrain", "sft", "weak", "score_weak"}
-    text = {name: open_stage("sets", own[0].params).key for name, own in weak.items()}
-    assert text["smollm2"] == text["smollm2-gpu"] != text["smollm2-gpu-rehearsal"]
+    text = {name: {open_stage("sets", stage.params).key for stage in own} for name, own in weak.items()}
+    confirming = {open_stage("sets", ROOT / "params/bases/smollm2-confirm.yaml").key}
+    assert text["smollm2-gpu"] == confirming < text["smollm2"] and not confirming & text["smollm2-gpu-rehearsal"]

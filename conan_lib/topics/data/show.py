@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.compute as compute
 import pyarrow.parquet as parquet
 from matplotlib.axes import Axes
-from pyarrow.dataset import dataset, field
 
 from conan_lib.data.catalogue import origins
 from conan_lib.data.gather import STEPS
@@ -20,6 +18,7 @@ from conan_lib.data.translate.checks import REASONS
 from conan_lib.data.translate.output import FUNNEL
 from conan_lib.errors import UserError
 from conan_lib.findings.blocks import Table, figure, table
+from conan_lib.findings.manifests import training_text
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, language_colours, series, style
 from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
@@ -92,14 +91,6 @@ def _stack(axis: Axes, rows: Sequence[str], values: dict[str, list[float]]) -> N
         start += values[lang]
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
-
-
-def training_text(stage: Stage) -> pd.DataFrame:
-    """Stage `corpus`: characters of the documents that language models read, source by language."""
-    columns = {"source": field("source"), "lang": field("lang"), "characters": compute.utf8_length(field("text"))}
-    table = dataset(stage.path / "documents.parquet").to_table(columns=columns, filter=field("split") == "train")
-    rows = table.group_by(["source", "lang"]).aggregate([("characters", "sum")]).to_pandas()
-    return rows.pivot_table(index="source", columns="lang", values="characters_sum", aggfunc="sum", fill_value=0)
 
 
 def kept_text(stage: Stage) -> Drawing:
