@@ -5,9 +5,11 @@ A claim uses the seeds that all of its cells have.
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from math import isfinite
 
 from conan_lib.findings.ablation import ALPHA, Ablation, Estimate
 from conan_lib.findings.claim import Finding, Verdict, difference, reading, signed_text, weakest
+from conan_lib.findings.over_seeds import detectable
 from conan_lib.findings.run import Run
 from conan_lib.findings.trained import trained_in
 
@@ -51,10 +53,16 @@ def finding(
     keys: tuple = (),
     details: tuple[str, ...] = (),
 ) -> Finding:
-    """The verdict on one > 0; where several comparisons belong `together`, all must hold, by their corrected p where they have one."""
+    """The verdict on one > 0; where several comparisons belong `together`, all must hold, by their corrected p where they have one.
+
+    Where it stays undecided, the details say how large a difference this many seeds and items would have found."""
     corrected = f"p {one.p:.3f}" + (f", corrected {one.corrected:.3f}" if one.corrected is not None else "")
     verdict, interval = weakest([verdict_of(each) for each in together or [one]]), (one.low, one.high)
     details = (*details, corrected, reading(one.value, interval))
+    if verdict == "undecided at this scale" and isfinite(one.high - one.low):
+        family = sum(each.corrected is not None for each in together or [one])
+        found = detectable(one.low, one.high, one.seeds, max(1, family))
+        details = (*details, f"power: a true difference of {found:.3f} would be found in four of five such grids")
     return Finding(verdict, reason, details, one.value, unit, interval, one.seeds, one.keys + keys)
 
 

@@ -1,13 +1,17 @@
-"""What a number comes to over training seeds, from its resamples with each; and p-values of a family of comparisons."""
+"""What a number comes to over training seeds, from its resamples with each; p-values of a family of comparisons; and power."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.stats import nct, norm
 from scipy.stats import t as student_t
 
 from conan_lib.evaluation.statistics import LEVEL, interval_of
+
+POWER = 0.8
+"""Share of repeats in which a difference is found, where nothing else is said: the usual one."""
 
 
 def over_seeds(points: Sequence[float], draws: np.ndarray) -> dict[str, float]:
@@ -75,3 +79,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty(len(order))
     corrected[order] = np.minimum(1, np.maximum.accumulate(steps))
     return corrected.tolist()
+
+
+def detectable(low: float, high: float, seeds: int, comparisons: int = 1, power: float = POWER) -> float:
+    """The true difference that as many seeds would find, significant and with the right sign, in `power` of all repeats.
+
+    The interval is read as Student's t with S - 1 degrees of freedom, or as normal with one seed, whose own chance it then leaves out.
+
+    Args:
+        low, high: the 95 % interval of the difference that was measured.
+        seeds: S, that it rests on.
+        comparisons: in the family; each then has 5 % divided by their number.
+    """
+    tail, level, freedom = (1 + LEVEL) / 2, 1 - (1 - LEVEL) / 2 / comparisons, seeds - 1
+    error = (high - low) / 2 / (student_t.ppf(tail, freedom) if freedom else norm.ppf(tail))
+    if not freedom:
+        return float(error * (norm.ppf(level) + norm.ppf(power)))
+    bound = student_t.ppf(level, freedom)
+    return float(error * brentq(lambda shift: nct.sf(bound, freedom, shift) - power, 0, 10 * bound))

@@ -230,6 +230,7 @@ DATA = {"all": 0.4, "no filter": 0.4, "no news": 0.3, "no pairs": 0.2}
 def test_claims_follow_their_rules(ours, claim, name, recall, verdict, effect, said):
     finding = ours(name, recall)[claim]
     assert (finding.verdict, finding.seeds) == (verdict, 3) and said in finding.text
+    assert ("; power: a true difference of " in finding.text) == (verdict == "undecided at this scale"), "only these say what was in reach"
     assert finding.effect == pytest.approx(effect / 2, abs=0.004), "two of four tasks differ"
     assert finding.interval[0] <= finding.effect <= finding.interval[1] and all(key.startswith("score/") for key in finding.keys)
 

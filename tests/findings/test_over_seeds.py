@@ -1,12 +1,12 @@
 """Over seeds and queries the interval covers the truth with three seeds too, and p-values are uniform where nothing differs; Holm keeps the
-family-wise error."""
+family-wise error; a difference of the size that `detectable` names is found as often as it says."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from conan_lib.evaluation.statistics import bootstrap_interval, resampled_means
-from conan_lib.findings.over_seeds import holm, over_seeds
+from conan_lib.findings.over_seeds import POWER, detectable, holm, over_seeds
 
 
 def two_way(seeds: int, queries: int, spread: tuple[float, float, float], rng) -> np.ndarray:
@@ -110,3 +110,17 @@ def test_holm_keeps_the_family_wise_error():
 def test_over_seeds_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match=r"points \(S,\) and draws \(S, R\)"):
         over_seeds([1, 2], np.ones((3, 10)))
+
+
+@pytest.mark.parametrize(("seeds", "comparisons"), [(3, 1), (8, 1), (4, 3)])
+def test_the_detectable_difference_is_found_in_as_many_repeats_as_said(seeds, comparisons):
+    half = stats.t.ppf(0.975, seeds - 1) / np.sqrt(seeds)  # of seeds that differ by 1
+    true = detectable(0.3 - half, 0.3 + half, seeds, comparisons)
+    repeats = np.random.default_rng(0).normal(true, 1, (20000, seeds))
+    t = repeats.mean(1) / stats.sem(repeats, axis=1)
+    assert (t > stats.t.ppf(1 - 0.025 / comparisons, seeds - 1)).mean() == pytest.approx(POWER, abs=0.01)
+
+
+def test_the_detectable_difference_with_one_seed_is_that_of_a_normal_mean():
+    repeats = np.random.default_rng(0).normal(detectable(-1.96, 1.96, 1), 1, 20000)
+    assert (repeats > 1.96).mean() == pytest.approx(POWER, abs=0.01)
