@@ -101,12 +101,13 @@ def test_claim_c8_asks_for_a_quarter_exactly(fake_run):
     assert finding.verdict == "not run" and "a quarter" in finding.text
 
 
-def test_the_ablation_file_is_the_arm_that_the_report_looks_for():
+@pytest.mark.parametrize(("tier", "ablation"), [("tiny", "no_mrl"), ("smollm2", "smollm2_no_mrl")])
+def test_the_ablation_file_is_the_arm_that_the_report_looks_for(tier, ablation):
     folder = Path(__file__).parents[3] / "params"
-    tiny, arm = load_params(folder / "tiny.yaml"), load_params(folder / "ablations" / "no_mrl.yaml")
-    assert open_stage("efficiency", arm).key == open_stage("efficiency", without_mrl(tiny)).key
+    tier, arm = load_params(folder / f"{tier}.yaml"), load_params(folder / "ablations" / f"{ablation}.yaml")
+    assert open_stage("efficiency", arm).key == open_stage("efficiency", without_mrl(tier)).key
     for shared in ("corpus", "sets", "heldout", "weak", "mine"):
-        assert open_stage(shared, arm).key == open_stage(shared, tiny).key
+        assert open_stage(shared, arm).key == open_stage(shared, tier).key
 
 
 def test_slower_in_one_round_is_not_faster(fake_run):
