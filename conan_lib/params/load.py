@@ -25,8 +25,8 @@ LONGEST = 100
 """Characters of a given key or value that one line shows."""
 MOST_VALUES = 100_000
 """Values of one file, each counted as often as its anchor is named."""
-KINDS = {"job": "steps", "grid": "baseline", "parameter": "tier"}
-"""Kind of file -> a key that it must have and no other kind has, looked for in this order: a grid names a tier too."""
+KINDS = {"job": ("steps",), "grid": ("baseline", "like"), "parameter": ("tier",)}
+"""Kind of file -> keys of which it must have one and no other kind has any, looked for in this order: a grid names a tier too."""
 Tree = TypeVar("Tree", bound=BaseModel)
 COMMANDS = {"job": "conan-lib job {}", "grid": "conan-lib run --grid {}", "parameter": "conan-lib run {}"}
 
@@ -211,7 +211,7 @@ def check_kind(raw: dict, wanted: str, place: str) -> None:
     Raises:
         UserError: it is one of another kind; the line names the command that takes it.
     """
-    if (kind := next((kind for kind, key in KINDS.items() if key in raw), wanted)) != wanted:
+    if (kind := next((kind for kind, keys in KINDS.items() if any(key in raw for key in keys)), wanted)) != wanted:
         raise UserError(f"{place}: is a {kind} file, not a {wanted} file: run it with `{COMMANDS[kind].format(place)}`, or name another")
 
 

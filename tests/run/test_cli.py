@@ -246,8 +246,9 @@ def test_a_file_of_another_kind_is_one_short_line(project, conan, command):
     kinds = {"job": JOB, "grid": GRID, "parameter": (project / FILE).read_text()}
     commands = {"job": "conan-lib job", "grid": "conan-lib run --grid", "parameter": "conan-lib run"}
     wanted = {("job",): "job", ("run", "--grid"): "grid"}.get(command, "parameter")
-    for kind in {*kinds} - {wanted}:
-        (project / "params/other.yaml").write_text(kinds[kind])
+    files = {(kind, text) for kind, text in {*kinds.items(), ("grid", "like: grids/masks.yaml\ntier: tiny\n")} if kind != wanted}
+    for kind, text in files:
+        (project / "params/other.yaml").write_text(text)
         code, _, err = conan(*command, "params/other.yaml")
         assert_one_line(code, err)
         assert f"params/other.yaml: is a {kind} file, not a {wanted} file: run it with `{commands[kind]} " in err and len(err) < 200
