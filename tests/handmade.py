@@ -284,7 +284,7 @@ def _probes(stage):
 WRITERS = {
     "corpus": _corpus,
     "sets": _sets,
-    "heldout": lambda stage: {},
+    "heldout": lambda stage: {"rows": {}},
     "start": prepare_start.__wrapped__,
     "tokenizer": _tokenizer,
     "pretrain": _language_model,

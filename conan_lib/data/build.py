@@ -48,6 +48,7 @@ def build_corpus(stage: Stage) -> dict:
         kept["rows"] += 1
         counts.add(row["source"], row["lang"], f"decontaminated, {row['split']}", 1, size(row))
     rows = records.write(stage.path / "documents.parquet", language_text.language_text(corpus), language_text.SCHEMA)
+    write_json(stage.path / "training_text.json", language_text.training_text(stage.path / "documents.parquet"))
     write_json(stage.path / "funnel.json", sorted(funnel.rows(), key=lambda row: max(STEPS.index("sampled"), STEPS.index(row["step"]))))
     write_json(stage.path / "declared.json", counts.rows())
     write_json(stage.path / "sources.json", origins)

@@ -2,6 +2,10 @@
 
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
+
+import pyarrow.compute as compute
+from pyarrow.dataset import dataset, field
 
 from conan_lib.data import records
 from conan_lib.data.corpus import HELDOUT, Corpus
@@ -39,3 +43,11 @@ def parallel_documents(corpus: Corpus) -> list[Document]:
             rows.append(Document(f"parallel/{verse_id(run[0], lang)}", "\n".join(sides), lang, "bible, parallel", "parallel"))
     overlap = corpus.index.overlaps([(d.text, d.lang) for d in rows])
     return [d for d, bad in zip(rows, overlap, strict=True) if not bad]
+
+
+def training_text(documents: Path) -> list[dict]:
+    """Characters of the training split of documents.parquet: {source, lang, characters}, sorted."""
+    columns = {"source": field("source"), "lang": field("lang"), "characters": compute.utf8_length(field("text"))}
+    table = dataset(documents).to_table(columns=columns, filter=field("split") == "train")
+    summed = table.group_by(["source", "lang"]).aggregate([("characters", "sum")]).rename_columns(["source", "lang", "characters"])
+    return summed.sort_by([("source", "ascending"), ("lang", "ascending")]).to_pylist()

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
-import pyarrow.compute as compute
-from pyarrow.dataset import dataset, field
 
+from conan_lib.data import language_text
+from conan_lib.files import read_json
 from conan_lib.findings.blocks import Table
 from conan_lib.findings.run import Run
 from conan_lib.stages import Stage
@@ -90,7 +90,7 @@ def stages_block(id: str, caption: str, run: Run) -> Table:
 
 def training_text(stage: Stage) -> pd.DataFrame:
     """Stage `corpus`: characters of the documents that language models read, source by language."""
-    columns = {"source": field("source"), "lang": field("lang"), "characters": compute.utf8_length(field("text"))}
-    table = dataset(stage.path / "documents.parquet").to_table(columns=columns, filter=field("split") == "train")
-    rows = table.group_by(["source", "lang"]).aggregate([("characters", "sum")]).to_pandas()
-    return rows.pivot_table(index="source", columns="lang", values="characters_sum", aggfunc="sum", fill_value=0)
+    counted, documents = stage.path / "training_text.json", stage.path / "documents.parquet"  # an older corpus has the latter alone
+    rows = read_json(counted) if counted.is_file() else language_text.training_text(documents)
+    rows = pd.DataFrame(rows, columns=["source", "lang", "characters"])
+    return rows.pivot_table(index="source", columns="lang", values="characters", aggfunc="sum", fill_value=0)

@@ -3,6 +3,8 @@
 A parcel is a folder with part-00, part-01, ... of a size that can be carried, and index.json with their checksums. Joined, the parts are a
 tar of artefact folders. Text is packed as one xz stream over tables without compression of their own: verses that stand in six tables are
 stored once, which takes half the room. A key hashes what a result depends on and no machine, so it stays what it was.
+
+What travels: everything but weights, what another machine trains on; the weights alone; or the results alone, what a report is drawn from.
 """
 
 import hashlib
@@ -14,7 +16,7 @@ import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, Literal
 
 import pyarrow.parquet as pq
 from pydantic import BaseModel, Field, ValidationError
@@ -32,18 +34,22 @@ SMALLEST = 2**10
 """Bytes that a part holds at least: smaller ones are a slip of the pen, and a million files."""
 PART = re.compile(r"part-\d{2,}")
 LEFT_OUT = ("checkpoints", ROWS, "pools.npz", "evaluation_index.npz")
+TEXTS = ("corpus", "sets", "heldout", "mine")
+"""Stages whose tables are text, which results do without."""
+What = Literal["inputs", "weights", "results"]
 PACKING = ".packing"
 """Where parts lie until all are written, below the parcel's folder."""
 
 
-def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: bool = False) -> dict:
+def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, what: What = "inputs") -> dict:
     """Write finished stages as a parcel; a parcel that was there before is replaced once this one is whole.
 
     Args:
         stages: finished ones; each artefact is packed once.
         folder: where the parts go.
         part_mib: largest part, in MiB.
-        weights: the models' weights alone, rounded to bf16; otherwise all but these and the pools of negatives.
+        what: "inputs": all but weights and the pools of negatives. "weights": these alone, rounded to bf16. "results": as inputs, and
+            without the tables of `TEXTS`; who trains on those is told that they are missing.
 
     Returns:
         The index: parts with size (bytes) and sha256, the artefacts in it, files, bytes before packing.
@@ -57,13 +63,13 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
     stages = list(stages)
     artefacts = {stage.path: f"{stage.artefact.stage}/{stage.key}" for stage in stages}
     if unfinished := [f"{stage.artefact.stage}/{stage.key}" for stage in stages if not stage.finished] or not artefacts:
-        what = f"{', '.join(unfinished)} not finished" if artefacts else "nothing has finished"
-        raise UserError(f"pack: {what}: there is nothing to carry yet")
-    files = [(path / name, f"{place}/{name}") for path, place in artefacts.items() for name in _names(path, weights)]
+        why = f"{', '.join(unfinished)} not finished" if artefacts else "nothing has finished"
+        raise UserError(f"pack: {why}: there is nothing to carry yet")
+    files = [(path / name, f"{place}/{name}") for path, place in artefacts.items() for name in _names(path, what)]
     if not files:
         raise UserError(f"pack: {', '.join(artefacts.values())}: no weights there: leave out --weights, or name stages that train")
     for stage in stages:
-        stage.artefact.verify(unread="" if weights else ".safetensors")
+        stage.artefact.verify(unread="" if what == "weights" else ".safetensors")
     folder.mkdir(parents=True, exist_ok=True)
     if foreign := sorted(path.name for path in folder.iterdir() if not (path.name in (INDEX, PACKING) or PART.fullmatch(path.name))):
         raise UserError(f"{folder}: holds {foreign[0]}, which is of no parcel: name a new or an empty folder")
@@ -72,7 +78,7 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, weights: b
     shutil.rmtree(folder / PACKING, ignore_errors=True)
     try:
         (folder / PACKING).mkdir()
-        total = _write_archive(files, folder / PACKING / "archive", weights)
+        total = _write_archive(files, folder / PACKING / "archive", what == "weights")
         parts = _split(folder / PACKING / "archive", int(min(part_mib, 2**20) * 2**20))
         for old in [folder / INDEX, *folder.glob("part-[0-9]*")]:
             old.unlink(missing_ok=True)
@@ -167,9 +173,9 @@ def unpack(folder: Path, artefacts: Path) -> dict[str, str]:
                 raise UserError(f"{folder}: {name} is of no artefact that {INDEX} names: pack again")
             if name.parts[2:] == (MANIFEST,):
                 manifest = _checked_manifest((made / name).read_bytes(), *name.parts[:2])
-                write_json(
-                    made / name, manifest | {"files": listing((made / name).parent)}
-                )  # a table has other bytes, and some stay behind
+                # a table has other bytes; weights may follow; of a table that stayed behind the manifest still says that it is missing
+                texts = {file: entry for file, entry in manifest.get("files", {}).items() if file.endswith(".parquet")}
+                write_json(made / name, manifest | {"files": texts | listing((made / name).parent)})
         state = {name: "here" if (artefacts / name / MANIFEST).is_file() else "new" for name in index["artefacts"]}
         for name in sorted(names, key=lambda name: name.name == MANIFEST):
             if state["/".join(name.parts[:2])] == "new" or not (artefacts / name).is_file():
@@ -200,14 +206,15 @@ def _put(made: Path, target: Path) -> None:
     made.replace(target)
 
 
-def _names(path: Path, weights: bool) -> list[str]:
+def _names(path: Path, what: What) -> list[str]:
     """Files of an artefact below its folder: the weights alone, or all else with the manifest last."""
+    left = [".parquet"] if what == "results" and path.parent.name in TEXTS else []
     found = []
     for file in sorted(path.rglob("*")):
-        hidden = any(part.startswith(".") or part in LEFT_OUT for part in file.relative_to(path).parts)
-        if file.is_file() and not hidden and file.name != MANIFEST and (file.suffix == ".safetensors") == weights:
+        hidden = any(part.startswith(".") or part in LEFT_OUT for part in file.relative_to(path).parts) or file.suffix in left
+        if file.is_file() and not hidden and file.name != MANIFEST and (file.suffix == ".safetensors") == (what == "weights"):
             found.append(str(file.relative_to(path)))
-    return found if weights else [*found, MANIFEST]
+    return found if what == "weights" else [*found, MANIFEST]
 
 
 def _checked_manifest(content: bytes, stage: str, key: str) -> dict:

@@ -1,6 +1,6 @@
 """A parcel holds what was packed: unpacked elsewhere its artefacts have the same keys, tables and files and count as finished. Parts are no
 larger than asked. Unpacking may be killed and repeated, touches nothing that is finished, and refuses what is damaged. Weights travel
-alone and once, rounded to bf16; what needs them says so in one line until they are here."""
+alone and once, rounded to bf16; what needs them says so in one line until they are here. Results travel without text."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from conan_lib.errors import UserError
 from conan_lib.evaluation.encoder import load_sentence_transformer
 from conan_lib.model.backbone import link
 from conan_lib.run import parcel as parcels
-from conan_lib.run.parcel import INDEX, pack, unpack
+from conan_lib.run.parcel import INDEX, TEXTS, pack, unpack
 from conan_lib.stages import compute, open_stage
 from tests.small_pairs import finish_inputs, finish_weak, pair_params
 
@@ -112,7 +112,7 @@ def test_killed_unpacking_leaves_nothing_finished_and_goes_on(finished, tmp_path
 def test_weights_follow_on_their_own_in_bf16(finished, tmp_path):
     sft = finished[-1]
     pack([sft], tmp_path / "results")
-    index = pack([sft], tmp_path / "weights", part_mib=0.008, weights=True)
+    index = pack([sft], tmp_path / "weights", part_mib=0.008, what="weights")
     unpack(tmp_path / "results", tmp_path / "there")
     there = elsewhere(sft, tmp_path / "there")
     assert there.finished and files(sft.path / "model") - files(there.path / "model") == {"model.safetensors"}
@@ -128,7 +128,7 @@ def test_a_model_that_passed_through_a_stage_travels_once(tmp_path):
     finish_inputs(params)
     stages = pretrain, sft = [open_stage(name, params) for name in ("pretrain", "sft")]
     link(pretrain.path / "model", sft.path / "model")
-    alone, both = (pack(some, tmp_path / str(len(some)), weights=True) for some in (stages[:1], stages))
+    alone, both = (pack(some, tmp_path / str(len(some)), what="weights") for some in (stages[:1], stages))
     assert both["files"] == 2 * alone["files"] and both["bytes"] == alone["bytes"]
     unpack(tmp_path / "2", tmp_path / "there")
     first, second = (elsewhere(stage, tmp_path / "there").path / "model/model.safetensors" for stage in stages)
@@ -140,10 +140,9 @@ def test_what_needs_weights_or_pools_that_were_left_out_says_so_in_one_line(tmp_
     params = pair_params(tmp_path / "here", supervised={"max_steps": 1})
     finish_weak(params)
     mined = compute(open_stage("mine", params))
-    for parcel, weights in (("results", False), ("weights", True)):
-        wanted = ("pretrain", "sft", "weak") if weights else (*NAMES, "weak", "mine")
-        pack([open_stage(name, params) for name in wanted], tmp_path / parcel, weights=weights)
-    unpack(tmp_path / "results", tmp_path / "there")
+    for what, wanted in (("inputs", (*NAMES, "weak", "mine")), ("weights", ("pretrain", "sft", "weak"))):
+        pack([open_stage(name, params) for name in wanted], tmp_path / what, what=what)
+    unpack(tmp_path / "inputs", tmp_path / "there")
     supervised = elsewhere(open_stage("supervised", params), tmp_path / "there")
     mine, weak = supervised.inputs["mine"], supervised.inputs["weak"]
     assert mine.finished and weak.finished
@@ -160,6 +159,25 @@ def test_what_needs_weights_or_pools_that_were_left_out_says_so_in_one_line(tmp_
     unpack(tmp_path / "weights", tmp_path / "there")
     compute(mine)
     assert load_sentence_transformer(weak.path / "model", 32, "cpu") and compute(supervised).finished
+
+
+def test_results_travel_without_text_and_who_needs_the_text_is_told(finished, tmp_path):
+    pack(finished, tmp_path / "parcel", what="results")
+    unpack(tmp_path / "parcel", tmp_path / "there")
+    for stage in finished:
+        there, left = (
+            elsewhere(stage, tmp_path / "there"),
+            {name for name in files(stage.path) if name.endswith((".safetensors", "pools.npz"))},
+        )
+        text = {name for name in files(stage.path) if name.endswith(".parquet")} if stage.name in TEXTS else set()
+        assert there.finished and there.results == stage.results
+        assert files(there.path) == {name for name in files(stage.path) - left - text if not name.startswith("checkpoints")}
+    sets = elsewhere(finished[0], tmp_path / "there")
+    with pytest.raises(UserError, match=rf"^{sets.path}/.*\.parquet: missing: "):
+        sets.artefact.verify()
+    elsewhere(finished[1], tmp_path / "there").artefact.verify()
+    unpack(tmp_path / "parcel", finished[0].path.parents[1])
+    assert finished[0].artefact.verify() is None, "where the text is, results take nothing away"
 
 
 def test_a_damaged_parcel_is_refused(finished, tmp_path):
@@ -320,5 +338,5 @@ def test_what_has_not_finished_is_not_packed(finished, tmp_path):
     with pytest.raises(UserError, match="pack: nothing has finished"):
         pack([], tmp_path / "parcel")
     with pytest.raises(UserError, match=r"pack: tokenizer/[0-9a-f]{16}: no weights there: leave out --weights"):
-        pack([finished[1]], tmp_path / "parcel", weights=True)
+        pack([finished[1]], tmp_path / "parcel", what="weights")
     assert not (tmp_path / "parcel").exists()

@@ -17,10 +17,13 @@ PACKED = "corpus,sets,heldout,tokenizer,teacher"
 def pack(
     file: Annotated[Path, typer.Argument(help="A parameter file or a job file.", show_default=False)],
     folder: Annotated[Path, typer.Argument(help="Where the parts go.", show_default=False)],
-    stages: Annotated[str | None, typer.Option(help="Which stages, with commas. Of a job: all.", show_default=PACKED)] = None,
+    stages: Annotated[
+        str | None, typer.Option(help="Which stages, with commas. Of a job, or with --results: all that finished.", show_default=PACKED)
+    ] = None,
     weights: Annotated[
         bool, typer.Option("--weights", help="The models' weights alone, rounded to bf16, instead of everything else.")
     ] = False,
+    results: Annotated[bool, typer.Option("--results", help="What a report is drawn from alone: neither weights nor text.")] = False,
     part: Annotated[float, typer.Option(help="Largest part in MiB.")] = 15,
 ):
     """Put finished stages, or what a job has finished, into a few files for another machine (docs/gpu.md)."""
@@ -28,18 +31,21 @@ def pack(
     from conan_lib.params.load import read_yaml
     from conan_lib.run.job import open_job
     from conan_lib.run.parcel import pack as pack_stages
-    from conan_lib.stages import open_stage, resolve
+    from conan_lib.stages import open_stage, resolve, takes_part
     from conan_lib.table import TABLE
 
     file, names = resolve(file), None if stages is None else [name.strip() for name in stages.split(",")]
     if names and (unknown := [name for name in names if name not in TABLE]):
         raise UserError(f"--stages: no stage {', '.join(unknown)}: choose from {', '.join(TABLE)}")
+    if weights and results:
+        raise UserError("--weights and --results are two parcels: give one of them")
     if "steps" in read_yaml(file):
         chosen = [stage for stage in open_job(file).results if names is None or stage.name in names]
     else:
         params = load_params(file)
-        chosen = [open_stage(name, params) for name in (PACKED.split(",") if names is None else names)]
-    index = pack_stages(chosen, folder, part, weights)
+        wanted = names or ([name for name in TABLE if takes_part(name, params)] if results else PACKED.split(","))
+        chosen = [stage for stage in (open_stage(name, params) for name in wanted) if names or not results or stage.finished]
+    index = pack_stages(chosen, folder, part, "weights" if weights else "results" if results else "inputs")
     size = sum(one["size"] for one in index["parts"])
     say(
         f"{folder}: {len(index['artefacts'])} artefacts, {index['files']} files, {index['bytes'] / 2**20:.1f} MiB in "

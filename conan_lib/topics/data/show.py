@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as parquet
 from matplotlib.axes import Axes
 
 from conan_lib.data.catalogue import origins
@@ -150,8 +149,7 @@ def mostly_scripture(stage: Stage, share: float = 0.9) -> list[str]:
 
 def sets_table(*stages: Stage) -> pd.DataFrame:
     """Every set that these stages wrote and its number of records."""
-    files = [path for stage in stages for path in sorted(stage.path.glob("*.parquet"))]
-    return pd.DataFrame([(path.stem, parquet.read_metadata(path).num_rows) for path in files], columns=["set", "records"])
+    return pd.DataFrame([row for stage in stages for row in sorted(stage.results["rows"].items())], columns=["set", "records"])
 
 
 def read_table(run: Run) -> pd.DataFrame:
