@@ -6,14 +6,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: reproduce test test-fast faults gpu-test lab check benchmark docs wheels data clean
+.PHONY: reproduce test test-fast faults gpu-test lab lint check benchmark docs wheels data clean
 
 reproduce: $(READY)  ## the whole paper at the tiny tier: 01..08, then runs/tiny/report.md
 	$(BIN)/conan-lib run params/tiny.yaml
 
 test: $(READY)  ## every test but those of `make faults`, the slow ones included
-	$(BIN)/python -m pytest -m "not slow and not faults" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not faults" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY)  ## the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow and not faults" -n 2 --dist loadfile
@@ -28,9 +27,11 @@ gpu-test:  ## the tests that need CUDA, with the Python that is there
 lab: $(READY)  ## Jupyter Lab at the root, so that parameter files can be edited beside the notebooks; opens the first one
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/01_data.ipynb
 
-check: $(READY)  ## format, lint, layers, thin notebooks
+lint: $(READY)  ## format and lint alone
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+check: lint  ## format, lint, layers, thin notebooks
 	$(BIN)/python -m pytest tests/test_layers.py tests/test_notebooks.py
 
 benchmark: $(READY)  ## the soft mask beside stock attention, CPU or CUDA, into benchmarks/results/<device>/

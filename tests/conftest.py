@@ -37,6 +37,12 @@ def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=50, help="of `make faults`: how often the pipeline is killed")
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: of two workers none is left alone with the longest file at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def write_notebook(path: Path, *cells: str) -> None:
     """A notebook with a parameters cell and then `cells`."""
     import nbformat  # a machine that only trains lacks it, and runs the tests of its GPU

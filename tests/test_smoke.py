@@ -1,4 +1,5 @@
-"""All eight notebooks run for real at the smoke tier; a second run does nothing; pretraining killed half-way ends in the same weights."""
+"""All eight notebooks run for real at the smoke tier; a second run does nothing; pretraining killed half-way ends in the same weights; the
+report can be drawn from results alone."""
 
 import json
 import shutil
@@ -13,6 +14,8 @@ import yaml
 from safetensors.torch import load_file
 
 from conan_lib.params import load_params
+from conan_lib.report import evidence
+from conan_lib.report.build import build_report
 from conan_lib.run.notebooks import NOTEBOOKS, steps_of
 from conan_lib.stages import open_stage
 from tests.conftest import SCRATCH
@@ -78,6 +81,21 @@ def test_a_second_run_does_nothing(finished):
     done = conan("run", finished)
     assert done.returncode == 0 and done.stdout.count("already done") == len(SCRATCH)
     assert {path: path.stat().st_mtime_ns for path in finished.parent.rglob("*") if path.is_file()} == files
+
+
+def test_a_report_of_the_results_alone_is_the_same(finished, tmp_path, monkeypatch):
+    """Packed without weights and text, unpacked elsewhere, drawn again; the notebooks' pages come from the published report."""
+    there = parameter_file(tmp_path)
+    assert conan("pack", finished, tmp_path / "parcel", "--results").returncode == 0
+    assert conan("unpack", tmp_path / "parcel", "--artefacts", tmp_path / "artefacts").returncode == 0
+    assert not list(tmp_path.glob("artefacts/*/*/**/*.safetensors")) and not list(tmp_path.glob("artefacts/corpus/*/*.parquet"))
+    pages = build_report(finished)
+    monkeypatch.setattr(evidence, "committed", lambda tier: pages)
+    drawn, names = build_report(there), [path.relative_to(pages) for path in sorted(pages.rglob("*")) if path.is_file()]
+    assert names == [path.relative_to(drawn) for path in sorted(drawn.rglob("*")) if path.is_file()]
+    for name in names:
+        before, after = ((folder / name).read_bytes() for folder in (pages, drawn))
+        assert before.replace(str(finished.parent).encode(), b"") == after.replace(str(tmp_path).encode(), b""), name
 
 
 KILLED = """

@@ -30,7 +30,7 @@ from conan_lib.findings.tables import to_csv
 from conan_lib.findings.trained import trained_by
 from conan_lib.report.card import model_card
 from conan_lib.report.citations import Citations
-from conan_lib.report.evidence import RECORD, beside, record
+from conan_lib.report.evidence import RECORD, beside, executed, record
 from conan_lib.report.first import PAPER, abstract, forest_of_claims, strip
 from conan_lib.report.headline import tiles, what
 from conan_lib.report.notebooks import export
@@ -63,7 +63,7 @@ def build_report(params_file: str | Path, compared: bool = True) -> Path:
     picture_of_stages = Figure("pipeline", "The stages, and what feeds them.", pipeline(), ("conan_lib.table",), takeaway=PIPELINE)
     blocks = [*first, picture_of_stages, *([others] if others else []), *(block for part in parts for block in part.blocks)]
     pictures = {block.id: picture(block.drawing) for block in blocks if isinstance(block, Figure)}
-    copies = sorted((project_root() / run.params.runtime.artefacts / "notebooks" / run.params.tier).glob("*.ipynb"))
+    copies = executed(run)
     files = {block.id: block.written or f"figures/{block.id}.{pictures[block.id][0]}" for block in blocks if isinstance(block, Figure)}
     written = [write(folder / file, pictures[id][1]) for id, file in files.items() if file.startswith("figures/")]
     own = [block for block in blocks if isinstance(block, Table) and not block.written]
@@ -71,7 +71,10 @@ def build_report(params_file: str | Path, compared: bool = True) -> Path:
     for ablation in run.ablations.values():
         if ablation.begun:
             write_ablation(ablation)
-    written += [write(folder / "notebooks" / f"{copy.stem}.html", export(copy)) for copy in copies]
+    for copy in copies:
+        written.append(write(folder / "notebooks" / f"{copy.stem}.html", export(copy)))
+        if (keys := copy.with_suffix(".json")).is_file():
+            written.append(write(folder / "notebooks" / keys.name, keys.read_bytes()))
     context = _context(run, judged, parts, {copy.stem for copy in copies}) | {"cite": Citations(parts, copies, blocks)}
     context |= {"figure_files": files, "beside": others, "first": first, "pipeline": picture_of_stages}
     context["root"] = _root(folder)

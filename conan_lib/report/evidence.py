@@ -32,14 +32,25 @@ def record(run: Run) -> dict:
     } | ({"grids": earlier} if earlier else {})
 
 
+def executed(run: Run) -> list[Path]:
+    """The executed notebooks; where there are none, since results alone were carried here, the pages of the same run's committed report."""
+    copies = sorted((project_root() / run.params.runtime.artefacts / "notebooks" / run.params.tier).glob("*.ipynb"))
+    return copies or (sorted((committed(run.params.tier) / "notebooks").glob("*.html")) if of_this_run(run) else [])
+
+
+def of_this_run(run: Run) -> bool:
+    """Whether the committed report of the tier was drawn from these very artefacts."""
+    path, names = committed(run.params.tier) / RECORD, ("finished", "revisions")
+    known = read_json(path) if path.is_file() else {}
+    return bool(known) and [known[name] for name in names] == [record(run)[name] for name in names]
+
+
 def beside(run: Run, judged: list[tuple[Claim, Finding]]) -> Block | None:
     """Each claim's verdict in this run and in the committed report of the tier; None where there is none, or it is of this very run."""
     folder = committed(run.params.tier)
-    if not (folder / "claims.json").is_file() or not (folder / RECORD).is_file():
+    if not (folder / "claims.json").is_file() or not (folder / RECORD).is_file() or of_this_run(run):
         return None
     known = read_json(folder / RECORD)
-    if (known["finished"], known["revisions"]) == tuple(record(run)[name] for name in ("finished", "revisions")):
-        return None
     theirs = ledger(folder)
     rows = []
     for claim, finding in judged:

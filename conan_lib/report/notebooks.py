@@ -15,7 +15,9 @@ MATH = re.compile(r"\$\$(.+?)\$\$|\$([^\s$](?:[^$]*[^\s$])?)\$", re.DOTALL)
 
 
 def export(notebook: Path) -> str:
-    """One executed notebook as a page, without progress bars and stderr, whose log lines name this machine's folders."""
+    """One executed notebook as a page, without progress bars and stderr, whose log lines name this machine's folders; a page as it is."""
+    if notebook.suffix == ".html":
+        return notebook.read_text(encoding="utf-8")
     content = nbformat.read(notebook, as_version=4)
     for cell in content.cells:
         if "outputs" in cell:

@@ -21,7 +21,7 @@ from typing import IO, Literal
 import pyarrow.parquet as pq
 from pydantic import BaseModel, Field, ValidationError
 
-from conan_lib.artefacts import IDENTITY, MANIFEST, ROWS, key_of, listing
+from conan_lib.artefacts import IDENTITY, MANIFEST, ROWS, Artefact, key_of, listing
 from conan_lib.data.records import read_table
 from conan_lib.errors import UserError
 from conan_lib.files import RATIO, most_in, scratch, sha256, write_json
@@ -41,7 +41,7 @@ PACKING = ".packing"
 """Where parts lie until all are written, below the parcel's folder."""
 
 
-def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, what: What = "inputs") -> dict:
+def pack(stages: Iterable[Stage | Artefact], folder: Path, part_mib: float = 15, what: What = "inputs") -> dict:
     """Write finished stages as a parcel; a parcel that was there before is replaced once this one is whole.
 
     Args:
@@ -60,16 +60,16 @@ def pack(stages: Iterable[Stage], folder: Path, part_mib: float = 15, what: What
     """
     if not part_mib * 2**20 >= SMALLEST:
         raise UserError(f"--part {part_mib:g}: give the largest part in MiB, at least {SMALLEST / 2**20:g}")
-    stages = list(stages)
-    artefacts = {stage.path: f"{stage.artefact.stage}/{stage.key}" for stage in stages}
-    if unfinished := [f"{stage.artefact.stage}/{stage.key}" for stage in stages if not stage.finished] or not artefacts:
+    packed = [one if isinstance(one, Artefact) else one.artefact for one in stages]
+    artefacts = {one.path: f"{one.stage}/{one.key}" for one in packed}
+    if unfinished := [f"{one.stage}/{one.key}" for one in packed if not one.finished] or not artefacts:
         why = f"{', '.join(unfinished)} not finished" if artefacts else "nothing has finished"
         raise UserError(f"pack: {why}: there is nothing to carry yet")
     files = [(path / name, f"{place}/{name}") for path, place in artefacts.items() for name in _names(path, what)]
     if not files:
         raise UserError(f"pack: {', '.join(artefacts.values())}: no weights there: leave out --weights, or name stages that train")
-    for stage in stages:
-        stage.artefact.verify(unread="" if what == "weights" else ".safetensors")
+    for one in packed:
+        one.verify(unread="" if what == "weights" else ".safetensors")
     folder.mkdir(parents=True, exist_ok=True)
     if foreign := sorted(path.name for path in folder.iterdir() if not (path.name in (INDEX, PACKING) or PART.fullmatch(path.name))):
         raise UserError(f"{folder}: holds {foreign[0]}, which is of no parcel: name a new or an empty folder")

@@ -44,7 +44,11 @@ def pack(
     else:
         params = load_params(file)
         wanted = names or ([name for name in TABLE if takes_part(name, params)] if results else PACKED.split(","))
-        chosen = [stage for stage in (open_stage(name, params) for name in wanted) if names or not results or stage.finished]
+        chosen = [open_stage(name, params) for name in wanted]
+        if results and names is None:
+            from conan_lib.topics.mask.measure import shift_artefact
+
+            chosen = [one for one in (*chosen, shift_artefact(open_stage("weak", params))) if one.finished]
     index = pack_stages(chosen, folder, part, "weights" if weights else "results" if results else "inputs")
     size = sum(one["size"] for one in index["parts"])
     say(

@@ -58,17 +58,22 @@ def soft_mask_shift(
         set_soft_mask(model, **found)
 
 
-def stored_shift(stage: Stage) -> list[dict]:
-    """What `shift_over_schedules` gives, measured once: it is kept as an artefact of its own, whose key holds all that it depends on.
+def shift_artefact(stage: Stage) -> Artefact:
+    """Where the shift of the model that stage `weak` starts from is kept: its key holds all that it depends on.
 
-    It is no stage of a run: nothing is made from it, and only the figure reads it.
+    It is no stage of a run: nothing is made from it, and only the figure reads it."""
+    read = {name: getattr(stage.weak, name) for name in ("pooling", "max_length", "seed")}
+    inputs = {"sft": stage.inputs["sft"].artefact, "heldout": open_stage("heldout", stage.params).artefact}
+    return Artefact("mask_shift", 1, {"weak": read, "groups": GROUPS, "fractions": FRACTIONS}, inputs, stage.artefact.root)
+
+
+def stored_shift(stage: Stage) -> list[dict]:
+    """What `shift_over_schedules` gives, measured once.
 
     Raises:
         UserError: the stages before have not finished.
     """
-    read = {name: getattr(stage.weak, name) for name in ("pooling", "max_length", "seed")}
-    inputs = {"sft": stage.inputs["sft"].artefact, "heldout": open_stage("heldout", stage.params).artefact}
-    artefact = Artefact("mask_shift", 1, {"weak": read, "groups": GROUPS, "fractions": FRACTIONS}, inputs, stage.artefact.root)
+    artefact = shift_artefact(stage)
     if not artefact.finished:
         with artefact.work() as work:
             if not artefact.finished:
