@@ -35,7 +35,7 @@ SMALLEST = 2**10
 PART = re.compile(r"part-\d{2,}")
 LEFT_OUT = ("checkpoints", ROWS, "pools.npz", "evaluation_index.npz")
 TEXTS = ("corpus", "sets", "heldout", "mine")
-"""Stages whose tables are text, which results do without."""
+"""Stages whose tables are text, which results do without, as they do without vectors and tokenizers."""
 What = Literal["inputs", "weights", "results"]
 PACKING = ".packing"
 """Where parts lie until all are written, below the parcel's folder."""
@@ -208,10 +208,10 @@ def _put(made: Path, target: Path) -> None:
 
 def _names(path: Path, what: What) -> list[str]:
     """Files of an artefact below its folder: the weights alone, or all else with the manifest last."""
-    left = [".parquet"] if what == "results" and path.parent.name in TEXTS else []
+    left = () if what != "results" else ("tokenizer.json", ".npy", *((".parquet",) if path.parent.name in TEXTS else ()))
     found = []
     for file in sorted(path.rglob("*")):
-        hidden = any(part.startswith(".") or part in LEFT_OUT for part in file.relative_to(path).parts) or file.suffix in left
+        hidden = any(part.startswith(".") or part in LEFT_OUT for part in file.relative_to(path).parts) or file.name.endswith(left)
         if file.is_file() and not hidden and file.name != MANIFEST and (file.suffix == ".safetensors") == (what == "weights"):
             found.append(str(file.relative_to(path)))
     return found if what == "weights" else [*found, MANIFEST]

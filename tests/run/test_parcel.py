@@ -167,7 +167,7 @@ def test_results_travel_without_text_and_who_needs_the_text_is_told(finished, tm
     for stage in finished:
         there, left = (
             elsewhere(stage, tmp_path / "there"),
-            {name for name in files(stage.path) if name.endswith((".safetensors", "pools.npz"))},
+            {name for name in files(stage.path) if name.endswith((".safetensors", "pools.npz", "tokenizer.json", ".npy"))},
         )
         text = {name for name in files(stage.path) if name.endswith(".parquet")} if stage.name in TEXTS else set()
         assert there.finished and there.results == stage.results
