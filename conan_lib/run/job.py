@@ -32,10 +32,13 @@ class Job:
     tasks: tuple[Task, ...]
     """Each stage once, by priority, after what it is made from; `given` ones are not among them."""
     given: tuple[Stage, ...]
+    wanted: tuple[tuple[str, Stage], ...]
+    """(title, stage) of what the steps are to reach."""
 
     @property
     def todo(self) -> list[Task]:
-        return [task for task in self.tasks if not task.finished]
+        """What is not finished and is needed: not what a finished stage was made from, where a parcel brought that stage alone."""
+        return tasks_for(self.wanted, self.params.given)
 
     @property
     def results(self) -> list[Stage]:
@@ -51,9 +54,10 @@ def open_job(path: str | Path) -> Job:
     """
     path = resolve(path)
     params = load_job(path)
-    tasks = tasks_for((wanted for step in params.steps for wanted in _wanted(path, step)), params.given, finished=True)
+    wanted = tuple(one for step in params.steps for one in _wanted(path, step))
+    tasks = tasks_for(wanted, params.given, finished=True)
     inputs = {other.path: other for task in tasks for stage in task.stages for other in stage.inputs.values()}
-    return Job(params, tuple(tasks), tuple(stage for stage in inputs.values() if stage.name in params.given))
+    return Job(params, tuple(tasks), tuple(stage for stage in inputs.values() if stage.name in params.given), wanted)
 
 
 def _wanted(path: Path, step: StepParams) -> Iterator[tuple[str, Stage]]:
@@ -106,10 +110,11 @@ def show(job: Job, clock: Clock, console: Console) -> None:
     """What is done and what is left, step by step, with an estimate from the stages that have finished."""
     table = Table("step", "finished", "left", "time left, one at a time", box=None)
     steps: dict[str, list[Stage]] = {}
+    needed = {stage.path for task in job.todo for stage in task.stages}
     for task in job.tasks:
         steps.setdefault(task.title.partition(":")[0], []).extend(task.stages)
     for title, stages in steps.items():
-        left = [stage for stage in stages if not stage.finished]
+        left = [stage for stage in stages if stage.path in needed]
         names = " ".join(dict.fromkeys(stage.name for stage in left))
-        table.add_row(title, f"{len(stages) - len(left)} of {len(stages)}", names, clock.left(left) if left else "")
+        table.add_row(title, f"{sum(stage.finished for stage in stages)} of {len(stages)}", names, clock.left(left) if left else "")
     console.print(table)

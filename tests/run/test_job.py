@@ -145,6 +145,18 @@ def test_each_stage_once_in_the_order_of_worth_and_after_its_inputs(small):
     assert ByHand.sent == []
 
 
+def test_what_a_finished_stage_was_made_from_is_not_needed(small):
+    """A parcel of scores brings the ends of a grid's cells alone."""
+    said()
+    (small / FILE).write_text("name: small\nsteps: [{grid: ../grids/small.yaml, seeds: [0]}]")
+    for task in open_job(FILE).tasks:
+        if task.stages[0].name in ("pretrain", "sft", "weak", "mine", "supervised"):
+            shutil.rmtree(task.stages[0].path)
+    ByHand.sent.clear()
+    text = said()
+    assert ByHand.sent == [] and not open_job(FILE).todo and re.search(r"cells +\d+ of \d+ *$", text, re.MULTILINE), "nothing is left"
+
+
 def test_what_a_stage_tells_is_said_while_it_is_at_work(small, monkeypatch):
     monkeypatch.setattr(ByHand, "telling", {"weak": "conan-lib: stage weak: another process is making it"})
     text = said()
