@@ -13,9 +13,9 @@ from conan_lib.findings.ablation import Ablation
 from conan_lib.grids import Grid, open_grid
 from conan_lib.model.start import backbone_of
 from conan_lib.params import Params, load_params, with_seed
-from conan_lib.params.load import SEEDED
+from conan_lib.params.load import SEEDED, without_mrl
 from conan_lib.stages import Stage, below_root, left_out, open_stage, project_root, takes_part
-from conan_lib.table import RUN, START
+from conan_lib.table import RUN, START, TABLE
 
 STATUS = {"new": "has not been computed yet", "partial": "is partial", "damaged": "is damaged", "finished": "is finished"}
 """Status of a stage -> what a report says of it."""
@@ -55,6 +55,13 @@ class Run:
         The seeds are those of all that trains, or, where more such runs have finished, of the contrastive stages alone."""
         found = [[run for run in (self, *others) if run.finished(stage)] for others in self._seeded]
         return max(found, key=len)
+
+    def evidence(self) -> list[Stage]:
+        """The finished stages that a report of this run reads: its own, those of its other seeds, and of all these without MRL."""
+        trees = [run.params for run in (self, *(run for others in self._seeded for run in others))]
+        trees += [without_mrl(tree) for tree in trees]
+        opened = (open_stage(name, tree) for tree in trees for name in TABLE if takes_part(name, tree))
+        return list({stage.path: stage for stage in opened if stage.finished}.values())
 
     @cached_property
     def backbone(self) -> PreTrainedConfig:

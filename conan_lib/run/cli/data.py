@@ -31,7 +31,7 @@ def pack(
     from conan_lib.params.load import read_yaml
     from conan_lib.run.job import open_job
     from conan_lib.run.parcel import pack as pack_stages
-    from conan_lib.stages import open_stage, resolve, takes_part
+    from conan_lib.stages import open_stage, resolve
     from conan_lib.table import TABLE
 
     file, names = resolve(file), None if stages is None else [name.strip() for name in stages.split(",")]
@@ -43,12 +43,13 @@ def pack(
         chosen = [stage for stage in open_job(file).results if names is None or stage.name in names]
     else:
         params = load_params(file)
-        wanted = names or ([name for name in TABLE if takes_part(name, params)] if results else PACKED.split(","))
-        chosen = [open_stage(name, params) for name in wanted]
+        chosen = [open_stage(name, params) for name in names or PACKED.split(",")]
         if results and names is None:
+            from conan_lib.findings.run import Run
             from conan_lib.topics.mask.measure import shift_artefact
 
-            chosen = [one for one in (*chosen, shift_artefact(open_stage("weak", params))) if one.finished]
+            shift = shift_artefact(open_stage("weak", params))
+            chosen = [*Run.of(params, str(file)).evidence(), *([shift] if shift.finished else ())]
     index = pack_stages(chosen, folder, part, "weights" if weights else "results" if results else "inputs")
     size = sum(one["size"] for one in index["parts"])
     say(

@@ -71,6 +71,7 @@ def test_the_arm_without_mrl_is_shown_and_judged_where_it_was_run(fake_run):
     assert practical.arm_without_mrl(run) is None
 
     arm = finish_arm(run, kept=0.5)
+    assert {stage.path for stage in Run.open(run.params_file).evidence()} >= {arm.path, run.stages["evaluate"].path}, "it is packed with it"
     beside = small_dims_keep_quality(run)
     assert beside.verdict == "directional" and beside.effect == alone.effect and f"efficiency/{arm.key}" in beside.keys
     assert "without MRL 49%" in beside.text
