@@ -122,11 +122,21 @@ def with_weights(folder: Path) -> str:
     Raises:
         UserError: there is no model in the folder, or its weights are missing.
     """
-    if not (Path(folder) / "config.json").is_file():
-        raise UserError(f"{folder}: no model here (config.json is missing): run the stage that writes it")
+    folder = with_config(folder)
     if not any(path.suffix in (".safetensors", ".bin") for path in Path(folder).rglob("*")):
         mend = f"unpack the weights parcel (pack --weights), or delete {Path(folder).parent} to compute it again"
         raise UserError(f"{folder}: the weights are not here, they were left out of this parcel: {mend}")
+    return folder
+
+
+def with_config(folder: Path) -> str:
+    """The folder's name, if there is a model's configuration in it, with or without weights.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise UserError(f"{folder}: no model here (config.json is missing): run the stage that writes it")
     return str(folder)
 
 

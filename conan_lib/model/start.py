@@ -27,7 +27,7 @@ from conan_lib.attention import check_stock, set_soft_mask
 from conan_lib.attention.register import NAME
 from conan_lib.errors import UserError
 from conan_lib.files import fingerprint
-from conan_lib.model.backbone import configuration, save, with_weights
+from conan_lib.model.backbone import configuration, save, with_config
 from conan_lib.model.sources import Source, open_source
 from conan_lib.params import Params
 from conan_lib.params.model import ModelParams
@@ -84,7 +84,7 @@ def backbone_of(params: Params) -> tuple[PreTrainedConfig, dict[str, Any]]:
         return configuration(params.backbone, params.tokenizer.vocab_size), {}
     stage = open_stage(START, params)
     if stage.finished:
-        return AutoConfig.from_pretrained(with_weights(stage.path / "model")), stage.results
+        return AutoConfig.from_pretrained(with_config(stage.path / "model")), stage.results
     return read_start(params.model)
 
 
