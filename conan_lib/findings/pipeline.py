@@ -32,7 +32,7 @@ def pipeline() -> Drawing:
             drawn = axis.text(x, y, label, ha="center", va="center", fontsize=9, bbox=box | {"edgecolor": colour}, zorder=2)
             boxes[name] = drawn.get_bbox_patch()
         for name, place in places.items():
-            for other in before[name].intersection(TABLE[name].inputs):
+            for other in (other for other in TABLE[name].inputs if other in before[name]):
                 if not any(other in before[closer] for closer in TABLE[name].inputs if closer in before):
                     bend = 0.15 if place[0] - places[other][0] > 1 else 0  # around the boxes between
                     ends = {"patchA": boxes[other], "patchB": boxes[name], "connectionstyle": f"arc3,rad={bend}"}

@@ -4,7 +4,10 @@ artefacts give the same bytes; stale files go."""
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -317,3 +320,12 @@ def test_a_figure_leads_to_the_table_that_holds_its_numbers(report):
 def test_the_report_is_short_enough_to_read(report):
     """A third of the 24,000 words that it had, with every section in it."""
     assert len((report / "report.md").read_text().split()) < 8000
+
+
+def test_the_picture_of_the_stages_is_the_same_in_every_process():
+    """Sets are walked in an order that changes from process to process."""
+    code = "from conan_lib.findings.pipeline import pipeline\nfrom conan_lib.report.render import picture\nprint(picture(pipeline())[1])"
+    command, drawn = [sys.executable, "-c", code], set()
+    for seed in "123":
+        drawn.add(subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True).stdout)
+    assert len(drawn) == 1 and len(drawn.pop()) > 1000
