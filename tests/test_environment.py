@@ -96,6 +96,7 @@ def test_make_installs_from_these_files_and_the_kernel_is_of_the_environment():
         "test",
         "test-fast",
         "lab",
+        "lint",
         "check",
         "benchmark",
         "docs",

@@ -149,7 +149,7 @@ def mostly_scripture(stage: Stage, share: float = 0.9) -> list[str]:
 
 def sets_table(*stages: Stage) -> pd.DataFrame:
     """Every set that these stages wrote and its number of records."""
-    return pd.DataFrame([row for stage in stages for row in sorted(stage.results["rows"].items())], columns=["set", "records"])
+    return pd.DataFrame([row for stage in stages for row in sorted(stage.results.get("rows", {}).items())], columns=["set", "records"])
 
 
 def read_table(run: Run) -> pd.DataFrame:
