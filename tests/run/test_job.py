@@ -153,8 +153,7 @@ def test_what_a_finished_stage_was_made_from_is_not_needed(small):
         if task.stages[0].name in ("pretrain", "sft", "weak", "mine", "supervised"):
             shutil.rmtree(task.stages[0].path)
     ByHand.sent.clear()
-    text = said()
-    assert ByHand.sent == [] and not open_job(FILE).todo and re.search(r"cells +\d+ of \d+ *$", text, re.MULTILINE), "nothing is left"
+    assert re.search(r"cells +\d+ of \d+ *$", said(), re.MULTILINE) and not ByHand.sent, "nothing is left"
 
 
 def test_what_a_stage_tells_is_said_while_it_is_at_work(small, monkeypatch):
