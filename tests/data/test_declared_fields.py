@@ -9,21 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from conan_lib.data.clean import Funnel
-from conan_lib.data.declared import check, read
+from conan_lib.data.declared import check
 from conan_lib.data.translate.build import build_clr
 from conan_lib.errors import UserError
 from conan_lib.params.data import TranslateParams
 from conan_lib.params.sets import DeclaredSet
-
-
-def lines(path, *records):
-    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
-    return path
-
-
-def read_all(path, funnel=None, **given):
-    declared = DeclaredSet.model_validate({"from": str(path), "task": "retrieval", "lang": "en", **given})
-    return list(read(declared, ("en", "de", "ja"), funnel or Funnel()))
+from tests.small_declared import lines, read_all
 
 
 def pairs(found):
@@ -157,62 +148,6 @@ def test_labels_are_words_by_name_or_by_number(tmp_path):
     assert [row["label"] for row in names] == ["praise", "blame"]
     with pytest.raises(UserError, match="line 1: label is 1, and label_names has 1 names"):
         read_all(path, task="classification", label_names=["blame"], columns={"label": "label"})
-
-
-SFT = ("Translate.", "Hund", "dog")
-CHAT = [{"role": "system", "content": SFT[0]}, {"role": "user", "content": SFT[1]}, {"role": "assistant", "content": SFT[2]}]
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        dict(zip(("instruction", "input", "output"), SFT, strict=True)),
-        {"messages": CHAT},
-        {"conversations": [{"from": "system", "value": SFT[0]}, {"from": "human", "value": SFT[1]}, {"from": "gpt", "value": SFT[2]}]},
-        {"query": SFT[1], "pos": [SFT[2]], "neg": [], "prompt": SFT[0]},
-    ],
-    ids=["Alpaca", "chat", "ShareGPT", "FlagEmbedding"],
-)
-def test_instructions_of_every_form_are_the_same_rows(tmp_path, record):
-    (row,) = read_all(lines(tmp_path / "s.jsonl", record), task="sft")
-    assert (row["instruction"], row["input"], row["output"]) == SFT
-
-
-def test_an_instruction_without_input_is_what_is_asked_and_a_pair_takes_the_prompt_of_its_set(tmp_path):
-    alpaca = [{"instruction": f"Say {word}.", "input": "", "output": word} for word in ("hello", "goodbye")]
-    found = read_all(lines(tmp_path / "a.jsonl", *alpaca), task="sft")
-    assert [(row["instruction"], row["input"]) for row in found] == [("", "Say hello."), ("", "Say goodbye.")]
-    assert found[0]["group"] != found[1]["group"], "each is held out by itself"
-    pair = read_all(lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P]}), task="sft", prompt="Answer the question.")
-    assert (pair[0]["instruction"], pair[0]["input"], pair[0]["output"]) == ("Answer the question.", Q, P)
-
-
-@pytest.mark.parametrize(
-    ("record", "pair"),
-    [
-        (dict(zip(("instruction", "input", "output"), SFT, strict=True)), ("Translate.\nHund", "dog", "")),
-        ({"instruction": "Say hello.", "output": "Hello."}, ("Say hello.", "Hello.", "")),
-        ({"messages": [*CHAT[:2], {"role": "assistant", "content": "?"}, *CHAT[1:]]}, ("Hund", "dog", "Translate.")),
-        ({"text": "The mill burnt. It was old.\nNobody knew why."}, ("The mill burnt.", "It was old.\nNobody knew why.", "")),
-        ({"text": "山高水长。天地人和。"}, ("山高水长。", "天地人和。", "")),
-        ({"title": "The mill", "text": "It burnt. It was old."}, ("The mill", "It burnt. It was old.", "")),
-        ({"text": "One sentence, of version 3.5 alone."}, None),
-    ],
-    ids=["Alpaca", "instruction", "chat", "text", "Chinese", "title", "one sentence"],
-)
-def test_weak_pairs_are_made_of_instructions_chats_and_texts(tmp_path, record, pair):
-    found = read_all(lines(tmp_path / "w.jsonl", record), task="weak", clean=False)
-    assert [(row["anchor"], row["positive"], row["prompt"]) for row in found] == ([pair] if pair else [])
-    with pytest.raises(UserError, match="line 1: no field"):
-        read_all(lines(tmp_path / "r.jsonl", {"text": "The mill burnt. It was old."}), task="retrieval")
-
-
-def test_a_chat_without_an_answer_or_a_role_is_refused(tmp_path):
-    nobody = [{"from": "human", "value": "x"}, {"from": ["gpt"], "value": "y"}]
-    with pytest.raises(UserError, match="line 1: conversations holds a turn without a role or a text"):
-        read_all(lines(tmp_path / "c.jsonl", {"conversations": nobody}), task="sft")
-    with pytest.raises(UserError, match="line 1: messages does not end with an answer"):
-        read_all(lines(tmp_path / "s.jsonl", {"messages": CHAT[:2]}), task="sft")
 
 
 def test_what_translate_writes_is_read_with_the_languages_of_its_records(tmp_path):
