@@ -5,17 +5,19 @@ from conan_lib.findings.published import published
 from conan_lib.findings.run import Run
 from conan_lib.findings.topic import Topic
 from conan_lib.topics.ablation.claim import CLAIM
+from conan_lib.topics.ablation.effects import main_effects
 
 PLACED = ("masks", "data", "negatives", "sm_clr_dhnm", "lora", "alpha")
 """Grids that stand in a section of their own; any other one stands here."""
 
 
 def show(run: Run) -> dict:
-    paper = published()["ablation"]
+    paper, ablation = published()["ablation"], run.ablations.get("sm_clr_dhnm")
+    effects = ablation and main_effects(ablation)
     return {
         "paper": with_paper(run, paper, "sm_clr_dhnm", {row[0]: (row[0],) for row in paper.rows}),
         "how": HOW,
-        "grid": grid_blocks(run, "sm_clr_dhnm"),
+        "grid": [*grid_blocks(run, "sm_clr_dhnm"), *([effects] if effects else [])],
         "others": other_grids(run, PLACED),
     }
 
