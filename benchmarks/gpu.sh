@@ -5,7 +5,7 @@
 #   bash benchmarks/gpu.sh OUT --rehearse   the same on a CPU, sizes of seconds
 #
 # SECONDS_IN_ALL (600) is what all parts may take; the last one gets what is left. PARTS names some of them, and PATIENCE (1) multiplies the
-# limits, for a rehearsal on a busy machine. A part that fails or is cut off keeps what it has written and stops no other; OUT/parts.txt says
+# limits, for a rehearsal on a busy machine. Part `rate` is run only where PARTS names it: its outcome is set by hand before `masks`. A part that fails or is cut off keeps what it has written and stops no other; OUT/parts.txt says
 # how each ended and OUT/<part>.log what it printed. CARRY names a folder: after each part all of OUT is there as home.tgz-aa, -ab, ..., files of
 # at most 15 MiB, where few files may come home: cat home.tgz-* | tar -xz -C OUT. benchmarks/gpu_prepare.sh makes what must be there before.
 set -u
@@ -54,14 +54,16 @@ job() {  # name, seconds, job file: computes for that long, then packs what has 
 if [ "$REHEARSE" = --rehearse ]; then
   ATTENTION=(--device cpu --heads 4/2x16 --lengths 16 32 --repeats 3 --batch 1 --variants reference "ours, auto" "SDPA bidirectional")
   TRAINING="--device cpu --size smoke --lengths 16 32 --tokens 64 --switches fused none"
-  SCIENCE=params/jobs/h100-rehearsal.yaml MASKS=params/jobs/smollm2-gpu-rehearsal.yaml
+  SCIENCE=params/jobs/h100-rehearsal.yaml MASKS=params/jobs/smollm2-gpu-rehearsal.yaml RATE=$MASKS
 else
   ATTENTION=(--device cuda) TRAINING="--device cuda" SCIENCE=params/jobs/h100.yaml MASKS=params/jobs/smollm2-gpu.yaml
+  RATE=params/jobs/smollm2-gpu-rate.yaml
 fi
 part kernels 45 $PYTHON -m pytest -q -m gpu tests/attention
 part attention 60 $PYTHON -m benchmarks.attention "${ATTENTION[@]}" --budget 45 --out "$OUT/attention"
 part training 75 $PYTHON -m benchmarks.training $TRAINING --parts steps --budget 60 --out "$OUT/training"
 part given 60 bash -c "for folder in parcel/*/; do [ -d \$folder ] && $PYTHON -m conan_lib unpack \$folder; done"
+job rate 90 $RATE
 job masks 300 $MASKS
 job science $((SECONDS_IN_ALL - SECONDS)) $SCIENCE
 exit 0

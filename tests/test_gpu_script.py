@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from conan_lib.grids import open_grid
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -25,6 +27,13 @@ def test_a_part_that_is_cut_off_says_so_and_what_has_no_time_is_not_begun(tmp_pa
     assert attention.startswith("attention: ") and attention.endswith("cut off")
     assert training == "training: not begun, no time was left"
     assert (tmp_path / "attention.log").read_text() == "begun\n"
+
+
+def test_what_is_carried_for_the_masks_serves_their_rate_too():
+    masks, rate = (open_grid(ROOT / f"params/grids/smollm2-gpu/{name}.yaml").cells[0] for name in ("masks", "rate"))
+    for stage in ("corpus", "sets", "heldout", "tokenizer", "teacher"):
+        assert masks.stages[stage].key == rate.stages[stage].key
+    assert masks.score.key != rate.score.key and rate.params.tasks.split == "dev"
 
 
 @pytest.mark.slow
