@@ -11,6 +11,10 @@ READY := $(VENV)/.ready
 reproduce: $(READY)  ## the whole paper at the tiny tier: 01..08, then runs/tiny/report.md
 	$(BIN)/conan-lib run params/tiny.yaml
 
+# Two workers on two cores have one thread each, and keep the bytecode of what they import.
+test test-fast: export OMP_NUM_THREADS := 1
+test test-fast: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(READY)  ## every test but those of `make faults`, the slow ones included
 	$(BIN)/python -m pytest -m "not faults" -n 2 --dist loadfile --no-loadscope-reorder
 

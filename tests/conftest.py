@@ -1,5 +1,6 @@
 """A throw-away project for tests of the pipeline and the command line: its own parameters, notebooks, artefacts and reports."""
 
+import gc
 import sys
 from contextlib import suppress
 from functools import cache
@@ -43,6 +44,11 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_collection_finish():
+    """Every trainer collects garbage when it starts; a million objects of the imports, which stay, are not looked through again."""
+    gc.freeze()
+
+
 def write_notebook(path: Path, *cells: str) -> None:
     """A notebook with a parameters cell and then `cells`."""
     import nbformat  # a machine that only trains lacks it, and runs the tests of its GPU
@@ -50,6 +56,16 @@ def write_notebook(path: Path, *cells: str) -> None:
     parameters = nbformat.v4.new_code_cell('params_file = "params/tiny.yaml"', metadata={"tags": ["parameters"]})
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[parameters, *map(nbformat.v4.new_code_cell, cells)], metadata=kernel), path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_template():
+    """Each checkpoint has a model card: its template is compiled once."""
+    import jinja2
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jinja2.Environment, "compile", cache(jinja2.Environment.compile))
+        yield
 
 
 @pytest.fixture
