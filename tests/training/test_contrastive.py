@@ -91,25 +91,25 @@ def kill_at(monkeypatch, step: int) -> None:
     monkeypatch.setattr(Recorder, "on_step_end", on_step_end)
 
 
-# so eager a rule that swaps happen, and so few rows that anchors come back
-EAGER = {"dhnm": {"floor": 0.9}, "max_steps": 40}
-EVERYTHING = {
-    "dhnm": {"rule": "remined", "remine_interval": 9, "margin": 0.05},
+# so eager a rule that swaps happen, and so many steps of the few rows of retrieval that anchors come back
+OFTEN = {"max_steps": 20, "mix": {"retrieval": 6, "clr": 2, "sts": 1, "classification": 1, "clustering": 1}}
+EAGER = OFTEN | {"dhnm": {"floor": 0.9}}
+EVERYTHING = OFTEN | {
+    "dhnm": {"rule": "remined", "remine_interval": 5, "margin": 0.05},
     "lora": {"rank": 2, "dropout": 0.2},
     "cached_minibatch": 5,
     "balance": 0.8,
-    "max_steps": 40,
 }
 
 
 @pytest.mark.parametrize(
     "name, section, workers",
-    [("weak", {"max_steps": 40}, 0), ("supervised", EAGER, 2), ("supervised", EVERYTHING, 0)],
+    [("weak", {"max_steps": 20}, 0), ("supervised", EAGER, 2), ("supervised", EVERYTHING, 0)],
     ids=["weak", "v2, resumed with workers", "re-mined, LoRA, cached, balanced"],
 )
 def test_killed_in_the_second_epoch_and_resumed_is_the_same_run(tmp_path, monkeypatch, name, section, workers):
     train, runs = {"weak": train_weak, "supervised": train_supervised}[name], []
-    for kill in (None, 29):
+    for kill in (None, 15):
         runtime = {"save_steps": 7, "workers": workers if kill else 0}  # batches built ahead by others change nothing
         params = pair_params(tmp_path / str(kill), **{name: section}, runtime=runtime)
         finish_inputs(params) if name == "weak" else finish_weak(params)
@@ -132,35 +132,40 @@ def test_killed_in_the_second_epoch_and_resumed_is_the_same_run(tmp_path, monkey
     assert all(torch.equal(weights[key], weights_again[key]) for key in weights)
     if name == "supervised":
         assert results["swaps"] > 0 and (results["swapped_in"] > 0) == (section is EAGER)  # what is mined again is no swap
-        visited = 4 * sum(row["task"] == "retrieval" for row in history if row["step"] <= 28)
+        visited = 4 * sum(row["task"] == "retrieval" for row in history if row["step"] <= 14)
         assert visited > len(tables()["retrieval"])  # the checkpoint is of the second epoch
 
 
-def test_supervised_trains_every_task_and_without_clr_none_of_it(tmp_path):
-    params = pair_params(tmp_path)
+@pytest.fixture(scope="module")
+def supervised(tmp_path_factory):
+    """A finished stage, and its model as it was when it was saved."""
+    params = pair_params(tmp_path_factory.mktemp("supervised"))
     finish_weak(params)
     mine_negatives(open_stage("mine", params))
-    with_clr = train_supervised(open_stage("supervised", params)).results
-    without = train_supervised(open_stage("supervised_no_clr", params)).results
+    trained = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            embedder, "export", lambda model, folder, causal, export=embedder.export: (trained.append(model), export(model, folder, causal))
+        )
+        return train_supervised(open_stage("supervised", params)), trained[0]
+
+
+def test_supervised_trains_every_task_and_without_clr_none_of_it(supervised):
+    stage, _ = supervised
+    with_clr = stage.results
+    without = train_supervised(open_stage("supervised_no_clr", stage.params)).results
     assert set(with_clr["steps"]) == {"retrieval", "clr", "sts", "classification", "clustering"}
     assert min(with_clr["steps"].values()) >= 2
     assert "clr" not in without["steps"]
     assert sum(with_clr["steps"].values()) == sum(without["steps"].values()) == 14
 
 
-def test_saved_vectors_are_those_of_the_trained_model(tmp_path, monkeypatch):
-    trained = []
-    monkeypatch.setattr(
-        embedder, "export", lambda model, folder, causal, export=embedder.export: (trained.append(model), export(model, folder))
-    )
-    params = pair_params(tmp_path)
-    finish_weak(params)
-    mine_negatives(open_stage("mine", params))
-    stage = train_supervised(open_stage("supervised", params))
+def test_saved_vectors_are_those_of_the_trained_model(supervised):
+    stage, trained = supervised
     texts = [row["text"] for row in tables()["passages"]]
     plain = SentenceTransformer(str(stage.path / "model"), device="cpu")
     assert type(plain[0].auto_model).__module__.startswith("transformers.")
-    np.testing.assert_allclose(plain.encode(texts), trained[0].encode(texts), atol=1e-6)
+    np.testing.assert_allclose(plain.encode(texts), trained.encode(texts), atol=1e-6)
 
 
 def test_weak_batches_hold_one_language_each_by_its_share(tmp_path):

@@ -18,6 +18,7 @@ from conan_lib.training.contrastive import pools_for, supervised_rows, train_sup
 from conan_lib.training.embedder import build_tasks
 from conan_lib.training.mine import load_pools, mine_negatives
 from conan_lib.training.plain import train_plain
+from conan_lib.training.recorder import last_checkpoint
 from tests.small_pairs import finish_weak, pair_params
 from tests.training.test_contrastive import kill_at
 
@@ -42,6 +43,13 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plain, "_Trainer", Watched)
         return train_plain(ready_plain(tmp_path_factory.mktemp("plain"))), seen
+
+
+@pytest.fixture(scope="module")
+def bidirectional(tmp_path_factory):
+    """A finished stage that reads both ways, and whose batches may hold a text twice."""
+    options = {"attention": "bidirectional", "duplicates": True}
+    return train_plain(ready_plain(tmp_path_factory.mktemp("both"), plain=options, weak={"max_steps": 2}))
 
 
 def given(options) -> Counter:
@@ -73,16 +81,14 @@ def test_it_says_what_its_steps_saw(trained):
     assert supervised["seen"]["clustering"] == supervised["steps"]["clustering"] < supervised["rows"]["clustering"]
 
 
-def test_with_duplicates_every_batch_is_full_but_the_last_of_a_set(tmp_path):
-    stage = train_plain(ready_plain(tmp_path, plain={"duplicates": True}, weak={"max_steps": 2}))
-    said = stage.results["supervised"]
+def test_with_duplicates_every_batch_is_full_but_the_last_of_a_set(bidirectional):
+    said = bidirectional.results["supervised"]
     for name, rows in said["rows"].items():
         assert said["seen"][name] == min(rows, said["steps"][name] * said["batch_size"]), name
 
 
-@pytest.mark.parametrize("options", [{"share_temperature": 3.0}, {"balance": 0.8}])
-def test_shares_and_companions_are_those_of_our_trainer(tmp_path, monkeypatch, options):
-    """Our own sampler is the one that our own stage makes."""
+def test_shares_companions_and_saved_prompts_are_those_of_our_trainer(tmp_path, monkeypatch):
+    """Our own sampler is the one that our own stage makes. What stands before queries in training does so in the evaluation."""
     samplers, seen = [], []
 
     class Noted(TaskBatchSampler):
@@ -95,35 +101,28 @@ def test_shares_and_companions_are_those_of_our_trainer(tmp_path, monkeypatch, o
             seen.append(options)
             super().__init__(**options)
 
+    prompts = {name: {"query": "find: ", "document": "text: "} for name in ("retrieval", "clr")}
+    options = {"share_temperature": 3.0, "balance": 0.8, "prompts": prompts}
     stage = ready_plain(tmp_path, weak={"max_steps": 2}, supervised={"max_steps": 8, **options})
     monkeypatch.setattr(embedder, "TaskBatchSampler", Noted)
     monkeypatch.setattr(plain, "_Trainer", Watched)
-    train_supervised(open_stage("supervised", stage.params))
+    own = train_supervised(open_stage("supervised", stage.params))
     train_plain(stage)
     ours = Counter(task.name for task, _ in map(samplers[0].at, [place for batch in samplers[0] for place in batch]))
     assert Counter(name for name, *_ in given(seen[1]).elements()) == ours
+    saved = [SentenceTransformer(str(one.path / "model"), device="cpu").prompts for one in (stage, own)]
+    assert saved[0] == saved[1] == {"query": "find: ", "document": "text: "}
 
 
 def test_embeddings_learn_at_their_own_rate(tmp_path):
     """One step: what AdamW adds to a weight is its rate, whatever the gradient."""
-    moved = {}
-    for rate in (1.0, 50.0):
-        sections = {
-            name: {"max_steps": 1, "warmup_ratio": 0, "learning_rate": 1e-5, "embedding_rate": rate} for name in ("weak", "supervised")
-        }
-        stage = train_plain(ready_plain(tmp_path / str(rate), **sections))
-        before = load_file(stage.inputs["sft"].path / "model" / "model.safetensors")["model.embed_tokens.weight"]
-        moved[rate] = (load_file(stage.path / "model" / "model.safetensors")["embed_tokens.weight"] - before).abs().max()
-    assert moved[50.0] / moved[1.0] == pytest.approx(50, rel=0.1)
-
-
-def test_prompts_are_saved_with_the_model(tmp_path):
-    """What stands before queries in training does so in the evaluation, as with our own model."""
-    prompts = {name: {"query": "find: ", "document": "text: "} for name in ("retrieval", "clr")}
-    stage = train_plain(ready_plain(tmp_path, weak={"max_steps": 1}, supervised={"max_steps": 1, "prompts": prompts}))
-    ours = train_supervised(open_stage("supervised", stage.params))
-    saved = [SentenceTransformer(str(one.path / "model"), device="cpu").prompts for one in (stage, ours)]
-    assert saved[0] == saved[1] == {"query": "find: ", "document": "text: "}
+    one = {"max_steps": 1, "warmup_ratio": 0, "learning_rate": 1e-5, "embedding_rate": 50.0}
+    stage = train_plain(ready_plain(tmp_path, weak=one, supervised=one))
+    before = load_file(stage.inputs["sft"].path / "model" / "model.safetensors")
+    after = load_file(stage.path / "model" / "model.safetensors")
+    moved = {name: (weight - before[f"model.{name}"]).abs().max().item() for name, weight in after.items() if weight.ndim > 1}
+    embeddings = moved.pop("embed_tokens.weight")
+    assert embeddings / max(moved.values()) == pytest.approx(50, rel=0.1)
 
 
 @pytest.mark.parametrize("section", ["weak", "supervised"])
@@ -170,9 +169,9 @@ def test_losses_are_those_of_sentence_transformers_at_our_temperature(trained):
 
 
 @pytest.mark.parametrize("attention, moves", [("causal", False), ("bidirectional", True)])
-def test_the_mask_is_what_is_asked_for(tmp_path, attention, moves):
+def test_the_mask_is_what_is_asked_for(trained, bidirectional, attention, moves):
     """A later word changes an earlier state, or it does not."""
-    stage = train_plain(ready_plain(tmp_path, plain={"attention": attention}, supervised={"max_steps": 2}, weak={"max_steps": 2}))
+    stage = bidirectional if moves else trained[0]
     model = SentenceTransformer(str(stage.path / "model"), device="cpu")
     short, long = (model.encode(text, output_value="token_embeddings")[1] for text in ("stone bridge", "stone bridge water bread"))
     assert (not torch.allclose(short, long, atol=1e-6)) == moves
@@ -186,22 +185,19 @@ def test_without_weak_pairs_only_the_second_part_trains(tmp_path, monkeypatch):
     assert set(train_plain(stage).results) == {"saved_as", "precision", "supervised"}
 
 
-@pytest.mark.parametrize("part, step", [("weak", 9), ("supervised", 30)])
-def test_killed_and_resumed_it_ends_in_the_same_weights(tmp_path, monkeypatch, part, step):
-    sections = {"weak": {"max_steps": 12}, "supervised": {"max_steps": 40}, "runtime": {"save_steps": 7}}
-    runs = []
-    for kill in (False, True):
-        stage = ready_plain(tmp_path / str(kill), **sections)
-        if kill:
-            with monkeypatch.context() as patch:
-                kill_at(patch, step)
-                with pytest.raises(KeyboardInterrupt):
-                    train_plain(stage)
-            assert (stage.path / "checkpoints" / part).is_dir() and stage.status == "partial"
-        train_plain(stage)
-        runs.append((load_file(stage.path / "model" / "model.safetensors"), stage.results))
-    (weights, results), (again, results_again) = runs
-    assert results == results_again
+def test_killed_in_both_parts_and_resumed_it_ends_in_the_same_weights(trained, tmp_path, monkeypatch):
+    whole, _ = trained
+    stage = ready_plain(tmp_path, runtime={"save_steps": 5})
+    assert stage.key == whole.key
+    for part, step in (("weak", 8), ("supervised", 13)):
+        with monkeypatch.context() as patch:
+            kill_at(patch, step)
+            with pytest.raises(KeyboardInterrupt):
+                train_plain(stage)
+        assert last_checkpoint(stage.path / "checkpoints" / part).name == f"checkpoint-{step // 5 * 5}" and stage.status == "partial"
+    train_plain(stage)
+    assert stage.results == whole.results
+    weights, again = (load_file(one.path / "model" / "model.safetensors") for one in (whole, stage))
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
