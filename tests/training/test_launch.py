@@ -3,6 +3,7 @@ its weights within rounding, in all four stages; a killed process ends the launc
 shares, and leaves one safetensors file; a deadline or a signal stops all of them at one step, and only the first reports."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -14,6 +15,8 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from conan_lib.errors import Stopped
 from conan_lib.model.tokenizer import train_tokenizer
@@ -23,7 +26,7 @@ from conan_lib.run.launch import tasks_of_srun
 from conan_lib.stages import compute, open_stage
 from conan_lib.training.recorder import Recorder, last_checkpoint
 from tests.small_pairs import finish_sets
-from tests.training.launched import launched_params
+from tests.training.launched import launched_params, main
 
 HERE = Path(__file__).parents[2]
 STAGES = ("pretrain", "sft", "weak", "supervised")
@@ -41,9 +44,20 @@ def alone(tmp_path_factory):
     return root
 
 
-def launch(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return call([*command, "-m", "tests.training.launched", *arguments])
+def launch(*arguments: str, processes: int = 2) -> None:
+    """As torchrun launches, which test_processes.py calls; but of processes that are forked from one that has imported what they need.
+
+    Raises:
+        ChildFailedError: a process has ended otherwise than well.
+    """
+    multiprocessing.set_forkserver_preload(["tests.training.launched"])
+    caught = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
+    once = {"run_id": "once", "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "max_restarts": 0}
+    try:
+        elastic_launch(LaunchConfig(1, 1, processes, start_method="forkserver", **once), main)(*arguments)
+    finally:
+        for number, handler in caught.items():
+            signal.signal(number, handler)
 
 
 def call(command: list[str], folder: Path = HERE) -> subprocess.CompletedProcess:
@@ -76,27 +90,26 @@ def compare(alone: Path, root: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["ddp", "fsdp"])
-def test_two_processes_are_one(alone, tmp_path, how):
-    without(alone, tmp_path, *STAGES)
-    done = launch(str(tmp_path), how, ",".join(STAGES))
-    assert done.returncode == 0, done.stderr[-4000:]
-    for name in STAGES:
+@pytest.mark.parametrize(("how", "stages"), [("ddp", STAGES[:2]), ("fsdp", STAGES)], ids=["ddp", "fsdp"])
+def test_two_processes_are_one(alone, tmp_path, how, stages):
+    """The contrastive stages under DDP: test_processes.py."""
+    without(alone, tmp_path, *stages)
+    launch(str(tmp_path), how, ",".join(stages))
+    for name in stages:
         compare(alone, tmp_path, name)
 
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_launch_and_one_goes_on_from_the_shares_of_two(alone, tmp_path):
     without(alone, tmp_path, "weak")
-    died = launch(str(tmp_path), "fsdp", "weak", "6")
-    assert died.returncode != 0 and "exitcode  : -9" in died.stderr
+    with pytest.raises(ChildFailedError, match="exitcode  : -9"):
+        launch(str(tmp_path), "fsdp", "weak", "6")
     stage = open_stage("weak", launched_params(tmp_path / "weak"))
     assert stage.status == "partial"
     assert (last_checkpoint(stage.path / "checkpoints") / "pytorch_model_fsdp_0").is_dir()
-    other_kind = launch(str(tmp_path), "ddp", "weak", processes=1)
-    assert "checkpoint-4: written by FSDP, and this launch goes on without it" in other_kind.stderr
-    done = launch(str(tmp_path), "fsdp", "weak", processes=1)
-    assert done.returncode == 0, done.stderr[-4000:]
+    with pytest.raises(ChildFailedError, match="checkpoint-4: written by FSDP, and this launch goes on without it"):
+        launch(str(tmp_path), "ddp", "weak", processes=1)
+    launch(str(tmp_path), "fsdp", "weak", processes=1)
     compare(alone, tmp_path, "weak")
 
 
