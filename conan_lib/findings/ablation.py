@@ -8,15 +8,17 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from conan_lib.evaluation.metrics import is_main
 from conan_lib.evaluation.statistics import resampled_means, resampled_spearman
 from conan_lib.files import read_json
+from conan_lib.findings.files import committed
 from conan_lib.findings.over_seeds import holm, over_seeds
 from conan_lib.grids import Cell, Grid
-from conan_lib.stages import Stage
+from conan_lib.stages import Stage, below_root
 
 ALPHA = 0.05
 """Family-wise error of the comparisons of one metric in one grid."""
@@ -71,13 +73,22 @@ class Ablation:
         other.finished = {name: {seed: cell for seed, cell in runs.items() if cell.model.finished} for name, runs in self.finished.items()}
         return other if any(other.finished.values()) else None
 
-    def comparable(self, names: Iterable[str], metric: str) -> bool:
-        """Whether all of these cells share a finished seed and have the metric."""
-        return self.contrast(dict.fromkeys(names, 1.0), metric) is not None
-
     @property
     def missing(self) -> list[Cell]:
         return [cell for cell in self.grid.cells if not cell.finished]
+
+    @property
+    def parcel(self) -> Path | None:
+        """The committed parcel that holds a cell which is missing here."""
+        needed = [{f"{end.artefact.stage}/{end.key}" for end in cell.ends} for cell in self.missing]
+        indexes = sorted(committed(self.grid.params.tier).glob("*/index.json"))
+        return next((path.parent for path in indexes if any(map(set(read_json(path)["artefacts"]).issuperset, needed))), None)
+
+    @property
+    def not_run(self) -> str:
+        """What to say in the place of its numbers: the command that runs it, and the one that brings committed results of it."""
+        brings = f"; `conan-lib unpack {below_root(self.parcel)}` brings the committed results" if self.parcel else ""
+        return f"not run: `{self.grid.command}`{brings}"
 
     @property
     def unmeasured(self) -> list[str]:

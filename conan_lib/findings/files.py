@@ -8,7 +8,7 @@ from conan_lib.stages import project_root
 FOLDER = "ablations"
 """The folder of a report that holds its grids."""
 RECORD = "run.json"
-"""Names the run of a report: tier, time of its last stage, revisions, stages that had not finished, and where its grids are from."""
+"""Names the run of a report: tier, time of its last stage, revisions, stages that had not finished."""
 
 
 def committed(tier: str) -> Path:

@@ -90,6 +90,6 @@ def lacking(run: Run, name: str, cells: Iterable[str]) -> Finding | None:
         return Finding("not run", why or f"no grid {name} for tier {run.params.tier}")
     if unknown := [cell for cell in cells if cell not in ablation.grid.names]:
         return Finding("not run", f"{ablation.grid.file} has no cell {', '.join(unknown)}")
-    if not ablation.comparable(cells, ablation.grid.params.metrics[0]):
-        return Finding("not run", f"not run: `{ablation.grid.command}`")
+    if ablation.contrast(dict.fromkeys(cells, 1.0), ablation.grid.params.metrics[0]) is None:
+        return Finding("not run", ablation.not_run)
     return None

@@ -6,7 +6,6 @@ import pandas as pd
 
 from conan_lib.findings.ablation import ALPHA, Ablation, Estimate
 from conan_lib.findings.blocks import Block, Figure, Missing, Table, Text
-from conan_lib.findings.committed import CommittedAblation
 from conan_lib.findings.curves import CURVES
 from conan_lib.findings.files import FOLDER, write
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, png, style
@@ -16,7 +15,7 @@ from conan_lib.findings.scores import METRIC_NAMES
 from conan_lib.findings.tables import measured, to_csv, to_markdown
 from conan_lib.findings.trained import trained_in
 from conan_lib.grids import Grid
-from conan_lib.stages import below_root, project_root
+from conan_lib.stages import project_root
 
 NOT_REPORTED = "not reported"
 """What a cell says that the paper leaves open."""
@@ -162,6 +161,14 @@ def _mean(ablation: Ablation, cell: str, metric: str) -> Estimate | None:
     return ablation.mean(cell, metric) if cell in ablation.grid.names else None
 
 
+def files_of(ablation: Ablation) -> set[str]:
+    """The names, without their ends, of a grid's files below ablations/; none where a report does not draw it."""
+    if not ablation.begun:
+        return set()
+    name, curves = f"ablation_{ablation.grid.params.name}", ablation.grid.params.curves
+    return {name, f"{name}_{curves}"} if curves and ablation.traced else {name}
+
+
 def write_ablation(grid: Grid | Ablation) -> Path:
     """Write ablation_<grid>.csv, .png and .md below runs/<tier>/ablations/ from what has finished; returns the last."""
     ablation = grid if isinstance(grid, Ablation) else Ablation(grid)
@@ -181,26 +188,22 @@ def write_ablation(grid: Grid | Ablation) -> Path:
 def _table(ablation: Ablation) -> Table:
     params = ablation.grid.params
     id, minus = f"ablation_{params.name}", f"minus {params.baseline}"
-    earlier = isinstance(ablation, CommittedAblation)
-    sources = (below_root(ablation.table) if earlier else ablation.grid.file,)
-    return Table(id, f"{params.title}.", ablation_table(ablation), sources, "no comparison", differences=(minus,), keys=("artefacts",),
-                 model=trained_in(ablation), written=None if earlier else f"{FOLDER}/{id}.csv")  # fmt: skip
+    return Table(id, f"{params.title}.", ablation_table(ablation), (ablation.grid.file,), "no comparison", differences=(minus,),
+                 keys=("artefacts",), model=trained_in(ablation), written=f"{FOLDER}/{id}.csv")  # fmt: skip
 
 
 def _blocks(run: Run, ablation: Ablation) -> list[Block]:
     grid, params = ablation.grid, ablation.grid.params
     what, stem = f"{params.title}.", f"ablation_{params.name}"
-    own = not isinstance(ablation, CommittedAblation)
-    if own and not ablation.begun:
-        return [Missing(what, f"not run: `{grid.command}`")]
+    if not ablation.begun:
+        return [Missing(what, ablation.not_run)]
     model = trained_in(ablation)
     table, blocks = _table(ablation), [Text(f"{what} {_status(ablation)} Model: {model}.")]
     if len(table.frame["cell"].unique()) > 1:
         caption = f"{what} Differences to {params.baseline}: blue above it, orange below; filled where Holm leaves it."
-        picture = f"{FOLDER}/{stem}.png" if own else None
-        says = differing(ablation)
-        blocks.append(Figure(stem, caption, forest(ablation), table.sources, picture, None, says, {stem: {}}, model))
-    if params.curves and own and (traced := ablation.traced):
+        picture, says = f"{FOLDER}/{stem}.png", differing(ablation)
+        blocks.append(Figure(stem, caption, forest(ablation), (grid.file,), picture, None, says, {stem: {}}, model))
+    if params.curves and (traced := ablation.traced):
         (draw, what_it_is, says), id = CURVES[params.curves], f"{stem}_{params.curves}"
         caption, file = f"{what} {what_it_is}; the band is the range of the seeds.", f"{FOLDER}/{id}.png"
         blocks.append(Figure(id, caption, draw(traced), (grid.file,), file, None, says(traced), {stem: {}}, model))
@@ -209,10 +212,6 @@ def _blocks(run: Run, ablation: Ablation) -> list[Block]:
 
 def _status(ablation: Ablation) -> str:
     """What has finished and what has not."""
-    if isinstance(ablation, CommittedAblation):
-        finished, revisions = ablation.origin.finished[:10], ", ".join(ablation.origin.revisions)
-        origin = f"Not of this run: the committed table, finished {finished}, revision {revisions}, whose artefacts are not here."
-        return f"{origin} To run it again: `{ablation.grid.command}`."
     cells, missing = ablation.grid.cells, ablation.missing
     without = f" No task measures {', '.join(ablation.unmeasured)}." if ablation.unmeasured else ""
     if not missing:

@@ -116,12 +116,12 @@ class Run:
 
     @cached_property
     def ablations(self) -> dict[str, Ablation]:
-        """Grids of params/grids that name this tier, finished or not; one that has not begun is read from its committed table."""
-        from conan_lib.findings.committed import committed_grid  # it reads a table, and tables show runs
-
-        grids = [grid for grid in self._grids.values() if isinstance(grid, Grid) and grid.params.tier == self.params.tier]
-        own = [Ablation(grid) for grid in grids]
-        return {one.grid.params.name: one if one.begun else committed_grid(one.grid) or one for one in own}
+        """Grids of params/grids that name this tier, finished or not."""
+        return {
+            grid.params.name: Ablation(grid)
+            for grid in self._grids.values()
+            if isinstance(grid, Grid) and grid.params.tier == self.params.tier
+        }
 
     @cached_property
     def _seeded(self) -> list[list["Run"]]:

@@ -1,7 +1,6 @@
 """Whose numbers these are: a run and the base of a grid are two models, each with its budget and its headline score."""
 
 from conan_lib.findings.ablation import Ablation
-from conan_lib.findings.committed import CommittedAblation
 from conan_lib.findings.run import Run
 from conan_lib.findings.scores import METRIC_NAMES, headline
 from conan_lib.params import Params
@@ -17,8 +16,7 @@ def trained_in(ablation: Ablation) -> str:
     """The model of a grid's baseline, which other cells change in one thing each."""
     grid, cell = ablation.grid.params, ablation.grid.cells[0]
     found = ((METRIC_NAMES[kind], one.value) for kind in METRIC_NAMES if kind != "mean" and (one := ablation.mean(grid.baseline, kind)))
-    where = f", committed {ablation.origin.finished[:10]}" if isinstance(ablation, CommittedAblation) else ""
-    return _text(f"grids of {grid.tier}{where}", cell.params, cell.model.name, next(found, None))
+    return _text(f"grids of {grid.tier}", cell.params, cell.model.name, next(found, None))
 
 
 def _text(name: str, params: Params, last: str, score: tuple[str, float] | None) -> str:

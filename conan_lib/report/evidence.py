@@ -13,8 +13,8 @@ from conan_lib.errors import UserError
 from conan_lib.files import read_json
 from conan_lib.findings.blocks import Block, Table
 from conan_lib.findings.claim import Claim, Finding
-from conan_lib.findings.committed import CommittedAblation
 from conan_lib.findings.files import FOLDER, RECORD, committed, write
+from conan_lib.findings.grids import files_of
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import measured
 from conan_lib.stages import below_root, project_root
@@ -22,14 +22,13 @@ from conan_lib.stages import below_root, project_root
 
 def record(run: Run) -> dict:
     """What RECORD holds."""
-    manifests, grids = run.manifests.values(), run.ablations.items()
-    earlier = {name: one.origin._asdict() for name, one in grids if isinstance(one, CommittedAblation)}
+    manifests = run.manifests.values()
     return {
         "tier": run.params.tier,
         "finished": max((manifest["finished_at"] for manifest in manifests), default=None),
         "revisions": sorted({manifest["environment"]["revision"] or "no checkout" for manifest in manifests}),
         "unfinished": [name for name in run.stages if not run.finished(name)],
-    } | ({"grids": earlier} if earlier else {})
+    }
 
 
 def executed(run: Run) -> list[Path]:
@@ -87,15 +86,16 @@ class Published:
 
 
 def publish(params_file: str | Path, partial: bool = False) -> Published:
-    """Copy a run's report over the committed one of its tier. Grids that the run lacks stay as they were committed, and so do
-    folders that no report has, as a parcel of scores.
+    """Copy a run's report over the committed one of its tier. What this report does not draw goes; folders that no report has stay, as a
+    parcel of scores.
 
     Args:
         params_file: the run; its report is built anew.
-        partial: also a run of which stages have not finished.
+        partial: also a run of which stages have not finished, or that lacks grids of the committed report, which are lost then.
 
     Raises:
-        UserError: nothing has finished; a partial run without `partial`; runtime.reports is the folder of committed reports itself.
+        UserError: nothing has finished; without `partial`, a stage that has not, or such a grid; runtime.reports is the folder of committed
+            reports itself.
     """
     from conan_lib.report.build import build_report
 
@@ -107,20 +107,35 @@ def publish(params_file: str | Path, partial: bool = False) -> Published:
         raise UserError(f"{run.params_file}: no stage has finished, so there is nothing to publish")
     if waiting and not partial:
         raise UserError(f"{run.params_file}: {', '.join(waiting)} not finished: finish the run, or give --partial")
+    if (lost := _grids(target) - {name for name, one in run.ablations.items() if one.begun}) and not partial:
+        parcels = (one.parcel for name, one in run.ablations.items() if name in lost)
+        parcel = next((below_root(path) for path in parcels if path), "PARCEL")
+        raise UserError(
+            f"{run.params_file}: the committed report has grids that are not here, {', '.join(sorted(lost))}: bring their results "
+            f"(`conan-lib unpack {parcel}`), run them (`conan-lib run --grid FILE`), or give --partial to lose them"
+        )
     source, before = build_report(params_file, compared=False), _verdicts(target)
+    drawn = {name for one in run.ablations.values() for name in files_of(one)}  # an earlier run may have left others there
     files = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
+    files = [file for file in files if file.parts[0] != FOLDER or file.stem in drawn]
     new = [file for file in files if not (target / file).is_file()]
     replaced = [file for file in files if file not in new and not filecmp.cmp(source / file, target / file, shallow=False)]
     for file in (*new, *replaced):
         write(target / file, (source / file).read_bytes())
     stale = [path for path in sorted(target.rglob("*")) if path.is_file() and path.relative_to(target) not in files]
-    ours = {file.parts[0] for file in files if len(file.parts) > 1} - {FOLDER}  # another folder is not a report's: a parcel of scores
+    ours = {file.parts[0] for file in files if len(file.parts) > 1} | {FOLDER}  # another folder is not a report's: a parcel of scores
     removed = [file for path in stale if len((file := path.relative_to(target)).parts) == 1 or file.parts[0] in ours]
     for file in removed:
         (target / file).unlink()
     after = _verdicts(target)
     changed = [f"{id}: {was} -> {after[id]}" for id, was in before.items() if id in after and after[id] != was]
     return Published(target, *(tuple(map(str, some)) for some in (new, replaced, removed)), tuple(changed))
+
+
+def _grids(folder: Path) -> set[str]:
+    """The grids of a report: those with files, and those that a record of before 2026-11-30 names."""
+    known = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+    return {*known.get("grids", ()), *(path.stem.removeprefix("ablation_") for path in (folder / FOLDER).glob("*.md"))}
 
 
 def _verdicts(folder: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Grids in the report: differences are paired by query and seed and equal a double loop; a family is corrected together; every number names
-its artefact; what was not run says so with its command; claims follow their rules on hand-made grids; a broken grid file breaks no report;
-the same artefacts give the same bytes."""
+its artefact; what was not run says so with its command, and with the one that brings its committed results; claims follow their rules on
+hand-made grids; a broken grid file breaks no report; the same artefacts give the same bytes."""
 
 import csv
 import json
@@ -20,6 +20,7 @@ from conan_lib.findings.run import Run
 from conan_lib.findings.trained import trained_in
 from conan_lib.grids import open_grid
 from conan_lib.report.build import build_report
+from conan_lib.report.evidence import publish
 from conan_lib.run.grid import lacking
 from conan_lib.topics import claims, judge
 from conan_lib.topics.training_gap import slopes
@@ -49,13 +50,14 @@ def small(project):
 @pytest.fixture
 def ours(fake_run, tmp_path):
     """Lay our own grid files out beside the tiny tier's, finish named cells of one of them, and return the verdicts."""
-    fake_run("corpus", "sets", "tokenizer", "pretrain", "sft")  # the grids share what their budget does not change
+    fake_run(
+        "corpus", "sets", "tokenizer", "pretrain", "sft", "teacher", "weak", "mine", "supervised"
+    )  # a grid's baseline is the tier's run
 
     def evaluate(name: str, recall: dict[str, float], **seeds: tuple[int, ...]) -> dict:
-        for place, text in (("grids", OUR[name]), ("bases", ROOT / "params/bases/tiny-grid.yaml")):
-            path = tmp_path / "params" / place / text.name
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text.read_text())
+        path = tmp_path / "params/grids" / OUR[name].name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(OUR[name].read_text())
         finish_cells(open_grid(f"params/grids/{name}.yaml"), recall, seeds)
         return {claim.id: finding for claim, finding in judge(Run.open("params/tiny.yaml"))}
 
@@ -192,7 +194,20 @@ def test_a_grid_that_was_not_run_says_how(ours):
     assert not (folder / "ablations").exists()
 
 
-def test_a_run_grid_is_in_the_report(ours):
+def test_a_grid_whose_results_are_committed_says_what_brings_them(small, project):
+    """Until they are here: in a part of it, and no other parcel."""
+    grid = small.grid
+    for name, cells in (("other", grid.cells[:0]), ("results", grid.cells[:2])):
+        folder = project / "reports/small" / name
+        folder.mkdir(parents=True)
+        (folder / "index.json").write_text(json.dumps({"artefacts": [f"score/{cell.score.key}" for cell in cells]}))
+    assert small.parcel is None and small.not_run == f"not run: `{grid.command}`"
+    shutil.rmtree(grid.cells[0].score.path)
+    away = Ablation(open_grid(FILE))
+    assert away.not_run == f"not run: `{grid.command}`; `conan-lib unpack reports/small/results` brings the committed results"
+
+
+def test_a_run_grid_is_in_the_report_and_is_published_with_it(ours):
     ours("alpha", {"linear": 0.4, "quadratic": 0.3, "inverse quadratic": 0.2})
     folder = build_report("params/tiny.yaml")
     assert sorted(path.suffix for path in (folder / "ablations").iterdir()) == [".csv", ".md", ".png"]
@@ -200,6 +215,9 @@ def test_a_run_grid_is_in_the_report(ours):
     assert "(ablations/ablation_alpha.png)" in text and "](ablations/ablation_alpha.csv)" in text and "Model: grids of" in text
     assert not (folder / "figures/ablation_alpha.svg").exists() and not (folder / "tables/ablation_alpha.csv").exists()
     assert 'href="ablations/ablation_alpha.csv"' in (folder / "index.html").read_text()
+    for _ in range(2):  # over no report, and over its own
+        published = publish("params/tiny.yaml", partial=True).folder
+    assert {path.name for path in (published / "ablations").iterdir()} == {path.name for path in (folder / "ablations").iterdir()}
 
 
 def test_a_broken_grid_breaks_no_report(ours, tmp_path):
@@ -283,8 +301,7 @@ def test_full_fine_tuning_that_is_ahead_without_the_mask_too_is_against_the_clai
 
 def test_lora_that_leaves_the_embeddings_alone_gives_no_verdict_whatever_the_earlier_rules_said(ours):
     finding = ours("lora", frozen(0.6, 0.5))["C6"]
-    assert finding.verdict == "undecided at this scale" and finding.text.startswith("withdrawn: ") and "% of the parameters" in finding.text
-    assert "withdrawn" in finding.caveat and "grids of tiny" in finding.model
+    assert finding.verdict == "not run" and "conan-lib run --grid params/grids/lora.yaml" in finding.text
     (claim,) = (claim for claim in claims() if claim.id == "C6")
     assert [one.verdict(Run.open("params/tiny.yaml"), finding) for one in claim.earlier] == ["reproduced", "contradicted"]
     left, right = slopes(Run.open("params/tiny.yaml")).drawing.axes

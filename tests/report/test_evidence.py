@@ -1,4 +1,5 @@
-"""Pins: a run's report goes to a folder that git ignores; committed evidence is shown beside it, and only `publish` replaces it."""
+"""Pins: a run's report goes to a folder that git ignores; committed evidence is shown beside it, and only `publish` replaces it: refused
+where grids would be lost, and without a trace of what the report does not draw."""
 
 import json
 import subprocess
@@ -18,16 +19,14 @@ FILE = "params/tiny.yaml"
 
 
 def evidence(verdict: str = "contradicted") -> Path:
-    """A committed report whose C2 has another verdict, with a grid that the run lacks and a stale figure."""
+    """A committed report whose C2 has another verdict, with a stale figure and a parcel."""
     folder = committed("tiny")
-    for name in ("figures", "ablations"):
-        (folder / name).mkdir(parents=True)
+    (folder / "figures").mkdir(parents=True)
     (folder / "claims.json").write_text(
         json.dumps([{"id": "C2", "verdict": verdict, "effect": -0.5, "low": -0.6, "high": -0.4, "seeds": 3}])
     )
     (folder / RECORD).write_text(json.dumps({"tier": "tiny", "finished": "2026-01-02T03:04:05Z", "revisions": ["abc"], "unfinished": []}))
     (folder / "figures/old.svg").write_text("old")
-    (folder / "ablations/ablation_masks.md").write_text("evidence")
     (folder / "scores").mkdir()
     (folder / "scores/part-00").write_text("a parcel")
     return folder
@@ -62,17 +61,36 @@ def test_a_run_leaves_the_evidence_as_it_is_and_shows_it_beside_its_own(fake_run
     assert "directional" in line and "contradicted" in line and "-0.500 [-0.600, -0.400]" in line
 
 
-def test_publish_replaces_the_report_says_what_and_keeps_grids_that_the_run_lacks(fake_run):
+def test_publish_replaces_the_report_and_says_what(fake_run):
     fake_run()
     folder = evidence()
     done = publish(FILE)
     assert done.folder == folder and done.changed == ("C2: contradicted -> directional",)
     assert {"claims.json", RECORD} <= set(done.replaced) and "report.md" in done.new and done.removed == ("figures/old.svg",)
-    assert (folder / "ablations/ablation_masks.md").read_text() == "evidence"
     assert (folder / "scores/part-00").read_text() == "a parcel"
     made = Path("runs/tiny")
     assert (folder / "claims.json").read_bytes() == (made / "claims.json").read_bytes()
     assert "beside the committed report" not in build_report(FILE).joinpath("report.md").read_text(), "it is the committed one"
+
+
+def test_publish_refuses_to_lose_grids_unless_asked_and_then_leaves_nothing_of_them(fake_run):
+    """masks has files in the committed report, alpha a line in its record; old is a page of an earlier run that no grid file makes now."""
+    fake_run()
+    folder = evidence()
+    for place in (folder, Path("runs/tiny")):
+        (place / "ablations").mkdir(parents=True)
+        (place / "ablations/ablation_old.md").write_text("old")
+    (folder / "ablations/ablation_masks.md").write_text("evidence")
+    known = json.loads((folder / RECORD).read_text())
+    (folder / RECORD).write_text(json.dumps(known | {"grids": {"alpha": {}}}))
+    before = snapshot(folder)
+    with pytest.raises(UserError, match=r"not here, alpha, masks, old: .*conan-lib unpack.*conan-lib run --grid.*--partial") as error:
+        publish(FILE)
+    assert "\n" not in str(error.value) and snapshot(folder) == before
+    done = publish(FILE, partial=True)
+    assert done.removed == ("ablations/ablation_masks.md", "ablations/ablation_old.md", "figures/old.svg")
+    assert not [*(folder / "ablations").iterdir()] and "grids" not in json.loads((folder / RECORD).read_text())
+    assert publish(FILE).replaced == (), "nothing is missing any more"
 
 
 def test_publish_refuses_a_partial_run_unless_asked(fake_run):

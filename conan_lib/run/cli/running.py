@@ -211,7 +211,7 @@ def report(
 @app.command()
 def publish(
     file: Annotated[str, typer.Argument(help="A parameter file, or the name of a tier.", show_default=False)],
-    partial: Annotated[bool, typer.Option("--partial", help="Publish although some stages have not finished.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Publish although stages have not finished, or grids are not here.")] = False,
 ):
     """Replace the committed report reports/<tier>/ with that of your run, and say what it replaced."""
     from conan_lib.params import load_params

@@ -1,13 +1,8 @@
 """C6: full fine-tuning needs the soft mask."""
 
-from dataclasses import replace
-
 from conan_lib.findings.ablation import Ablation, Estimate
 from conan_lib.findings.claim import FEW_SEEDS, FIRST, LIKE_WITH_LIKE, STRICTER, Claim, Earlier, Finding, Verdict, weakest
-from conan_lib.findings.grid_claims import MEAN, by_earlier_rule, finding, from_grid, lacking, text, turned, verdict_of
-from conan_lib.findings.run import Run
-from conan_lib.findings.trained import trained_in
-from conan_lib.model.backbone import parameter_audit
+from conan_lib.findings.grid_claims import MEAN, by_earlier_rule, finding, from_grid, text, turned, verdict_of
 
 GRID = "lora"
 RANKS = ("LoRA r16", "LoRA r32", "LoRA r64")
@@ -29,35 +24,11 @@ def full_needs_the_mask(ablation: Ablation) -> Finding:
     return finding(one, f"{name} decides (LoRA of rank 32 that trains the embeddings too)", list(parts.values()), details=details)
 
 
-def withdrawn_without_the_like(run: Run) -> Finding:
-    """C6: without the arm that trains embeddings there is no verdict: what LoRA leaves as it is, full fine-tuning moves."""
-    found = full_needs_the_mask(run)
-    if found.verdict != "not run" or lacking(run, GRID, _cells(*RANKS)):
-        return found
-    ablation = run.ablations[GRID].among(_cells(*RANKS))
-    parts, audit = _parts(ablation, RANKS), parameter_audit(run.backbone)
-    share = audit["embeddings"] / (sum(audit.values()) - audit["head"])
-    reason = f"withdrawn: these LoRA arms left the token embeddings as they were, {share:.0%} of the parameters; {found.reason}"
-    caveat = "withdrawn until LoRA trains the token embeddings too"
-    if not parts:
-        return Finding("undecided at this scale", reason, caveat=caveat, model=trained_in(ablation))
-    details = tuple(f"{name}, mean of three ranks: {text(one)}" for name, one in parts.items())
-    one = parts["the interaction"]
-    return replace(
-        finding(one, reason, unit="mean main metric, interaction", details=details), verdict="undecided at this scale",
-        caveat=caveat, model=trained_in(ablation),
-    )  # fmt: skip
-
-
 def _parts(ablation: Ablation, arms: tuple[str, ...]) -> dict[str, Estimate]:
-    """What must be above zero: the interaction, and both differences in the direction of the claim; LoRA is the mean of `arms`.
-
-    Empty for a committed table: it compares with its baseline alone."""
+    """What must be above zero: the interaction, and both differences in the direction of the claim; LoRA is the mean of `arms`."""
     share = 1 / len(arms)
     weights = {"full + SM": 1, "full": -1} | {f"{arm} + SM": -share for arm in arms} | dict.fromkeys(arms, share)
     sides = [ablation.contrast({f"full{end}": 1} | {f"{arm}{end}": -share for arm in arms}, MEAN) for end in (" + SM", "")]
-    if not all(sides):
-        return {}
     return {
         "the interaction": ablation.contrast(weights, MEAN),
         "full minus LoRA with the mask": sides[0],
@@ -68,15 +39,13 @@ def _parts(ablation: Ablation, arms: tuple[str, ...]) -> dict[str, Estimate]:
 @by_earlier_rule(GRID, *_cells(*RANKS))
 def interaction_alone(ablation: Ablation) -> Verdict:
     """The interaction with the mean of three ranks that leave the embeddings as they are."""
-    parts = _parts(ablation, RANKS)
-    return verdict_of(parts["the interaction"]) if parts else "not run"
+    return verdict_of(_parts(ablation, RANKS)["the interaction"])
 
 
 @by_earlier_rule(GRID, *_cells(*RANKS))
 def both_halves(ablation: Ablation) -> Verdict:
     """The interaction and both differences, with the mean of three ranks that leave the embeddings as they are."""
-    parts = _parts(ablation, RANKS)
-    return weakest([verdict_of(one) for one in parts.values()]) if parts else "not run"
+    return weakest([verdict_of(one) for one in _parts(ablation, RANKS).values()])
 
 
 CLAIM = Claim(
@@ -88,7 +57,7 @@ CLAIM = Claim(
     arms="LoRA and full fine-tuning, each with and without the soft mask; the LoRA that counts trains the token embeddings too.",
     rule="Reproduced if the interaction (full minus LoRA, with minus without), full minus LoRA with the mask and LoRA minus full without "
     f"it are all above 0 with their 95 % intervals; contradicted if one is below. LoRA trains the embeddings too. {FEW_SEEDS}",
-    evaluate=withdrawn_without_the_like,
+    evaluate=full_needs_the_mask,
     inconsistencies=(1,),
     decided=LIKE_WITH_LIKE[0],
     revision=LIKE_WITH_LIKE[1],
