@@ -79,10 +79,14 @@ class Ablation:
 
     @property
     def parcel(self) -> Path | None:
-        """The committed parcel that holds a cell which is missing here."""
-        needed = [{f"{end.artefact.stage}/{end.key}" for end in cell.ends} for cell in self.missing]
-        indexes = sorted(committed(self.grid.params.tier).glob("*/index.json"))
-        return next((path.parent for path in indexes if any(map(set(read_json(path)["artefacts"]).issuperset, needed))), None)
+        """The committed parcel that brings missing cells, so that there are two to compare; another grid may share one."""
+        here = {name for name, runs in self.finished.items() if runs}
+        for path in sorted(committed(self.grid.params.tier).glob("*/index.json")):
+            held = set(read_json(path)["artefacts"])
+            brought = {cell.name for cell in self.missing if all(f"{end.artefact.stage}/{end.key}" in held for end in cell.ends)}
+            if brought and len(here | brought) > 1:
+                return path.parent
+        return None
 
     @property
     def not_run(self) -> str:
