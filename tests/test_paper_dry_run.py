@@ -2,10 +2,7 @@
 way, go on from their shares, and leave a model that plain sentence-transformers loads."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +12,12 @@ import pytest
 import yaml
 from sentence_transformers import SentenceTransformer
 from small_own_sets import own_sets
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from conan_lib.params import load_params
 from conan_lib.stages import compute, open_stage
 from conan_lib.training.recorder import last_checkpoint
+from tests.training.launched import launch
 
 ROOT = Path(__file__).parents[1]
 EACH = {"max_length": 32, "batch_size": 8, "max_steps": 4}
@@ -58,18 +57,6 @@ def in_shards(row: dict, parquet: bool) -> dict:
     return row | {"from": str(folder)}
 
 
-def launch(root: Path, stages: str, dies: int = 0) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.training.launched"]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    arguments = [str(root / "dry.yaml"), "fsdp", stages, str(dies)]
-    return subprocess.run([*command, *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=900)
-
-
 @pytest.mark.slow
 def test_the_papers_run_in_two_processes_killed_and_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -86,13 +73,12 @@ def test_the_papers_run_in_two_processes_killed_and_resumed(tmp_path, monkeypatc
     for name in ("corpus", "sets", "tokenizer", "teacher"):
         compute(open_stage(name, params))
 
-    died = launch(tmp_path, "pretrain", dies=3)
-    assert died.returncode != 0 and "exitcode  : -9" in died.stderr
+    with pytest.raises(ChildFailedError, match="exitcode  : -9"):
+        launch("dry.yaml", "fsdp", "pretrain", "3")
     pretrain = open_stage("pretrain", params)
     assert pretrain.status == "partial"
     assert (last_checkpoint(pretrain.path / "checkpoints") / "pytorch_model_fsdp_0").is_dir()
-    done = launch(tmp_path, "pretrain,sft,weak,mine,supervised")
-    assert done.returncode == 0, done.stderr[-4000:]
+    launch("dry.yaml", "fsdp", "pretrain,sft,weak,mine,supervised")
 
     history = json.loads((pretrain.path / "history.json").read_text())
     assert [row["step"] for row in history] == [1, 2, 3, 4] and np.isfinite([row["loss"] for row in history]).all()

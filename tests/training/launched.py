@@ -1,10 +1,14 @@
-"""What a launched process of test_launch.py runs: stages of a small run under DDP or FSDP2, over gloo."""
+"""Launches, and what a launched process runs: stages of a small run under DDP or FSDP2, over gloo."""
 
 import os
-import sys
+import signal
+from contextlib import chdir
+from multiprocessing import forkserver
+from pathlib import Path
 
 from accelerate import PartialState
 from accelerate.utils import DistributedType
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from conan_lib.stages import compute, open_stage
 from conan_lib.training.recorder import Recorder
@@ -62,5 +66,19 @@ def main(root: str, how: str, names: str, dies: str = "0") -> None:
         assert stage.finished
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def launch(*arguments: str, processes: int = 2) -> None:
+    """Call `main` as torchrun would, which test_processes.py starts; but in processes that are forked from one that has the imports.
+
+    Raises:
+        ChildFailedError: a process has ended otherwise than well.
+    """
+    forkserver.set_forkserver_preload([__name__])
+    with chdir(Path(__file__).parents[2]):  # where it finds this module
+        forkserver.ensure_running()
+    caught = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
+    once = {"run_id": "once", "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "max_restarts": 0}
+    try:
+        elastic_launch(LaunchConfig(1, 1, processes, start_method="forkserver", **once), main)(*arguments)
+    finally:
+        for number, handler in caught.items():
+            signal.signal(number, handler)

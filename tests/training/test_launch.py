@@ -3,7 +3,6 @@ its weights within rounding, in all four stages; a killed process ends the launc
 shares, and leaves one safetensors file; a deadline or a signal stops all of them at one step, and only the first reports."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -16,7 +15,6 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from conan_lib.errors import Stopped
 from conan_lib.model.tokenizer import train_tokenizer
@@ -26,7 +24,7 @@ from conan_lib.run.launch import tasks_of_srun
 from conan_lib.stages import compute, open_stage
 from conan_lib.training.recorder import Recorder, last_checkpoint
 from tests.small_pairs import finish_sets
-from tests.training.launched import launched_params, main
+from tests.training.launched import launch, launched_params
 
 HERE = Path(__file__).parents[2]
 STAGES = ("pretrain", "sft", "weak", "supervised")
@@ -42,22 +40,6 @@ def alone(tmp_path_factory):
     for name in ("pretrain", "sft", "weak", "mine", "supervised"):
         compute(open_stage(name, params))
     return root
-
-
-def launch(*arguments: str, processes: int = 2) -> None:
-    """As torchrun launches, which test_processes.py calls; but of processes that are forked from one that has imported what they need.
-
-    Raises:
-        ChildFailedError: a process has ended otherwise than well.
-    """
-    multiprocessing.set_forkserver_preload(["tests.training.launched"])
-    caught = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
-    once = {"run_id": "once", "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "max_restarts": 0}
-    try:
-        elastic_launch(LaunchConfig(1, 1, processes, start_method="forkserver", **once), main)(*arguments)
-    finally:
-        for number, handler in caught.items():
-            signal.signal(number, handler)
 
 
 def call(command: list[str], folder: Path = HERE) -> subprocess.CompletedProcess:
