@@ -67,7 +67,8 @@ clean:  ## the environment and all caches; results under artefacts/, runs/ and r
 $(VENV)/.locked: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet -r requirements.lock
+	$(PIP) install --quiet --no-compile -r requirements.lock
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # on every core, as pip would on one; what is for another Python stays
 	@touch $@
 
 # Only the files inside these packages are read, never their code: their dependencies and Python versions do not matter.

@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Every trainer collects garbage when it starts; a million objects of the imports, which stay, are not looked through again."""
+    """Every trainer collects garbage when it starts; half a million objects of the imports, which stay, are not looked through again."""
     gc.freeze()
 
 
