@@ -41,8 +41,19 @@ class Cell:
         return self.stages[SCORED[self.score.name]]
 
     @property
+    def traced(self) -> Stage:
+        """The stage that says how its training went, step by step."""
+        return self.stages.get("curve") or self.model
+
+    @property
     def finished(self) -> bool:
         return all(stage.finished for stage in self.ends)
+
+    @property
+    def evidence(self) -> list[Stage]:
+        """What a report reads of it, and has finished: what ends it, and of a supervised stage how its negatives went."""
+        read = {stage.path: stage for stage in (*self.ends, *([self.traced] if self.model.name == "supervised" else ()))}
+        return [stage for stage in read.values() if stage.finished]
 
     def __str__(self) -> str:
         return f"{self.name} (seed {self.seed})"

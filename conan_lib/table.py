@@ -71,7 +71,7 @@ TABLE: dict[str, Spec] = {
         name: Spec("conan_lib.topics.retrieval.measure:score_checkpoint", 1, ("tasks",), ("corpus", "heldout", checkpoint))
         for name, checkpoint in SCORED.items()
     },
-    "curve": Spec("conan_lib.topics.mask.curve:measure_curve", 1, ("curve",), ("heldout", "sft", "weak")),
+    "curve": Spec("conan_lib.topics.mask.curve:measure_curve", 2, ("curve",), ("heldout", "sft", "weak")),
     "out_of_domain": Spec(
         "conan_lib.topics.out_of_domain.measure:evaluate_out_of_domain", 1, ("tasks", "out_of_domain"), ("corpus", START, *CHECKPOINTS)
     ),

@@ -65,8 +65,8 @@ def commit(stage: Stage, recall: float = 0.3) -> None:
     with stage.work() as work:
         if stage.name in SCORED:
             write_scores(stage, recall, stage.params.weak.seed)
-        if stage.name == "weak":
-            rows = [{"step": s, "loss": 1 / s, "grad_norm": recall + stage.weak.seed} for s in range(1, 9)]
+        if stage.name in ("weak", "curve"):
+            rows = [{"step": s, "loss": 1 / s, "grad_norm": recall + stage.params.weak.seed} for s in range(1, 9)]
             (stage.path / "history.json").write_text(json.dumps(rows))
         if stage.name == "curve":
             rows = [{"step": s, "distance": s / 100, "cosine": 1 - s / 10, "saved": {"a": recall, "b": s / 10}, "scheduled": {"a": 0.5}}

@@ -68,9 +68,9 @@ class Ablation:
 
     @property
     def traced(self) -> "Ablation | None":
-        """The same with the runs alone whose training is here, step by step: a parcel of scores leaves it out. None: no such run."""
+        """The same with the runs alone whose training is here, step by step: a parcel may leave it out. None: no such run."""
         other = Ablation(self.grid)
-        other.finished = {name: {seed: cell for seed, cell in runs.items() if cell.model.finished} for name, runs in self.finished.items()}
+        other.finished = {name: {seed: cell for seed, cell in runs.items() if cell.traced.finished} for name, runs in self.finished.items()}
         return other if any(other.finished.values()) else None
 
     @property

@@ -29,14 +29,12 @@ def negatives_over_steps(ablation: Ablation) -> Drawing:
 
 
 def weak_over_steps(ablation: Ablation) -> Drawing:
-    """Loss and norm of the gradients (running means over a twentieth of the steps), and where stage `curve` has finished: nDCG@10 on the
-    development sets as the model is saved and at the alpha of the step, distance from the start's weights, and how far states are from
-    those of the causal start."""
-    histories = {name: [series(cell.stages["weak"]) for cell in cells.values()] for name, cells in ablation.finished.items()}
-    curves = {
-        name: [series(cell.stages["curve"], "curve.json") for cell in cells.values() if cell.stages["curve"].finished]
-        for name, cells in ablation.finished.items()
-    }
+    """Loss and norm of the gradients (running means over a twentieth of the steps), nDCG@10 on the development sets as the model is saved
+    and at the alpha of the step, distance from the start's weights, and how far states are from those of the causal start."""
+    histories, curves = (
+        {name: [series(cell.stages["curve"], file) for cell in cells.values()] for name, cells in ablation.finished.items()}
+        for file in ("history.json", "curve.json")
+    )
 
     def over(runs: dict[str, list[list[dict]]], read: Callable[[list[dict]], Curve]) -> dict[str, list[Curve]]:
         return {name: [read(rows) for rows in own] for name, own in runs.items()}
@@ -69,7 +67,7 @@ CURVES: dict[str, tuple[Callable[[Ablation], Drawing], str, Callable[[Ablation],
     "weak": (
         weak_over_steps,
         "The weak stage step by step; loss and gradients are running means over a twentieth of the steps",
-        lambda ablation: f"Loss at the end: {_last(ablation, lambda c: _smoothed(series(c.stages['weak']), 'loss'))} nats.",
+        lambda ablation: f"Loss at the end: {_last(ablation, lambda c: _smoothed(series(c.stages['curve']), 'loss'))} nats.",
     ),
 }
 """What a grid file names under `curves` -> its figure, its caption, and the sentence above it."""

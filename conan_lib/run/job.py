@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conan_lib.errors import RunError, Stopped, UserError
-from conan_lib.grids import open_grid
+from conan_lib.grids import Grid, open_grid
 from conan_lib.params import load_params, with_seed
 from conan_lib.params.job import JobParams, StepParams, load_job
 from conan_lib.params.load import named_in
@@ -34,6 +34,7 @@ class Job:
     given: tuple[Stage, ...]
     wanted: tuple[tuple[str, Stage], ...]
     """(title, stage) of what the steps are to reach."""
+    grids: tuple[Grid, ...]
 
     @property
     def todo(self) -> list[Task]:
@@ -45,6 +46,11 @@ class Job:
         """The finished stages: what there is to carry home."""
         return [stage for task in self.tasks if task.finished for stage in task.stages]
 
+    @property
+    def evidence(self) -> list[Stage]:
+        """The finished stages that a report reads of its grids."""
+        return [stage for grid in self.grids for cell in grid.cells for stage in cell.evidence]
+
 
 def open_job(path: str | Path) -> Job:
     """Read and validate a job with all its runs and grids.
@@ -54,25 +60,33 @@ def open_job(path: str | Path) -> Job:
     """
     path = resolve(path)
     params = load_job(path)
-    wanted = tuple(one for step in params.steps for one in _wanted(path, step))
+    grids = [_grid(path, step) if step.grid else None for step in params.steps]
+    wanted = tuple(one for step, grid in zip(params.steps, grids, strict=True) for one in (_cells(grid) if grid else _runs(path, step)))
     tasks = tasks_for(wanted, params.given, finished=True)
     inputs = {other.path: other for task in tasks for stage in task.stages for other in stage.inputs.values()}
-    return Job(params, tuple(tasks), tuple(stage for stage in inputs.values() if stage.name in params.given), wanted)
+    return Job(
+        params, tuple(tasks), tuple(stage for stage in inputs.values() if stage.name in params.given), wanted, tuple(filter(None, grids))
+    )
 
 
-def _wanted(path: Path, step: StepParams) -> Iterator[tuple[str, Stage]]:
-    """(title, stage) of what a step is to reach: a run, once or with each of its seeds, or a grid's cells."""
-    if step.run:
-        with named_in(path, "run"):
-            title, params = Path(step.run).stem, load_params((path.parent / step.run).resolve())
-        runs = [(title, params)] if step.seeds is None else [
-            (f"{title}: seed {seed}", with_seed(params, seed, step.seeded)) for seed in step.seeds
-        ]  # fmt: skip
-        yield from ((title, open_stage(name, run)) for title, run in runs for name in step.stages)
-    else:
-        with named_in(path, "grid"):
-            grid = open_grid((path.parent / step.grid).resolve(), step.seeds)
-        yield from ((f"{grid.params.name}: {cell}", stage) for cell in grid.cells for stage in cell.ends)
+def _runs(path: Path, step: StepParams) -> Iterator[tuple[str, Stage]]:
+    """(title, stage) of what a run is to reach, once or with each of its seeds."""
+    with named_in(path, "run"):
+        title, params = Path(step.run).stem, load_params((path.parent / step.run).resolve())
+    runs = [(title, params)] if step.seeds is None else [
+        (f"{title}: seed {seed}", with_seed(params, seed, step.seeded)) for seed in step.seeds
+    ]  # fmt: skip
+    return ((title, open_stage(name, run)) for title, run in runs for name in step.stages)
+
+
+def _grid(path: Path, step: StepParams) -> Grid:
+    with named_in(path, "grid"):
+        return open_grid((path.parent / step.grid).resolve(), step.seeds)
+
+
+def _cells(grid: Grid) -> Iterator[tuple[str, Stage]]:
+    """(title, stage) of what ends a grid's cells."""
+    return ((f"{grid.params.name}: {cell}", stage) for cell in grid.cells for stage in cell.ends)
 
 
 def run_job(path: str | Path, minutes: float | None = None, dry_run: bool = False, console: Console | None = None) -> Job:

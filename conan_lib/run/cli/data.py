@@ -23,7 +23,9 @@ def pack(
     weights: Annotated[
         bool, typer.Option("--weights", help="The models' weights alone, rounded to bf16, instead of everything else.")
     ] = False,
-    results: Annotated[bool, typer.Option("--results", help="What a report is drawn from alone: neither weights nor text.")] = False,
+    results: Annotated[
+        bool, typer.Option("--results", help="What a report is drawn from alone, of a job that of its grids: neither weights nor text.")
+    ] = False,
     part: Annotated[float, typer.Option(help="Largest part in MiB.")] = 15,
 ):
     """Put finished stages, or what a job has finished, into a few files for another machine (docs/gpu.md)."""
@@ -40,7 +42,9 @@ def pack(
     if weights and results:
         raise UserError("--weights and --results are two parcels: give one of them")
     if "steps" in read_yaml(file):
-        chosen = [stage for stage in open_job(file).results if names is None or stage.name in names]
+        job = open_job(file)
+        finished = job.evidence if results else job.results
+        chosen = [stage for stage in finished if names is None or stage.name in names]
     else:
         params = load_params(file)
         chosen = [open_stage(name, params) for name in names or PACKED.split(",")]

@@ -39,7 +39,8 @@ class DevSet:
 
 @computes
 def measure_curve(stage: Stage) -> dict:
-    """Writes curve.json, a row for each point {step, share, alpha, distance, shift, cosine, saved, scheduled}.
+    """Writes curve.json, a row for each point {step, share, alpha, distance, shift, cosine, saved, scheduled}, and history.json, the weak
+    stage's own: the two say all that is drawn of it.
 
     alpha: of the schedule at that step. saved, scheduled: set -> nDCG@10, under the attention that the stage's model is saved with, and
     under the mask at alpha. distance: ||W - W_0|| / ||W_0||. shift: `soft_mask_shift` of these weights at alpha. cosine: of token states at
@@ -59,7 +60,8 @@ def measure_curve(stage: Stage) -> dict:
     decoder.set_attn_implementation("soft_mask")
     saved = CAUSAL | {"alpha": float(weak.results["saved_as"] == "bidirectional")}
     batch = _tokens(model, [text for one in sets for text in one.passages], stage.curve)
-    moved = {row["step"]: row["distance"] for row in read_json(weak.path / "history.json") if "distance" in row}
+    history = read_json(weak.path / "history.json")
+    moved = {row["step"]: row["distance"] for row in history if "distance" in row}
     rows, causal = [], None
     for step, weights, distance in _along(stage, model):
         decoder.load_state_dict(weights)
@@ -72,6 +74,7 @@ def measure_curve(stage: Stage) -> dict:
         row["cosine"] = torch.cosine_similarity(_states(model, batch, scheduled), causal, dim=-1).mean().item()
         rows.append(row | {"saved": scores, "scheduled": scores if scheduled == saved else _scores(model, sets, scheduled)})
     write_json(stage.path / "curve.json", rows)
+    write_json(stage.path / "history.json", history)
     sizes = {one.name: {"queries": len(one.queries), "passages": len(one.passages)} for one in sets}
     return {"points": len(rows), "saved_as": weak.results["saved_as"], "sets": sizes, "tokens": len(causal)}
 
