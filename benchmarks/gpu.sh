@@ -39,6 +39,7 @@ part() {  # name, seconds, command: the name is in PARTS, and time is left
   timeout --signal TERM --kill-after 15 "$limit" "$@" >"$OUT/$name.log" 2>&1
   code=$?
   echo "$name: $((SECONDS - began)) s of $limit, exit code $code$([ $code = 124 ] && echo ', cut off')" | tee -a "$OUT/parts.txt"
+  grep -h '^SKIPPED' "$OUT/$name.log" | tee -a "$OUT/parts.txt"
   if [ -n "${CARRY:-}" ]; then
     mkdir -p "$CARRY" && tar -cz -C "$OUT" . | split -b 15M - "$CARRY/home.tgz-"
   fi
@@ -59,7 +60,7 @@ else
   ATTENTION=(--device cuda) TRAINING="--device cuda" SCIENCE=params/jobs/h100.yaml MASKS=params/jobs/smollm2-gpu.yaml
   RATE=params/jobs/smollm2-gpu-rate.yaml
 fi
-part kernels 45 $PYTHON -m pytest -q -m gpu tests/attention
+part kernels 45 $PYTHON -m pytest -m gpu -rs tests/attention
 part attention 60 $PYTHON -m benchmarks.attention "${ATTENTION[@]}" --budget 45 --out "$OUT/attention"
 part training 75 $PYTHON -m benchmarks.training $TRAINING --parts steps --budget 60 --out "$OUT/training"
 part given 60 bash -c "for folder in parcel/*/; do [ -d \$folder ] && $PYTHON -m conan_lib unpack \$folder; done"

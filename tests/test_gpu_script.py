@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from conan_lib.grids import open_grid
 
@@ -29,6 +33,33 @@ def test_a_part_that_is_cut_off_says_so_and_what_has_no_time_is_not_begun(tmp_pa
     assert (tmp_path / "attention.log").read_text() == "begun\n"
 
 
+def test_what_a_part_left_out_stands_beside_how_it_ended(tmp_path):
+    (skips := tmp_path / "skips").write_text("#!/bin/bash\necho 'SKIPPED [36] needs a GPU'\n")
+    skips.chmod(0o755)
+    ended, left_out = script(tmp_path, PARTS="kernels", PYTHON=str(skips))
+    assert ended.endswith("exit code 0") and left_out == "SKIPPED [36] needs a GPU"
+
+
+def needs(name: str) -> set[str]:
+    """What a package requires here, of itself alone."""
+    try:
+        found = [Requirement(line) for line in requires(name) or []]
+    except PackageNotFoundError:
+        return set()
+    return {canonicalize_name(one.name) for one in found if one.marker is None or one.marker.evaluate({"extra": ""})}
+
+
+def test_what_the_carried_packages_need_is_carried_or_there():
+    carried = set(re.search(r"^CARRIED := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.M)[1].replace("\\", "").split())
+    sentence = re.search(r"The machine needs Python (.*?)\.\s[A-Z]", (ROOT / "docs/gpu.md").read_text(), re.S)[1]
+    there = todo = {canonicalize_name(word) for word in re.findall(r"[\w-]+", sentence)}
+    while todo := {need for name in todo for need in needs(name)} - there:
+        there = there | todo
+    assert {"datasets", "mteb"} <= carried and {"torch", "fsspec"} <= there
+    lacking = {name: needs(name) - carried - there for name in carried}
+    assert not {name: packages for name, packages in lacking.items() if packages}
+
+
 def test_what_is_carried_for_the_masks_serves_their_rate_too():
     masks, rate = (open_grid(ROOT / f"params/grids/smollm2-gpu/{name}.yaml").cells[0] for name in ("masks", "rate"))
     for stage in ("corpus", "sets", "heldout", "tokenizer", "teacher"):
@@ -38,8 +69,9 @@ def test_what_is_carried_for_the_masks_serves_their_rate_too():
 
 @pytest.mark.slow
 def test_the_measurements_are_rehearsed_on_a_cpu(tmp_path):
-    lines = script(tmp_path, PARTS="attention training", PATIENCE="8", SECONDS_IN_ALL="800")
-    assert [line.split(":")[0] for line in lines] == ["attention", "training"]
+    lines = script(tmp_path, PARTS="kernels attention training", PATIENCE="8", SECONDS_IN_ALL="800")
+    assert lines.pop(1).startswith("SKIPPED ")  # the kernels, for want of CUDA
+    assert [line.split(":")[0] for line in lines] == ["kernels", "attention", "training"]
     assert all(line.endswith("exit code 0") for line in lines), [path.read_text()[-2000:] for path in tmp_path.glob("*.log")]
     assert "forward + backward" in (tmp_path / "attention" / "attention.csv").read_text()
     assert json.loads((tmp_path / "training" / "training.json").read_text())["steps"]
