@@ -141,8 +141,7 @@ def open_stage(name: str, params: Params | str | Path) -> Stage:
 def left_out(params: Params) -> dict[str, str]:
     """The stages of the table that are no part of a run of these parameters, each with the reason: the one place that decides it."""
     found = {} if params.model is not None else {START: "the run begins from scratch"}
-    data, mixing, mix = params.data, params.mixing, params.supervised.mix
-    reviews = mixing.texts == "multiemo" or (mixing.texts == "auto" and located(mixing.multiemo_archive).is_file())
+    data, mix = params.data, params.supervised.mix
     why = ""
     if not mix.get("clr"):
         why = "supervised.mix has no clr, so there is nothing to compare"
@@ -150,7 +149,7 @@ def left_out(params: Params) -> dict[str, str]:
         why = "supervised.mix has clr alone, so nothing trains without it"
     elif params.supervised.balance and not any(share for task, share in mix.items() if task not in ("clr", "sts")):
         why = "supervised.mix has clr and sts alone, and without clr nothing is left that sts balances"
-    elif not (data.scripture or reviews or data.aligned_rows):
+    elif not (data.scripture or data.aligned_rows or params.mixing.texts == "multiemo"):
         why = "the mixing of languages needs aligned texts in two languages: scripture, or held-out rows of a clr set"
     if why:
         found |= {"supervised_no_clr": why, "mix": why}

@@ -124,8 +124,8 @@ class OutOfDomainParams(Section):
 class MixingParams(Section):
     """How well languages share one space: UMAP and the numbers beside it."""
 
-    texts: Literal["auto", "heldout", "multiemo"] = "auto"
-    """multiemo: reviews in 11 languages (evaluation only); heldout: aligned held-out verses; auto: multiemo where at hand."""
+    texts: Literal["heldout", "multiemo"] = "heldout"
+    """heldout: aligned held-out texts, verses where there is scripture; multiemo: reviews in 11 languages, which nothing is trained on."""
     multiemo_archive: str = "bigbench-1.0.0.tar.gz"
     """The source archive of the package bigbench 1.0.0, which holds MultiEmo; relative to the project root."""
     texts_per_language: int = Field(100, ge=4)

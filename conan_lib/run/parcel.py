@@ -69,7 +69,7 @@ def pack(stages: Iterable[Stage | Artefact], folder: Path, part_mib: float = 15,
     if not files:
         raise UserError(f"pack: {', '.join(artefacts.values())}: no weights there: leave out --weights, or name stages that train")
     for one in packed:
-        one.verify(unread="" if what == "weights" else ".safetensors")
+        one.verify(unread="" if what == "weights" else ".safetensors", missing=_left_out(one.stage, what))
     folder.mkdir(parents=True, exist_ok=True)
     if foreign := sorted(path.name for path in folder.iterdir() if not (path.name in (INDEX, PACKING) or PART.fullmatch(path.name))):
         raise UserError(f"{folder}: holds {foreign[0]}, which is of no parcel: name a new or an empty folder")
@@ -208,13 +208,17 @@ def _put(made: Path, target: Path) -> None:
 
 def _names(path: Path, what: What) -> list[str]:
     """Files of an artefact below its folder: the weights alone, or all else with the manifest last."""
-    left = () if what != "results" else ("tokenizer.json", ".npy", *((".parquet",) if path.parent.name in TEXTS else ()))
-    found = []
+    left, found = _left_out(path.parent.name, what), []
     for file in sorted(path.rglob("*")):
         hidden = any(part.startswith(".") or part in LEFT_OUT for part in file.relative_to(path).parts) or file.name.endswith(left)
         if file.is_file() and not hidden and file.name != MANIFEST and (file.suffix == ".safetensors") == (what == "weights"):
             found.append(str(file.relative_to(path)))
     return found if what == "weights" else [*found, MANIFEST]
+
+
+def _left_out(stage: str, what: What) -> tuple[str, ...]:
+    """Ends of the names of a stage's files that results do without; a parcel of them may have left these behind before."""
+    return () if what != "results" else ("tokenizer.json", ".npy", *((".parquet",) if stage in TEXTS else ()))
 
 
 def _checked_manifest(content: bytes, stage: str, key: str) -> dict:

@@ -176,6 +176,10 @@ def test_results_travel_without_text_and_who_needs_the_text_is_told(finished, tm
     with pytest.raises(UserError, match=rf"^{sets.path}/.*\.parquet: missing: "):
         sets.artefact.verify()
     elsewhere(finished[1], tmp_path / "there").artefact.verify()
+    again = pack([elsewhere(stage, tmp_path / "there") for stage in finished], tmp_path / "again", what="results")
+    assert again["artefacts"] == [f"{stage.name}/{stage.key}" for stage in finished], "what came without text can be packed again"
+    with pytest.raises(UserError, match=rf"^{sets.path}/.*\.parquet: missing: "):
+        pack([sets], tmp_path / "inputs")
     unpack(tmp_path / "parcel", finished[0].path.parents[1])
     assert finished[0].artefact.verify() is None, "where the text is, results take nothing away"
 

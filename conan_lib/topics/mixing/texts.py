@@ -13,7 +13,6 @@ from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.evaluation.bigbench import align, find_archive, members
 from conan_lib.params.evaluation import MixingParams
-from conan_lib.stages import project_root
 
 MEMBER = re.compile(r"/multiemo/all_text_([a-z]{2})/task\.json$")
 LANGUAGES = 11
@@ -44,10 +43,8 @@ def mixing_texts(params: MixingParams, heldout: Path) -> Sample:
     Raises:
         UserError: multiemo is asked for and its archive is not there, or there are no four groups with a text in every language.
     """
-    archive = project_root() / params.multiemo_archive
     if params.texts == "multiemo":
-        find_archive(params.multiemo_archive, "mixing.multiemo_archive", ", or set mixing.texts to heldout")
-    if params.texts == "multiemo" or (params.texts == "auto" and archive.is_file()):
+        archive = find_archive(params.multiemo_archive, "mixing.multiemo_archive", ", or set mixing.texts to heldout")
         rows, source = read_multiemo(archive), "MultiEmo reviews"
     else:
         rows = read(heldout / "mixing.parquet")

@@ -8,12 +8,14 @@ import math
 import tarfile
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from conan_lib.data.records import read
+from conan_lib.data.records import read, write
 from conan_lib.errors import UserError
 from conan_lib.params.evaluation import MixingParams
+from conan_lib.stages import open_stage
 from conan_lib.topics.mixing import measure as mixing
 from conan_lib.topics.mixing.texts import Sample, choose, mixing_texts, read_multiemo
 
@@ -242,6 +244,19 @@ def test_missing_archive_names_the_package(tmp_path):
     params = PARAMS.model_copy(update={"texts": "multiemo", "multiemo_archive": str(tmp_path / "none.tar.gz")})
     with pytest.raises(UserError, match=r"bigbench==1\.0\.0"):
         mixing_texts(params, tmp_path)
+
+
+def test_an_archive_that_lies_there_changes_nothing_unless_it_is_asked_for(project):
+    """What is measured belongs to the key, and a key hashes no machine."""
+    file = "params/small.yaml"
+    before = open_stage("mix", file).key
+    rows = [{"text": f"{lang}{i}", "lang": lang, "group": f"bible/{i}"} for i in range(5) for lang in ("de", "en")]
+    write(project / "mixing.parquet", rows, pa.schema([(name, pa.string()) for name in rows[0]]))
+    archive(project / MixingParams().multiemo_archive)
+    assert open_stage("mix", file).key == before
+    assert mixing_texts(MixingParams(texts_per_language=4), project).source == "held-out Bible verses"
+    (project / "params/reviews.yaml").write_text("base: small.yaml\nmixing: {texts: multiemo}\n")
+    assert open_stage("mix", "params/reviews.yaml").key != before
 
 
 def test_choice_is_seeded_and_keeps_whole_groups():
