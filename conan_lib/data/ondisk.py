@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from datasketch import MinHashLSH
 
 from conan_lib.params.data import DataParams
 
@@ -57,6 +56,8 @@ class NearDuplicates:
     """
 
     def __init__(self, params: DataParams):
+        from datasketch import MinHashLSH
+
         self._threshold = params.near_duplicate_threshold
         self._bands = MinHashLSH(threshold=min(self._threshold, 0.8), num_perm=params.minhash_permutations).hashranges
         self._database = _temporary(
