@@ -45,11 +45,11 @@ part() {  # name, seconds, command: the name is in PARTS, and time is left
   fi
 }
 
-job() {  # name, seconds, job file: computes for that long, then packs what has finished
-  local name=$1 limit=$2 file=$3 time=$(($2 * PATIENCE)) left=$((SECONDS_IN_ALL - SECONDS))
-  time=$(((time < left ? time : left) - 30))
+job() {  # name, seconds, seconds of these for packing, job file, options of pack: computes for that long, then packs what has finished
+  local name=$1 limit=$2 packing=$3 file=$4 options=${5:-} time=$(($2 * PATIENCE)) left=$((SECONDS_IN_ALL - SECONDS))
+  time=$(((time < left ? time : left) - packing))
   part "$name" "$limit" bash -c "$PYTHON -m conan_lib job $file --minutes $(awk "BEGIN {print ($time > 5 ? $time : 5) / 60}")
-    code=\$?; $PYTHON -m conan_lib pack $file '$OUT/$name'; exit \$code"
+    code=\$?; $PYTHON -m conan_lib pack $file '$OUT/$name' $options; exit \$code"
 }
 
 if [ "$REHEARSE" = --rehearse ]; then
@@ -64,7 +64,7 @@ part kernels 45 $PYTHON -m pytest -m gpu -rs tests/attention
 part attention 60 $PYTHON -m benchmarks.attention "${ATTENTION[@]}" --budget 45 --out "$OUT/attention"
 part training 75 $PYTHON -m benchmarks.training $TRAINING --parts steps --budget 60 --out "$OUT/training"
 part given 60 bash -c "for folder in parcel/*/; do [ -d \$folder ] && $PYTHON -m conan_lib unpack \$folder; done"
-job rate 90 $RATE
-job masks 300 $MASKS
-job science $((SECONDS_IN_ALL - SECONDS)) $SCIENCE
+job rate 90 30 $RATE --results
+job masks 300 30 $MASKS --results
+job science $((SECONDS_IN_ALL - SECONDS)) 60 $SCIENCE  # all but weights: its runs have more than scores
 exit 0

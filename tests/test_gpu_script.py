@@ -42,6 +42,16 @@ def test_what_a_part_left_out_stands_beside_how_it_ended(tmp_path):
     assert ended.endswith("exit code 0") and left_out == "SKIPPED [36] needs a GPU"
 
 
+def test_of_rate_and_masks_scores_alone_come_home_and_packing_has_its_time(tmp_path):
+    (says := tmp_path / "says").write_text('#!/bin/bash\necho "$@"\n')
+    says.chmod(0o755)
+    script(tmp_path, PARTS="rate masks science", PATIENCE="1", SECONDS_IN_ALL="600", PYTHON=str(says))
+    for name, seconds, options in (("rate", 60, " --results"), ("masks", 270, " --results"), ("science", 540, "")):
+        computed, packed = (tmp_path / f"{name}.log").read_text().splitlines()
+        assert float(computed.split("--minutes ")[1]) * 60 == pytest.approx(seconds, abs=5)
+        assert packed.endswith(f".yaml {tmp_path / name}{options}")
+
+
 def needs(name: str) -> set[str]:
     """What a package requires here, of itself alone."""
     try:
