@@ -2,6 +2,7 @@
 not; under l/i both readings end where a stock bidirectional model stands, under i/l neither does; a text's padding does not matter; the
 rows and the figure hold every reading, ratio and schedule."""
 
+import shutil
 from itertools import product
 
 import pytest
@@ -10,8 +11,11 @@ from transformers import LlamaConfig, LlamaModel, Qwen3Config, Qwen3Model
 
 from conan_lib.attention import alpha_at
 from conan_lib.errors import UserError
-from conan_lib.topics.mask.measure import FRACTIONS, shift_over_schedules, soft_mask_shift, stored_shift
-from conan_lib.topics.mask.show import IN_WORDS, SCHEDULES, hidden_state_shift
+from conan_lib.findings.blocks import Figure
+from conan_lib.findings.run import Run
+from conan_lib.stages import open_stage
+from conan_lib.topics.mask.measure import FRACTIONS, shift_artefact, shift_over_schedules, soft_mask_shift, stored_shift
+from conan_lib.topics.mask.show import IN_WORDS, SCHEDULES, hidden_state_shift, shift_block
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -93,6 +97,18 @@ def test_the_shift_is_measured_once_and_its_key_holds_what_it_depends_on(ready, 
     assert stored_shift(ready("weak", slower))  # how long the stage trains moves nothing before its first step
     shorter = stage.params.model_copy(update={"weak": stage.weak.model_copy(update={"max_length": 9})})
     assert stored_shift(ready("weak", shorter)) == []
+
+
+def test_without_weights_the_report_says_so_unless_it_was_measured_where_they_were(ready, tmp_path):
+    """As after a parcel from another machine."""
+    run = Run.of(ready("weak").params, "params/small.yaml")
+    shutil.copytree(run.stages["sft"].artefact.root, tmp_path / "there", ignore=shutil.ignore_patterns("*.safetensors", "mask_shift"))
+    there = run.params.model_copy(update={"runtime": run.params.runtime.model_copy(update={"artefacts": str(tmp_path / "there")})})
+    assert "are not here, and it was not measured where they were" in shift_block(Run.of(there, "params/small.yaml")).why
+    artefact = shift_artefact(open_stage("weak", run.params))
+    stored_shift(run.stages["weak"])
+    shutil.copytree(artefact.path, tmp_path / "there/mask_shift" / artefact.path.name)
+    assert isinstance(shift_block(Run.of(there, "params/small.yaml")), Figure)
 
 
 def test_figure(ready):
