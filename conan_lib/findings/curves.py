@@ -112,7 +112,9 @@ def _draw(panels: dict[str, dict[str, list[Curve]]], ylabel: str | None = None, 
                 if curves := [curve for curve in curves if curve]:
                     steps = sorted(set.intersection(*map(set, curves)))
                     values = np.array([[curve[step] for step in steps] for curve in curves])
-                    (line,) = axis.plot(steps, values.mean(0), color=colour, linestyle=dashes, label=f"{name} ({len(curves)} seeds)")
+                    (line,) = axis.plot(
+                        steps, values.mean(0), color=colour, linestyle=dashes, label=f"{name} ({len(curves)} seed{'s' * (len(curves) > 1)})"
+                    )
                     axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
                     handles.setdefault(name, line)
         for axis in axes.flat[len(panels) :]:
