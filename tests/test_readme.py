@@ -13,7 +13,8 @@ def cell(claim: dict) -> str:
     verdict = claim["verdict"].removesuffix(" at this scale")
     if claim["low"] is None:
         return verdict
-    value, low, high = (re.sub(r"^([+-])0\.", r"\1.", f"{claim[name]:+.3f}") for name in ("effect", "low", "high"))
+    sign = "" if claim["id"] == "C8" else "+"  # a share
+    value, low, high = (re.sub(r"^([+-]?)0\.", r"\1.", f"{claim[name]:{sign}.3f}") for name in ("effect", "low", "high"))
     return f"{verdict}: {value} [{low}, {high}]"
 
 

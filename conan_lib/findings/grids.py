@@ -101,7 +101,7 @@ def with_paper(run: Run, table: PaperTable, grid: str, rows: dict[str, tuple[str
 
     Args:
         grid: its name.
-        rows: a row of the paper -> our cells, one for each of `arms`.
+        rows: a row of the paper, or one more of ours -> our cells, one for each of `arms`.
         arms: ends of our columns' names.
     """
     frame, ablation = table.frame, run.ablations.get(grid)
@@ -109,14 +109,17 @@ def with_paper(run: Run, table: PaperTable, grid: str, rows: dict[str, tuple[str
         paper = Table(f"paper_{table.id}", table.caption, frame, ("paper",), NOT_REPORTED, origin="the paper")
         return [paper, Missing(f"Our side of it, grid {grid}", f"no readable params/grids/{grid}.yaml names tier {run.params.tier}")]
     frame.columns = [frame.columns[0], *(f"the paper: {name}" for name in frame.columns[1:])]
+    own = [row for row in rows if row not in set(frame.iloc[:, 0]) and any(cell in ablation.grid.names for cell in rows[row])]
+    frame = pd.concat([frame, pd.DataFrame({frame.columns[0]: own})], ignore_index=True) if own else frame
     missing = dict.fromkeys(frame.columns, NOT_REPORTED)
     for place, arm in enumerate(arms):
         for metric in ("mean",) if len(arms) > 1 else ablation.grid.params.metrics[:2]:
             name = f"ours: {METRIC_NAMES[metric]}, x 100{arm}"
             missing[name] = "not run"
-            own = [_mean(ablation, rows[row][place], metric) for row in frame.iloc[:, 0]]
-            frame = frame.join(pd.DataFrame([measured(name, vars(one) if one else None, 100) for one in own]))
-    left = f"; what is not run: `{ablation.grid.command}`" if "not run" in missing.values() and frame.isna().any(axis=None) else ""
+            means = [_mean(ablation, rows[row][place], metric) for row in frame.iloc[:, 0]]
+            frame = frame.join(pd.DataFrame([measured(name, vars(one) if one else None, 100) for one in means]))
+    unfinished = {cell.name for cell in ablation.missing} & {cell for cells in rows.values() for cell in cells}
+    left = f"; what is not run: `{ablation.grid.command}`" if unfinished else ""
     note = f" Ours: the mean over seeds with its 95 % interval{left}."
     model = trained_in(ablation)
     return [Table(f"paper_{table.id}", table.caption + note, frame, ("paper", ablation.grid.file), missing, decimals=2, model=model)]

@@ -13,7 +13,10 @@ ROWS = {"t/tau": ("linear",), "(t/tau)^2": ("quadratic",), "1-(1-t/tau)^2": ("in
 
 
 def show(run: Run) -> dict:
+    ablation = run.ablations.get("alpha")
+    alone = ablation is not None and ablation.grid.params.target == "score_weak"
     return {
+        "how": "So does our grid, which ends with the weak stage." if alone else "Our grid compares them with all three parts.",
         "paper": with_paper(run, published()["alpha"], "alpha", ROWS),
         "schedules": figure(run, "alpha", "Schedules of alpha, and how open the mask is.", ("weak",), alpha_schedules, lambda _: open_at()),
         "grid": grid_blocks(run, "alpha"),
