@@ -53,7 +53,8 @@ class WarmStart:
             self._ensure_running()
             process = self.context.Process(target=function, args=arguments)
             try:
-                process.start()
+                with environment(self._values):  # it makes sure once more, and starts another one where this one has died just now
+                    process.start()
             except (EOFError, ConnectionError):  # the process that forks has just died, which the system may not know yet
                 time.sleep(0.1)
             else:

@@ -79,6 +79,19 @@ def test_a_fork_server_that_was_killed_is_replaced_by_one_with_the_same_environm
     assert b"MINE=yes" in Path(f"/proc/{parent}/environ").read_bytes().split(b"\0") and "MINE" not in os.environ
 
 
+@LINUX
+def test_one_that_dies_between_the_look_and_the_fork_is_replaced_by_one_with_the_same_environment(source, monkeypatch):
+    """multiprocessing itself starts it then, in the moment of forking."""
+    warm = WarmStart([source], {"MINE": "yes"})
+    os.kill(before := forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    os.waitpid(before, 0)
+    monkeypatch.setattr(WarmStart, "_ensure_running", lambda self: None)
+    monkeypatch.setattr(os, "waitpid", lambda pid, options: (pid, 0))  # it has been reaped
+    warm.fork(time.sleep, 0).join()
+    environ = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/environ").read_bytes()
+    assert b"MINE=yes" in environ.split(b"\0") and "MINE" not in os.environ
+
+
 @pytest.mark.parametrize("how", ["no notebooks", "darwin"])
 def test_other_kernels_start_in_the_ordinary_way(source, monkeypatch, how):
     with monkeypatch.context() as patch:

@@ -66,6 +66,10 @@ def main(root: str, how: str, names: str, dies: str = "0") -> None:
         assert stage.finished
 
 
+DIED = "exitcode  : -9|Connection (closed|reset) by peer"
+"""How a launch ends of which one process was killed: by it, or by the other one, which it left alone."""
+
+
 def launch(*arguments: str, processes: int = 2) -> None:
     """Call `main` as torchrun would, which test_processes.py starts; but in processes that are forked from one that has the imports.
 
