@@ -31,8 +31,8 @@ def _mixing(run: Run, measure: str, unit: str) -> Finding:
     mixing = run.file("mix", "mixing.json")
     if not mixing:
         return Finding("not run", run.unfinished("supervised", "supervised_no_clr", "mix") or "stage mix left no mixing.json")
-    files = [(one, one.file("mix", "mixing.json")) for one in run.with_seeds("mix")]
-    runs, found = zip(*((one, file) for one, file in files if file["texts"] == mixing["texts"]), strict=True)  # other texts: other items
+    runs = run.with_seeds("mix")
+    found = [one.file("mix", "mixing.json") for one in runs]
     paired = [one["with CLR - without CLR"][measure] for one in found]
     effect, interval = combine_seeds([one["difference"] for one in paired], [(one["low"], one["high"]) for one in paired])
     arms = [fmean(one[arm][measure]["value"] for one in found) for arm in ("with CLR", "without CLR")]

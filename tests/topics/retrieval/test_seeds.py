@@ -70,14 +70,6 @@ def test_three_seeds_allow_reproduced(three):
     assert (0.41 - low, high - 0.41) == pytest.approx((np.hypot(item, seed), np.hypot(0.03 - 0.01, seed)), rel=1e-3)
 
 
-def test_seeds_that_read_other_texts_are_left_out(three):
-    """`mixing.texts: auto` takes what lies there, and the key does not say which: numbers of other items are not averaged."""
-    other = three.with_seeds("mix")[1]
-    rewrite(other.stages["mix"], "mixing.json", other.file("mix", "mixing.json") | {"texts": "MultiEmo reviews"})
-    found = {claim.id: finding for claim, finding in judge(three)}
-    assert (found["C2"].seeds, found["C2"].verdict) == (2, "directional") and other.key("mix") not in found["C2"].keys
-
-
 def test_languages_that_ask_about_the_same_verses_are_paired(three):
     """Where all languages find the same verses, their difference has no interval, however wide each one's is."""
     for run in three.with_seeds("evaluate"):
