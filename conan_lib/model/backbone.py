@@ -123,10 +123,15 @@ def with_weights(folder: Path) -> str:
         UserError: there is no model in the folder, or its weights are missing.
     """
     folder = with_config(folder)
-    if not any(path.suffix in (".safetensors", ".bin") for path in Path(folder).rglob("*")):
+    if not has_weights(folder):
         mend = f"unpack the weights parcel (pack --weights), or delete {Path(folder).parent} to compute it again"
         raise UserError(f"{folder}: the weights are not here, they were left out of this parcel: {mend}")
     return folder
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a model's folder holds weights; a parcel of results leaves them out."""
+    return any(path.suffix in (".safetensors", ".bin") for path in Path(folder).rglob("*"))
 
 
 def with_config(folder: Path) -> str:

@@ -133,9 +133,8 @@ def publish(params_file: str | Path, partial: bool = False) -> Published:
 
 
 def _grids(folder: Path) -> set[str]:
-    """The grids of a report: those with files, and those that a record of before 2026-11-30 names."""
-    known = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
-    return {*known.get("grids", ()), *(path.stem.removeprefix("ablation_") for path in (folder / FOLDER).glob("*.md"))}
+    """The grids of a report."""
+    return {path.stem.removeprefix("ablation_") for path in (folder / FOLDER).glob("*.md")}
 
 
 def _verdicts(folder: Path) -> dict[str, str]:

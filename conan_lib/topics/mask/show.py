@@ -10,6 +10,7 @@ from conan_lib.findings.blocks import Block, Figure, Missing, figure
 from conan_lib.findings.grids import grid_blocks
 from conan_lib.findings.plots import GREY, PALETTE, Drawing, style
 from conan_lib.findings.run import Run
+from conan_lib.model.backbone import has_weights
 from conan_lib.stages import Stage
 from conan_lib.topics.mask.measure import shift_artefact, stored_shift
 from conan_lib.training.softmask_callback import SoftMaskCallback
@@ -138,7 +139,7 @@ def shift_block(run: Run) -> Block:
     caption = "Change of text vectors against causal, before any training: the mask alone moves them."
     if why := run.unfinished("heldout", "sft"):
         return Missing(caption, why)
-    if not shift_artefact(run.stages["weak"]).finished and not any((run.stages["sft"].path / "model").glob("*.safetensors")):
+    if not shift_artefact(run.stages["weak"]).finished and not has_weights(run.stages["sft"].path / "model"):
         return Missing(caption, f"the weights of {run.key('sft')} are not here, and it was not measured where they were")
     rows = stored_shift(run.stages["weak"])
     share = {(row["reading"], row["ratio"], row["schedule"], row["fraction"]): row["shift"] for row in rows}
