@@ -1,9 +1,12 @@
-"""What a grid draws over the optimiser's steps: one line for each cell, the mean over its seeds, in the band of their range."""
+"""What a grid shows over the optimiser's steps: one line for each cell, the mean over its seeds, in the band of their range; and the points
+of the lines as a table."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import cycle
 
 import numpy as np
+import pandas as pd
 
 from conan_lib.findings.ablation import Ablation
 from conan_lib.findings.plots import PALETTE, Drawing, series, style
@@ -12,23 +15,54 @@ from conan_lib.stages import Stage
 
 Curve = dict[int, float]
 """Step -> value."""
+Panels = dict[str, dict[str, list[Curve]]]
+"""What is measured -> cell -> a curve for each seed."""
 
 
-def negatives_over_steps(ablation: Ablation) -> Drawing:
+@dataclass(frozen=True)
+class Curves:
+    """A kind of curves that a grid file may name.
+
+    Attributes:
+        panels: reads them from the cells that have finished.
+        caption: what the figure shows.
+        takeaway: the sentence above it.
+        ylabel: of all panels, where they share a scale.
+    """
+
+    panels: Callable[[Ablation], Panels]
+    caption: str
+    takeaway: Callable[[Ablation], str]
+    ylabel: str | None = None
+
+    def draw(self, ablation: Ablation) -> Drawing:
+        return _draw(self.panels(ablation), self.ylabel)
+
+    def points(self, ablation: Ablation) -> pd.DataFrame:
+        """A row for each step of each panel: a column for each cell, the mean over its seeds."""
+        rows = []
+        for title, cells in self.panels(ablation).items():
+            stacked = {name: _stacked(curves) for name, curves in cells.items()}
+            means = {name: dict(zip(steps, values.mean(0), strict=True)) for name, (steps, values) in stacked.items() if steps}
+            for step in sorted({step for curve in means.values() for step in curve}):
+                rows.append({"measured": title, "step": step} | {name: curve.get(step) for name, curve in means.items()})
+        return pd.DataFrame(rows)
+
+
+def negatives_over_steps(ablation: Ablation) -> Panels:
     """Mean score of the hard negatives in use, a panel for each task: their negatives differ in kind, and one curve would show the mix."""
     runs = {name: [scored(cell.stages["supervised"]) for cell in cells.values()] for name, cells in ablation.finished.items()}
     tasks = sorted({row.get("task", "all tasks") for own in runs.values() for rows in own for row in rows}) or ["all tasks"]
-    panels = {
+    return {
         f"negatives of {task}": {
             name: [{row["step"]: row["mean_score"] for row in rows if row.get("task", "all tasks") == task} for rows in own]
             for name, own in runs.items()
         }
         for task in tasks
     }
-    return _draw(panels, "mean cosine with the anchor")
 
 
-def weak_over_steps(ablation: Ablation) -> Drawing:
+def weak_over_steps(ablation: Ablation) -> Panels:
     """Loss and norm of the gradients (running means over a twentieth of the steps), nDCG@10 on the development sets as the model is saved
     and at the alpha of the step, distance from the start's weights, and how far states are from those of the causal start."""
     histories, curves = (
@@ -47,7 +81,7 @@ def weak_over_steps(ablation: Ablation) -> Drawing:
         "distance from the start (%)": over(curves, lambda rows: {row["step"]: 100 * row["distance"] for row in rows}),
         "cosine with the causal start": over(curves, lambda rows: {row["step"]: row["cosine"] for row in rows}),
     }
-    return _draw({title: own for title, own in panels.items() if any(own.values())})
+    return {title: own for title, own in panels.items() if any(own.values())}
 
 
 def _last(ablation: Ablation, of: Callable[[Cell], Curve]) -> str:
@@ -56,21 +90,22 @@ def _last(ablation: Ablation, of: Callable[[Cell], Curve]) -> str:
     return ", ".join(f"{name} {np.mean(values):.2f}" for name, values in ends.items() if values)
 
 
-CURVES: dict[str, tuple[Callable[[Ablation], Drawing], str, Callable[[Ablation], str]]] = {
-    "negatives": (
+CURVES = {
+    "negatives": Curves(
         negatives_over_steps,
         "Mean score of the negatives in use",
         lambda ablation: (
             f"Mean cosine of the negatives at the last step: {_last(ablation, lambda c: negatives_of(c.stages['supervised']))}."
         ),
+        ylabel="mean cosine with the anchor",
     ),
-    "weak": (
+    "weak": Curves(
         weak_over_steps,
         "The weak stage step by step; loss and gradients are running means over a twentieth of the steps",
         lambda ablation: f"Loss at the end: {_last(ablation, lambda c: _smoothed(series(c.stages['curve']), 'loss'))} nats.",
     ),
 }
-"""What a grid file names under `curves` -> its figure, its caption, and the sentence above it."""
+"""What a grid file names under `curves`."""
 
 
 def negatives_of(stage: Stage) -> Curve:
@@ -97,8 +132,14 @@ def _mean_score(rows: list[dict], which: str) -> Curve:
     return {row["step"]: float(np.mean(list(row[which].values()))) for row in rows}
 
 
-def _draw(panels: dict[str, dict[str, list[Curve]]], ylabel: str | None = None, across: int = 3) -> Drawing:
-    """Title -> cell -> a curve for each seed, as panels."""
+def _stacked(curves: list[Curve]) -> tuple[list[int], np.ndarray]:
+    """The steps that all curves have, and their values (seeds, steps); seeds without a curve are left out."""
+    curves = [curve for curve in curves if curve]
+    steps = sorted(set.intersection(*map(set, curves))) if curves else []
+    return steps, np.array([[curve[step] for step in steps] for curve in curves])
+
+
+def _draw(panels: Panels, ylabel: str | None = None, across: int = 3) -> Drawing:
     down, across = -(-len(panels) // across), min(across, len(panels))
     with style():
         drawing = Drawing(figsize=(3.4 * across + 2.6, 2.9 * down + 0.3))
@@ -109,12 +150,10 @@ def _draw(panels: dict[str, dict[str, list[Curve]]], ylabel: str | None = None, 
             for colour, dashes, (name, curves) in zip(
                 cycle(PALETTE), cycle(("-", "--", ":")), cells.items(), strict=False
             ):  # some coincide
-                if curves := [curve for curve in curves if curve]:
-                    steps = sorted(set.intersection(*map(set, curves)))
-                    values = np.array([[curve[step] for step in steps] for curve in curves])
-                    (line,) = axis.plot(
-                        steps, values.mean(0), color=colour, linestyle=dashes, label=f"{name} ({len(curves)} seed{'s' * (len(curves) > 1)})"
-                    )
+                steps, values = _stacked(curves)
+                if steps:
+                    seeds = f"{len(values)} seed{'s' * (len(values) > 1)}"
+                    (line,) = axis.plot(steps, values.mean(0), color=colour, linestyle=dashes, label=f"{name} ({seeds})")
                     axis.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
                     handles.setdefault(name, line)
         for axis in axes.flat[len(panels) :]:

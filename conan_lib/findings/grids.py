@@ -169,7 +169,7 @@ def files_of(ablation: Ablation) -> set[str]:
     if not ablation.begun:
         return set()
     name, curves = f"ablation_{ablation.grid.params.name}", ablation.grid.params.curves
-    return {name, f"{name}_{curves}"} if curves and ablation.traced else {name}
+    return {name, f"{name}_{curves}", f"{name}_steps"} if curves and ablation.traced else {name}
 
 
 def write_ablation(grid: Grid | Ablation) -> Path:
@@ -181,7 +181,8 @@ def write_ablation(grid: Grid | Ablation) -> Path:
     write(folder / f"{table.id}.csv", to_csv(table))
     pictures = {table.id: forest(ablation)} if len(table.frame["cell"].unique()) > 1 else {}
     if params.curves and (traced := ablation.traced):
-        pictures[f"{table.id}_{params.curves}"] = CURVES[params.curves][0](traced)
+        pictures[f"{table.id}_{params.curves}"] = CURVES[params.curves].draw(traced)
+        write(folder / f"{table.id}_steps.csv", to_csv(_points(traced)))
     for name, drawing in pictures.items():
         write(folder / f"{name}.png", png(drawing, 130))
     lines = [f"# {params.title}", _status(ablation), HOW, *(f"![{name}]({name}.png)" for name in pictures), to_markdown(table)]
@@ -193,6 +194,14 @@ def _table(ablation: Ablation) -> Table:
     id, minus = f"ablation_{params.name}", f"minus {params.baseline}"
     return Table(id, f"{params.title}.", ablation_table(ablation), (ablation.grid.file,), "no comparison", differences=(minus,),
                  keys=("artefacts",), model=trained_in(ablation), written=f"{FOLDER}/{id}.csv")  # fmt: skip
+
+
+def _points(ablation: Ablation) -> Table:
+    """The points of a grid's curves, closed on the page."""
+    params, id = ablation.grid.params, f"ablation_{ablation.grid.params.name}_steps"
+    caption = f"{params.title}. The points of the curves, means over seeds."
+    return Table(id, caption, CURVES[params.curves].points(ablation), (ablation.grid.file,), model=trained_in(ablation), folded=True,
+                 written=f"{FOLDER}/{id}.csv")  # fmt: skip
 
 
 def _blocks(run: Run, ablation: Ablation) -> list[Block]:
@@ -207,9 +216,10 @@ def _blocks(run: Run, ablation: Ablation) -> list[Block]:
         picture, says = f"{FOLDER}/{stem}.png", differing(ablation)
         blocks.append(Figure(stem, caption, forest(ablation), (grid.file,), picture, None, says, {stem: {}}, model))
     if params.curves and (traced := ablation.traced):
-        (draw, what_it_is, says), id = CURVES[params.curves], f"{stem}_{params.curves}"
-        caption, file = f"{what} {what_it_is}; the band is the range of the seeds.", f"{FOLDER}/{id}.png"
-        blocks.append(Figure(id, caption, draw(traced), (grid.file,), file, None, says(traced), {stem: {}}, model))
+        curves, id, points = CURVES[params.curves], f"{stem}_{params.curves}", _points(traced)
+        caption, file = f"{what} {curves.caption}; the band is the range of the seeds.", f"{FOLDER}/{id}.png"
+        blocks.append(Figure(id, caption, curves.draw(traced), (grid.file,), file, None, curves.takeaway(traced), {points.id: {}}, model))
+        blocks.append(points)
     return [*blocks, table]
 
 

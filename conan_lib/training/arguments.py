@@ -2,20 +2,22 @@
 
 import math
 import os
+import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import get_device_name
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from conan_lib.params import Runtime
 from conan_lib.params.base import Optimisation, Precision
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
 
 def training_device(runtime: Runtime) -> str:
@@ -62,6 +64,19 @@ def training_arguments(section: Optimisation, runtime: Runtime, folder: Path) ->
         "report_to": runtime.report_to,
         "run_name": f"{folder.parent.parent.name}-{folder.parent.name}",  # stage and key
     }
+
+
+def one_gpu(arguments: Arguments) -> Arguments:
+    """The same arguments, for one GPU a process.
+
+    A process that sees several GPUs and has no launcher would get transformers' DataParallel: batches in parts, each with its own in-batch
+    negatives, so another loss, and silently. It takes the first GPU instead and says so.
+    """
+    if arguments.n_gpu > 1:
+        seen = f"{arguments.n_gpu} GPUs are visible, and a process trains on one"
+        print(f"{seen}: `accelerate launch` uses them all (docs/cluster.md)", file=sys.stderr)
+        arguments._n_gpu = 1
+    return arguments
 
 
 def switch(model: PreTrainedModel | SentenceTransformer, section: Optimisation) -> None:

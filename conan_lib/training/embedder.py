@@ -29,7 +29,7 @@ from conan_lib.model.backbone import export, plain_text
 from conan_lib.negatives import NegativePool
 from conan_lib.params import Runtime
 from conan_lib.params.training import ContrastiveParams, SupervisedParams, WeakParams
-from conan_lib.training.arguments import EmbeddingRate, switch, training_arguments, training_device
+from conan_lib.training.arguments import EmbeddingRate, one_gpu, switch, training_arguments, training_device
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import CHUNK, GPU_CHUNK, Task, TaskBatchSampler, TaskCollator, leave_out_prompts
 from conan_lib.training.finite import Finite
@@ -307,9 +307,11 @@ def fit(
     from datasets import Dataset  # only sentence-transformers' trainer needs it: mining and the losses do without
 
     tasks = loss.tasks
-    arguments = SentenceTransformerTrainingArguments(
-        **training_arguments(options, runtime, folder),
-        dataloader_drop_last=True,  # no batch is short; said because the trainer asks for it under a launcher
+    arguments = one_gpu(
+        SentenceTransformerTrainingArguments(
+            **training_arguments(options, runtime, folder),
+            dataloader_drop_last=True,  # no batch is short; said because the trainer asks for it under a launcher
+        )
     )
     collator.rank, collator.world = arguments.process_index, arguments.world_size
     loss.world = arguments.world_size

@@ -28,7 +28,7 @@ from conan_lib.model.tokenizer import load_tokenizer, token_bytes
 from conan_lib.params.training import LanguageModelling, PretrainParams
 from conan_lib.stages import Stage, computes
 from conan_lib.table import START
-from conan_lib.training.arguments import EmbeddingRate, arithmetic, switch, training_arguments, training_device
+from conan_lib.training.arguments import EmbeddingRate, arithmetic, one_gpu, switch, training_arguments, training_device
 from conan_lib.training.finite import Finite, Numbered
 from conan_lib.training.instructions import encode_records, generate, pad
 from conan_lib.training.processes import mean_of
@@ -308,13 +308,15 @@ def fit(
         UserError: the batch cannot be shared out, or the last checkpoint is damaged or of another kind of launch.
     """
     folder, parts = stage.path / "checkpoints", section.gradient_accumulation or 1
-    arguments = TrainingArguments(
-        **training_arguments(section, stage.runtime, folder),
-        gradient_accumulation_steps=parts,
-        remove_unused_columns=False,
-        dataloader_drop_last=True,
+    arguments = one_gpu(
+        TrainingArguments(
+            **training_arguments(section, stage.runtime, folder),
+            gradient_accumulation_steps=parts,
+            remove_unused_columns=False,
+            dataloader_drop_last=True,
+        )
     )
-    devices = arguments.world_size * max(1, arguments.n_gpu)
+    devices = arguments.world_size
     if section.batch_size % (devices * parts):
         share = f"{devices} devices of this run" + f" x {parts} parts (gradient_accumulation)" * (parts > 1)
         raise UserError(f"batch_size: {section.batch_size} is not divisible by the {share}: choose a multiple")

@@ -24,7 +24,7 @@ from conan_lib.model.backbone import export, to_sentence_transformer
 from conan_lib.params import Runtime
 from conan_lib.params.training import PlainParams, SupervisedParams, WeakParams
 from conan_lib.stages import Stage, computes
-from conan_lib.training.arguments import EmbeddingRate, arithmetic, training_arguments, training_device
+from conan_lib.training.arguments import EmbeddingRate, arithmetic, one_gpu, training_arguments, training_device
 from conan_lib.training.batches import Task, TaskBatchSampler
 from conan_lib.training.contrastive import pools_for, supervised_rows, weak_rows
 from conan_lib.training.embedder import build_tasks, row_prompts
@@ -99,11 +99,13 @@ def fit(
             sets.setdefault(task.name, []).append(_columns(task.rows[number], task, pools, width))
     batch_size = round(sum(map(len, sets.values())) / section.max_steps)
     section = section.model_copy(update={"learning_rate": plain.rate * section.learning_rate})
-    arguments = SentenceTransformerTrainingArguments(
-        **training_arguments(section, runtime, folder),
-        per_device_train_batch_size=batch_size,
-        batch_sampler=BatchSamplers.BATCH_SAMPLER if plain.duplicates else BatchSamplers.NO_DUPLICATES,
-        multi_dataset_batch_sampler=MultiDatasetBatchSamplers.PROPORTIONAL,
+    arguments = one_gpu(
+        SentenceTransformerTrainingArguments(
+            **training_arguments(section, runtime, folder),
+            per_device_train_batch_size=batch_size,
+            batch_sampler=BatchSamplers.BATCH_SAMPLER if plain.duplicates else BatchSamplers.NO_DUPLICATES,
+            multi_dataset_batch_sampler=MultiDatasetBatchSamplers.PROPORTIONAL,
+        )
     )
     recorder = Recorder(lambda: trainer.seen, runtime=runtime)
     trainer = _Trainer(

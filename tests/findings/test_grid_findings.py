@@ -13,7 +13,7 @@ import pytest
 
 from conan_lib.evaluation.metrics import MAIN_METRIC
 from conan_lib.findings.ablation import Ablation
-from conan_lib.findings.curves import negatives_over_steps, weak_over_steps
+from conan_lib.findings.curves import CURVES
 from conan_lib.findings.grids import METRIC_NAMES, ablation_table, write_ablation
 from conan_lib.findings.over_seeds import holm
 from conan_lib.findings.run import Run
@@ -140,7 +140,7 @@ def test_the_files_of_a_grid(small, project):
 
 
 def test_negatives_are_drawn_with_the_range_of_the_seeds(small):
-    (axis,) = negatives_over_steps(small).axes
+    (axis,) = CURVES["negatives"].draw(small).axes
     assert [line.get_label() for line in axis.lines] == ["soft (3 seeds)", "causal (3 seeds)"]
     assert axis.lines[0].get_ydata() == pytest.approx([0.3 + step / 100 for step in range(1, 9)])
 
@@ -153,7 +153,7 @@ def test_the_weak_stage_is_drawn_step_by_step_from_what_has_finished(project):
             commit(task.stages[0], {"soft": 0.3, "causal": 0.2}[cell.name])
     ablation = Ablation(open_grid(path))
     assert [str(cell) for cell in ablation.missing] == ["causal (seed 0)", "causal (seed 1)"]
-    panels = {axis.get_title("left"): axis.lines for axis in weak_over_steps(ablation.traced).axes}
+    panels = {axis.get_title("left"): axis.lines for axis in CURVES["weak"].draw(ablation.traced).axes}
     assert [len(lines) for lines in panels.values()] == [1] * 6, "one cell has its curve"
     assert panels["gradient norm"][0].get_ydata() == pytest.approx([0.3 + 0.5] * 8) and list(panels["loss"][0].get_xdata())[:2] == [1, 2]
     (line,) = panels["nDCG@10, development sets"]
@@ -162,6 +162,10 @@ def test_the_weak_stage_is_drawn_step_by_step_from_what_has_finished(project):
     page = write_ablation(ablation)
     assert "![ablation_small_weak](ablation_small_weak.png)" in page.read_text() and (page.parent / "ablation_small_weak.png").is_file()
     assert "2 of 4 runs finished; not run: causal (seed 0), causal (seed 1)" in page.read_text()
+    rows = list(csv.DictReader((page.parent / "ablation_small_steps.csv").open()))
+    for title, (line,) in panels.items():
+        points = [(float(row["step"]), float(row["soft"])) for row in rows if row["measured"] == title]
+        assert line.get_xydata() == pytest.approx(np.array(points)), "the table has what is drawn"
 
 
 def test_scores_without_their_training_are_compared_and_not_drawn_step_by_step(project):

@@ -31,4 +31,4 @@ def test_a_parcel_of_results_draws_what_was_drawn_where_it_was_packed(project, k
     unpack(project / "parcel", project / "artefacts")
     assert sorted(path.parent.name for path in project.glob("artefacts/*/*")) == [evidence[0]] * 4 + [evidence[1]] * 4
     shutil.rmtree(project / "runs")
-    assert {path.name: path.read_bytes() for path in write_ablation(open_grid(file)).parent.iterdir()} == drawn and len(drawn) == 4
+    assert {path.name: path.read_bytes() for path in write_ablation(open_grid(file)).parent.iterdir()} == drawn and len(drawn) == 5

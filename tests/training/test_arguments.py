@@ -1,15 +1,17 @@
 """The embeddings learn at their own rate on the common schedule; every parameter is in the optimiser once; at 1 nothing is changed. Curves
-go where `report_to` says, and `auto` precision follows the processor."""
+go where `report_to` says, and `auto` precision follows the processor. A process trains on one GPU, however many it sees."""
 
+import ast
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
 from conan_lib.params import Runtime
 from conan_lib.params.training import PretrainParams
-from conan_lib.training.arguments import EmbeddingRate, arithmetic, training_arguments
+from conan_lib.training.arguments import EmbeddingRate, arithmetic, one_gpu, training_arguments
 
 
 class OwnTrainer(EmbeddingRate, Trainer):
@@ -78,3 +80,24 @@ def test_automatic_precision_is_bf16_where_the_processor_has_its_instructions():
     flags = Path("/proc/cpuinfo").read_text()
     has = any(flag in flags for flag in ("avx512_bf16", "amx_tile"))
     assert arithmetic("auto", "cpu") == ("bf16" if has else "fp32") and arithmetic("fp32", "cpu") == "fp32"
+
+
+@pytest.mark.parametrize(("visible", "used"), [(0, 0), (1, 1), (8, 1)])
+def test_a_process_trains_on_one_gpu(tmp_path, capsys, visible, used):
+    arguments = TrainingArguments(**training_arguments(PretrainParams(batch_size=2), Runtime(device="cpu"), tmp_path))
+    arguments._n_gpu = visible  # what transformers counts
+    model = nn.Linear(2, 2)
+    assert one_gpu(arguments) is arguments
+    trainer = Trainer(model=model, args=arguments)
+    assert arguments.n_gpu == used
+    assert trainer._wrap_model(model) is model  # no DataParallel, which has no GPU to go to here
+    assert ("8 GPUs are visible" in capsys.readouterr().err) is (visible == 8)
+
+
+def test_every_trainer_has_one_gpu():
+    bare = []
+    for path in Path("conan_lib").rglob("*.py"):
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        wrapped = {id(call.args[0]) for call in calls if getattr(call.func, "id", "") == "one_gpu" and call.args}
+        bare += [path for call in calls if getattr(call.func, "id", "").endswith("TrainingArguments") and id(call) not in wrapped]
+    assert bare == []
