@@ -223,3 +223,18 @@ def test_every_parameter_says_what_it_is():
     told = lambda field: field.description or any(isinstance(kind, type) and issubclass(kind, Options) for kind in types(field.annotation))  # noqa: E731
     assert [f"{one.__name__}.{name}" for one in classes for name, field in one.model_fields.items() if not told(field)] == []
     assert [one.__name__ for one in classes if not one.__doc__] == []
+
+
+@pytest.mark.parametrize(
+    "variant, tier, own",
+    [
+        ("ablations/reviews", "tiny", {"mixing"}),
+        ("ablations/gemma3_reviews", "gemma3", {"mixing"}),
+        ("ablations/no_mrl", "tiny", {"supervised"}),
+        ("ablations/smollm2_no_mrl", "smollm2", {"supervised"}),
+    ],
+)
+def test_a_variant_is_its_tier_but_for_one_section(variant, tier, own):
+    """So all that is trained before that section is shared."""
+    here, there = (load_params(ROOT / f"params/{name}.yaml").model_dump() for name in (variant, tier))
+    assert {name for name in here if here[name] != there[name]} == own | {"tier"}
