@@ -33,7 +33,7 @@ class Cell:
     @cached_property
     def stages(self) -> dict[str, Stage]:
         """Every stage of the cell in an order that can run."""
-        return {name: stage for end in self.ends for name, stage in _with_inputs(end).items()}
+        return {name: stage for end in self.ends for name, stage in end.lineage.items()}
 
     @property
     def model(self) -> Stage:
@@ -134,10 +134,3 @@ def _differing(one: Stage, other: Stage) -> list[str]:
     """Dotted keys of a stage's own parameters in which two of its runs differ."""
     mine, theirs = flat(one.artefact.parameters), flat(other.artefact.parameters)
     return [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
-
-
-def _with_inputs(stage: Stage) -> dict[str, Stage]:
-    found: dict[str, Stage] = {}
-    for other in stage.inputs.values():
-        found |= {name: one for name, one in _with_inputs(other).items() if name not in found}
-    return found | {stage.name: stage}

@@ -67,6 +67,14 @@ class Stage:
         return self.artefact.results
 
     @property
+    def lineage(self) -> dict[str, "Stage"]:
+        """All that it is made from, in an order that can run, and itself."""
+        found: dict[str, Stage] = {}
+        for other in self.inputs.values():
+            found |= {name: stage for name, stage in other.lineage.items() if name not in found}
+        return found | {self.name: self}
+
+    @property
     def leads(self) -> bool:
         """Whether this process writes the artefact; see artefacts.leads."""
         return leads()

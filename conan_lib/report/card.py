@@ -19,7 +19,6 @@ from conan_lib.findings.scores import crosslingual_table, score_table
 from conan_lib.findings.tables import measured, to_markdown
 from conan_lib.model.backbone import parameter_audit
 from conan_lib.report.render import template
-from conan_lib.stages import Stage
 from conan_lib.table import START
 
 MODEL = "supervised"
@@ -37,7 +36,7 @@ def model_card(run: Run, folder: str | None = None, onnx: bool = False) -> str:
         onnx: the folder holds onnx/model.onnx.
     """
     rows = [row for row in run.scores if row["model"] == MODEL]
-    stages = _ancestry(run.stages[MODEL])
+    stages = run.stages[MODEL].lineage
     manifests = [stage.artefact.manifest for stage in stages.values() if stage.finished]
     text = _training_text(run)
     card = template("model_card.md.j2", html=False).render(
@@ -211,11 +210,3 @@ def _sources(run: Run) -> str:
         one["documents"] += row.get("documents") or 0
         one["characters"] += row.get("chars") or 0
     return _markdown(pd.DataFrame(list(merged.values())))
-
-
-def _ancestry(stage: Stage) -> dict[str, Stage]:
-    """A stage and all that it was made from, in the order of the graph."""
-    found: dict[str, Stage] = {}
-    for other in stage.inputs.values():
-        found |= _ancestry(other)
-    return found | {stage.name: stage}
