@@ -10,6 +10,8 @@ from conan_lib.params.base import Optimisation, Section
 from conan_lib.training.tasks import TASKS
 
 Pooling = Literal["mean", "lasttoken"]
+HELD_OUT_SHARE, HELD_OUT_MAX = 0.05, 256
+"""SFT records that are not trained on: they measure bits per byte of the outputs."""
 
 
 class LanguageModelling(Optimisation):
