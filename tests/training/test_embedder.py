@@ -209,6 +209,16 @@ def test_what_does_not_fit_is_one_line_and_writes_nothing(tmp_path, over, rows, 
         build_tasks({"retrieval": []}, WEAK)
 
 
+def test_a_prompt_that_leaves_no_room_for_a_text_is_not_mined_with(tmp_path):
+    model, rows = small_encoder(tmp_path / "start"), [row | {"prompt": "stone " * 9} for row in ROWS["retrieval"]]
+    assert len(mine(model, {"retrieval": rows}, MineParams(candidates=4, skip_ranks=0)).ids) == len(rows)
+    model.max_seq_length = 12
+    with pytest.raises(
+        UserError, match=r"^mining with the model as it is: the prompt 'stone .*' has \d+ tokens, more than half of max_len"
+    ):
+        mine(model, {"retrieval": rows}, MineParams(candidates=4, skip_ranks=0))
+
+
 @pytest.mark.parametrize("field", ["weak.snapshots", "supervised.dhnm.rule"])
 def test_what_needs_the_whole_model_along_the_way_is_refused_under_fsdp(tmp_path, monkeypatch, field):
     """Its forward pass in one process would wait for the others for ever."""
