@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from conan_lib.environment import environment, peak_memory_mb
-from conan_lib.errors import UserError
-from conan_lib.files import again, lock, number_in, read_json, sha256, write_json
+from conan_lib.errors import RunError, UserError
+from conan_lib.files import again, is_held, lock, number_in, read_json, say, sha256, write_json
 from conan_lib.table import TABLE
 
 MANIFEST = "manifest.json"
@@ -37,6 +37,8 @@ ROWS = "rows"
 """The folder of tables that are read by number while a stage is computed."""
 PASSING = (MANIFEST, "seconds.json", "checkpoints", "tensorboard", ROWS)
 """What the manifest does not list: files of an attempt, and what else may go or grow. Hidden files neither."""
+POLL, PATIENCE = 2.0, 600.0
+"""Seconds between two looks of a process that waits for the first of its launch, and for how long it waits while nobody works."""
 
 
 def key_of(identity: dict) -> str:
@@ -179,15 +181,18 @@ class Artefact:
         lost.
 
         Args:
-            together: the processes of one launch (RANK in the environment) make it together. The one of rank 0 holds the folder; the
-                others do not wait, their Work does not `lead`, and they write nothing.
+            together: the processes of one launch (RANK in the environment) make it together, and those that are not its first do not wait.
+                Otherwise they wait until the first has finished it. In both cases their Work does not `lead`, and they write nothing.
 
         Raises:
             UserError: an input has not finished, or one of its files is missing or damaged.
+            RunError: the first process of the launch has not finished it, and nobody works at it.
         """
         for name in self.inputs:
             self.needs(name)
-        if together and not leads():
+        if not leads():
+            if not together:
+                self._await_first()
             yield Work(self, leads=False)
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -201,6 +206,21 @@ class Artefact:
                 raise
             finally:
                 work.keep_clock()
+
+    def _await_first(self) -> None:
+        """Wait until the first process of this launch has finished it. Where that one fails, a launcher ends this one, too."""
+        if not self.finished:
+            say(f"stage {self.stage} {self.key}: the first process of this launch makes it; this one waits")
+        seen = time.monotonic()
+        while not self.finished:
+            if is_held(self.path / ".lock"):
+                seen = time.monotonic()
+            elif (idle := time.monotonic() - seen) >= PATIENCE:
+                raise RunError(
+                    f"stage {self.stage} {self.key}: not finished, and nobody has worked at it for {idle:.0f} s: the first process of this "
+                    "launch says why, or its artefacts are in another folder: name one that all machines share in runtime.artefacts"
+                )
+            time.sleep(POLL)
 
 
 class Work:

@@ -94,6 +94,16 @@ def held(path: Path, wait: bool = True) -> Iterator[bool]:
             yield True
 
 
+def is_held(path: Path) -> bool:
+    """Whether some process holds a lock file. Those who ask at one moment do not take each other for it."""
+    try:
+        with open(path, "r+") as file:
+            _lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, BlockingIOError) as error:
+        return isinstance(error, BlockingIOError)
+    return False
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A new file to write, which takes the place of `path` when the block has ended well: a reader sees the old file or the new one, never

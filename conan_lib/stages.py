@@ -209,10 +209,12 @@ def computes(function: Function | None = None, *, together: bool = False, check:
 
     Args:
         together: the processes of one launch compute it together; what the function returns counts in the first (`stage.leads`) alone.
+            Otherwise the first computes it, and the others wait.
         check: called first, for a finished stage too; that of `start` before every other stage.
 
     Raises:
         UserError: an input has not finished, no such device, or what the function raises.
+        RunError: the first process of a launch has not finished the stage.
     """
     if function is None:
         return lambda decorated: computes(decorated, together=together, check=check)

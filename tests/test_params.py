@@ -45,6 +45,24 @@ BAD = {
     "re-mining never": ("supervised: {dhnm: {rule: remined}}", "supervised.dhnm: remine_interval: give the steps between two searches"),
     "an interval without re-mining": ("supervised: {dhnm: {remine_interval: 9}}", "supervised.dhnm: remine_interval: give the steps"),
     "balance without STS": ("supervised: {balance: 0.8, mix: {clr: 1}}", "supervised: balance: needs sts and another task in mix"),
+    "a weak pair alone": (
+        "weak: {batch_size: 1}",
+        "weak.batch_size: 1 gives a batch no text but the anchor's own positive: its loss is 0 and nothing is learnt: give at least 2",
+    ),
+    "a pair of STS alone": (
+        "supervised: {mix: {sts: 1}, task_batch_size: {sts: 1}}",
+        "supervised: task_batch_size.sts: 1 gives a batch no pair to rank against: its loss is 0 and nothing is learnt: give at least 2",
+    ),
+    "an anchor alone": (
+        "supervised: {hard_negatives: 0, mix: {retrieval: 1}, task_batch_size: {retrieval: 1}}",
+        "supervised: task_batch_size.retrieval: 1 gives a batch no text but the anchors' own positive: its loss is 0 and nothing is learnt"
+        ": give at least 2, or hard_negatives",
+    ),
+    "queries of one passage alone": (
+        "supervised: {hard_negatives: 0, clr_queries: 4, mix: {clr: 1}, task_batch_size: {clr: 4}}",
+        "supervised: task_batch_size.clr: 4 gives a batch no text but the anchors' own positive: its loss is 0 and nothing is learnt: "
+        "give at least 5, or hard_negatives",
+    ),
     "a task that is not registered": ("supervised: {mix: {verses: 1}}", "supervised: mix: no task verses: choose from retrieval, clr, sts"),
     "a prompt for no task": ("weak: {prompts: {verses: {query: q}}}", "weak: prompts: no task verses: choose from retrieval"),
     "a misspelt side of a prompt": ("weak: {prompts: {weak: {qury: q}}}", "weak.prompts.weak.qury: unknown key, did you mean query?"),

@@ -5,12 +5,18 @@ mining and differs by the mix alone.
 """
 
 import copy
+import fcntl
+import multiprocessing
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 
-from conan_lib.errors import UserError
+from conan_lib import artefacts
+from conan_lib.errors import RunError, UserError
+from conan_lib.files import lock
 from conan_lib.params import Params, Runtime
 from conan_lib.stages import computes, open_stage
 from conan_lib.table import TABLE
@@ -167,6 +173,56 @@ def test_only_the_first_process_of_a_launch_writes(project, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     stage = open_stage("corpus", PARAMS)
     assert not computes(lambda stage: None, together=True)(stage).path.exists() and not stage.leads
+
+
+def _one_of_a_launch(rank: int, done: Path) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2")
+
+    @computes
+    def function(stage):
+        with open(done, "a") as file:
+            file.write(f"{rank}\n")
+        return {"by": rank}
+
+    assert function(open_stage("corpus", PARAMS)).results == {"by": 0}
+
+
+def test_the_first_process_of_a_launch_computes_while_the_others_wait(project, monkeypatch):
+    """One of the others comes first."""
+    monkeypatch.setattr(artefacts, "POLL", 0.05)
+    context, done = multiprocessing.get_context("fork"), project / "done-by"
+    other, first = (context.Process(target=_one_of_a_launch, args=(rank, done)) for rank in (1, 0))
+    other.start()
+    other.join(0.5)
+    assert other.is_alive() and not done.exists() and open_stage("corpus", PARAMS).status == "new"
+    first.start()
+    for process in (first, other):
+        process.join(60)
+    assert (first.exitcode, other.exitcode, done.read_text()) == (0, 0, "0\n")
+
+
+def test_who_waits_for_a_first_process_that_failed_ends_when_nobody_works_any_more(project, monkeypatch):
+    stage, slept = open_stage("corpus", PARAMS), []
+    stage.path.mkdir(parents=True)
+    holder = open(stage.path / ".lock", "w")  # noqa: SIM115 - closed while the other waits
+    lock(holder)
+
+    asker = open(stage.path / ".lock", "r+")  # noqa: SIM115 - another one that waits, and looks at the same moment
+
+    def sleep(_):
+        slept.append(len(slept))
+        if len(slept) == 3:
+            holder.close()
+            fcntl.flock(asker, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert len(slept) < 5
+
+    monkeypatch.setattr(artefacts, "PATIENCE", 0.0)
+    monkeypatch.setattr(artefacts.time, "sleep", sleep)
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(RunError, match=rf"^stage corpus {stage.key}: not finished, and nobody has worked at it for 0 s: the first process"):
+        computes(lambda stage: pytest.fail("computed"))(stage)
+    asker.close()
+    assert slept == [0, 1, 2] and stage.status == "new"
 
 
 @pytest.mark.parametrize("full", [True, False])

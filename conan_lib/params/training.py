@@ -3,13 +3,16 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from conan_lib.options import DhnmOptions, SoftMaskOptions
 from conan_lib.params.base import Optimisation, Section
 from conan_lib.training.tasks import TASKS
 
 Pooling = Literal["mean", "lasttoken"]
+HELD_OUT_SHARE, HELD_OUT_MAX = 0.05, 256
+"""SFT records that are not trained on: they measure bits per byte of the outputs."""
+NOTHING = "its loss is 0 and nothing is learnt"
 
 
 class LanguageModelling(Optimisation):
@@ -152,6 +155,13 @@ class WeakParams(ContrastiveParams):
         """Optimiser steps of the snapshots."""
         return tuple(round(share * self.max_steps) for share in self.snapshots or ())
 
+    @field_validator("batch_size")
+    @classmethod
+    def _a_batch_has_negatives(cls, size: int) -> int:
+        if size < 2:
+            raise ValueError(f"{size} gives a batch no text but the anchor's own positive: {NOTHING}: give at least 2")
+        return size
+
     @model_validator(mode="after")
     def _snapshots_lie_between(self):
         steps = self.snapshot_steps
@@ -207,11 +217,23 @@ class SupervisedParams(ContrastiveParams):
         missing = [task for task, share in self.mix.items() if share > 0 and self.task_batch_size.get(task, 0) < 1]
         if missing:
             raise ValueError(f"task_batch_size: give a batch size for {', '.join(missing)}, which mix uses")
+        for task in (task for task, share in self.mix.items() if share > 0):
+            if (size := self.task_batch_size[task]) < (least := self._least(task)):
+                lacks = "pair to rank against" if TASKS[task].loss == "cosent" else "text but the anchors' own positive"
+                mend = f"give at least {least}" + ", or hard_negatives" * (TASKS[task].negatives == "pool")
+                raise ValueError(f"task_batch_size.{task}: {size} gives a batch no {lacks}: {NOTHING}: {mend}")
         if list(self.matryoshka_dims) != sorted(set(self.matryoshka_dims)) or min(self.matryoshka_dims, default=0) < 1:
             raise ValueError("matryoshka_dims: give rising, positive, different numbers")
         if self.balance is not None and {TASKS[task].loss for task, share in self.mix.items() if share} != {"infonce", "cosent"}:
             raise ValueError("balance: needs sts and another task in mix")
         return self
+
+    def _least(self, task: str) -> int:
+        """Anchors of which a batch needs as many to have something to tell apart: without it the loss is 0 whatever the weights are."""
+        spec = TASKS[task]
+        if spec.negatives == "given" or (spec.negatives == "pool" and self.hard_negatives):
+            return 1
+        return 1 + (self.clr_queries if spec.pool_by == "passage" else 1)
 
 
 class PlainParams(Section):

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from conan_lib.errors import UserError
 from conan_lib.params import Params
 from conan_lib.params.sets import PAIRS
+from conan_lib.params.training import HELD_OUT_MAX, HELD_OUT_SHARE
 from conan_lib.params.tree import check_efficiency, check_sizes
 from conan_lib.stages import Stage, open_stage, project_root
 from conan_lib.table import SCORED, START
@@ -128,6 +129,10 @@ def check_tasks(params: Params, rows: Mapping[str, Counter[str]]) -> None:
             raise UserError(
                 f"supervised.task_batch_size.{task}: {size} is more than the {rows[task].total()} rows that train: lower it, {more}"
             )
+    if params.sft is not None and "sft" in rows:
+        count, size = min(rows["sft"].total(), params.sets.sft_records), params.sft.batch_size
+        if (train := count - min(HELD_OUT_MAX, int(HELD_OUT_SHARE * count))) < size:
+            raise UserError(f"sft.batch_size: {size} is more than the {train} records that train: lower it, {more}")
     one, size = params.weak.batch_languages == "one", params.weak.batch_size
     if "weak" in rows and (most := max(rows["weak"].values(), default=0) if one else rows["weak"].total()) < size:
         raise UserError(f"weak.batch_size: {size} is more than the {most} pairs{' of a language' * one} that train: lower it, {more}")

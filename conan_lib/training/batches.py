@@ -149,6 +149,9 @@ class TaskCollator:
         negatives: gives the texts of the negatives in use for pool ids (B,), as B lists; called when a batch is made.
         chunk: texts that are padded together.
         pool_prompts: False adds to each chunk `prompt_length`, the tokens of each text that its vector leaves out.
+
+    Raises:
+        UserError: see `check_prompt`.
     """
 
     valid_label_columns: tuple[str, ...] = ()
@@ -164,9 +167,9 @@ class TaskCollator:
         pool_prompts: bool = True,
     ):
         self.tasks, self.tokenizer, self.max_length, self.negatives, self.chunk = tasks, tokenizer, max_length, negatives, chunk
-        prompts = set().union(*(task.all_prompts for task in tasks))
-        self.has_prompts = prompts != {""}
-        self.left_out = None if pool_prompts else {prompt: _prompt_length(tokenizer, prompt) for prompt in prompts}
+        lengths = prompt_lengths(tasks, tokenizer, max_length)
+        self.has_prompts = lengths.keys() != {""}
+        self.left_out = None if pool_prompts else lengths
 
     def __call__(self, items: list[dict[str, int]]) -> dict[str, Any]:
         first = self.tasks[items[0]["task"]].rows[items[0]["row"]]
@@ -233,10 +236,28 @@ class TaskCollator:
         return batch
 
 
-def _prompt_length(tokenizer, prompt: str) -> int:
-    """Tokens of a prompt, those before it included and a closing one not, as sentence-transformers counts them."""
+def prompt_lengths(tasks: Sequence[Task], tokenizer, max_length: int) -> dict[str, int]:
+    """Tokens of the prompts of some tasks.
+
+    Raises:
+        UserError: see `check_prompt`.
+    """
+    return {prompt: check_prompt(f"task {task.name}", tokenizer, prompt, max_length) for task in tasks for prompt in task.all_prompts}
+
+
+def check_prompt(where: str, tokenizer, prompt: str, max_length: int) -> int:
+    """Tokens of a prompt, those before it included and a closing one not, as sentence-transformers counts them.
+
+    Raises:
+        UserError: they are more than half of `max_length`: the texts behind it would be cut to nothing, and have one vector.
+    """
     ids = tokenizer([prompt], truncation=False)["input_ids"][0] if prompt else []
-    return len(ids) - bool(ids and ids[-1] in tokenizer.all_special_ids)
+    if 2 * (length := len(ids) - bool(ids and ids[-1] in tokenizer.all_special_ids)) > max_length:
+        raise UserError(
+            f"{where}: the prompt {prompt[:40]!r} has {length} tokens, more than half of max_length {max_length}, so that texts behind it "
+            "are cut: raise max_length, or shorten the prompt"
+        )
+    return length
 
 
 def leave_out_prompts(pooling: Pooling, inputs: tuple[dict]) -> tuple[dict]:

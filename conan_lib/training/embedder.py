@@ -41,6 +41,9 @@ from conan_lib.training.snapshots import Snapshots
 from conan_lib.training.softmask_callback import SoftMaskCallback
 from conan_lib.training.tasks import TASKS, Row, View
 
+WHOLE = {Snapshots: "weak.snapshots: set it to null", Remining: "supervised.dhnm.rule: remined: choose another rule"}
+"""What needs the whole model along the way, and what to do without."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -301,7 +304,8 @@ def fit(
     Under a launcher every process takes a share of each batch's texts, and the weights are those of one process up to rounding.
 
     Raises:
-        UserError: lora.targets name no layer, the checkpoints are of other options, rows or kind of launch, or snapshots are asked of FSDP.
+        UserError: lora.targets name no layer, the checkpoints are of other options, rows or kind of launch, or FSDP is asked for
+            snapshots or to mine anew.
         RunError: the loss or the gradients are not finite.
     """
     from datasets import Dataset  # only sentence-transformers' trainer needs it: mining and the losses do without
@@ -336,8 +340,9 @@ def fit(
     )
     if trainer.is_fsdp_enabled:  # accelerate looks for a last norm with weights below this name, and must not find Normalize
         model.base_model_prefix = "none"
-        if any(isinstance(callback, Snapshots) for callback in callbacks):
-            raise UserError("weak.snapshots: FSDP has the weights in shares along the way: set it to null, or launch without FSDP")
+        for callback in callbacks:
+            if (field := WHOLE.get(type(callback))) is not None:
+                raise UserError(f"{field}, or launch without FSDP, which has the weights in shares along the way")
     trainer.embedding_rate = options.embedding_rate
     show_loss(trainer)
     hooks = [module.register_forward_pre_hook(leave_out_prompts) for module in model if isinstance(module, Pooling)]

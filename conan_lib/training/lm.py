@@ -25,7 +25,7 @@ from conan_lib.errors import UserError
 from conan_lib.files import write_json
 from conan_lib.model.backbone import build, link, load, save
 from conan_lib.model.tokenizer import load_tokenizer, token_bytes
-from conan_lib.params.training import LanguageModelling, PretrainParams
+from conan_lib.params.training import HELD_OUT_MAX, HELD_OUT_SHARE, LanguageModelling, PretrainParams
 from conan_lib.stages import Stage, computes
 from conan_lib.table import START
 from conan_lib.training.arguments import EmbeddingRate, arithmetic, one_gpu, switch, training_arguments, training_device
@@ -41,8 +41,6 @@ LONG_TOKEN = 8
 """Characters: as many documents are tokenised as hold enough tokens of this length, and twice as many where they do not."""
 TOKENS = "tokens"
 """The folder of the training documents' tokens; it goes when the stage has finished."""
-HELD_OUT_SHARE, HELD_OUT_MAX = 0.05, 256
-"""SFT records that are not trained on: they measure bits per byte of the outputs."""
 GENERATIONS = 6
 MEASURE = PretrainParams(max_length=128)
 """How a model is measured where it is not trained."""
@@ -98,7 +96,7 @@ def finetune(stage: Stage) -> dict | None:
     records.
 
     Raises:
-        UserError: too few records, no such device.
+        UserError: too few records to hold some out, or for one batch; no such device.
     """
     section = stage.sft
     length, seed, template = (section.max_length, section.seed, section.template) if section else (MEASURE.max_length, MEASURE.seed, None)
@@ -305,8 +303,12 @@ def fit(
 
     Raises:
         RunError: the loss or the gradients are not finite.
-        UserError: the batch cannot be shared out, or the last checkpoint is damaged or of another kind of launch.
+        UserError: there are fewer items than a batch, the batch cannot be shared out, or the last checkpoint is damaged or of another kind
+            of launch.
     """
+    if len(data) < section.batch_size:  # a part of a batch is dropped, and the trainer would end at step 0 without a word
+        size = section.batch_size
+        raise UserError(f"{stage.name}.batch_size: {size} is more than the {len(data)} records that train: lower it, or add data")
     folder, parts = stage.path / "checkpoints", section.gradient_accumulation or 1
     arguments = one_gpu(
         TrainingArguments(
@@ -319,7 +321,7 @@ def fit(
     devices = arguments.world_size
     if section.batch_size % (devices * parts):
         share = f"{devices} devices of this run" + f" x {parts} parts (gradient_accumulation)" * (parts > 1)
-        raise UserError(f"batch_size: {section.batch_size} is not divisible by the {share}: choose a multiple")
+        raise UserError(f"{stage.name}.batch_size: {section.batch_size} is not divisible by the {share}: choose a multiple")
     arguments.per_device_train_batch_size = section.batch_size // devices // parts
     model.fused_loss = bool(section.fused_loss)
     switch(model, section)

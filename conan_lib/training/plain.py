@@ -25,7 +25,7 @@ from conan_lib.params import Runtime
 from conan_lib.params.training import PlainParams, SupervisedParams, WeakParams
 from conan_lib.stages import Stage, computes
 from conan_lib.training.arguments import EmbeddingRate, arithmetic, one_gpu, training_arguments, training_device
-from conan_lib.training.batches import Task, TaskBatchSampler
+from conan_lib.training.batches import Task, TaskBatchSampler, prompt_lengths
 from conan_lib.training.contrastive import pools_for, supervised_rows, weak_rows
 from conan_lib.training.embedder import build_tasks, row_prompts
 from conan_lib.training.mine import Pools
@@ -87,9 +87,13 @@ def fit(
     Returns:
         by task the rows given, those that the steps saw, and the steps; and the batch size: one for all tasks, since sentence-transformers
         has no other, so that the steps are as many.
+
+    Raises:
+        UserError: a prompt leaves a text no room.
     """
     from datasets import Dataset  # only sentence-transformers' trainer needs it
 
+    prompt_lengths(tasks, model.tokenizer, section.max_length)  # refuses those that leave no room
     runtime, width = runtime or Runtime(), section.hard_negatives if isinstance(section, SupervisedParams) else 0
     companion = [task.loss for task in tasks].index("cosent") if getattr(section, "balance", None) else None
     sampler = TaskBatchSampler(list(tasks), section.max_steps, section.seed, companion, temperature=section.share_temperature or 1.0)

@@ -16,7 +16,7 @@ from accelerate import PartialState
 from torch import nn
 from transformers import Trainer, TrainerCallback
 
-from conan_lib.errors import Stopped, UserError
+from conan_lib.errors import RunError, Stopped, UserError
 from conan_lib.files import first_damaged, replacing
 from conan_lib.params import Runtime
 from conan_lib.training.processes import any_of, check_shares, merged, without_weights
@@ -109,6 +109,7 @@ def finish(trainer: Trainer, recorder: Recorder, checkpoint: Path | None) -> nn.
     Raises:
         UserError: the checkpoint is damaged, or of another kind of launch.
         Stopped: the deadline of the recorder's runtime.
+        RunError: the trainer ended before its last step for another reason.
     """
     model, sharded = trainer.model, trainer.is_fsdp_enabled
     bare = without_weights(model) if sharded else None
@@ -118,6 +119,8 @@ def finish(trainer: Trainer, recorder: Recorder, checkpoint: Path | None) -> nn.
     with recorder.listening():
         if not recorder.rows or recorder.rows[-1]["step"] < trainer.args.max_steps:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            if (done := trainer.state.global_step) < (steps := trainer.args.max_steps):  # it only logs that it was given no batch
+                raise RunError(f"{trainer.args.output_dir}: training ended at step {done:,} of {steps:,}: its data gave no further batch")
         elif not sharded:  # killed after the last step: `train` would go on into another epoch
             trainer._load_from_checkpoint(str(checkpoint))
     return merged(bare, last_checkpoint(Path(trainer.args.output_dir))) if sharded else model

@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from conan_lib.data.places import SIZE, Places, digest, digests, grouped
 from conan_lib.data.records import batched
 from conan_lib.params.training import MineParams
+from conan_lib.training.batches import check_prompt
 from conan_lib.training.tasks import TASKS, Row, TaskSpec, View
 
 KEY = f"S{SIZE}"
@@ -247,6 +248,8 @@ class _Vectors:
             ((prompts.setdefault(prompt, len(prompts)), digest(text)) for prompt, text in sides), [("prompt", "i4"), ("text", KEY)]
         )
         self._row, self._count = np.empty(len(keys), np.int64), 0
+        for prompt in prompts if model.max_seq_length else ():
+            check_prompt("mining with the model as it is", model.tokenizer, prompt, model.max_seq_length)
         text = lambda place: passages[place] if place < len(passages) else queries[place - len(passages)].text  # noqa: E731
         with tempfile.TemporaryFile() as file:
             dtype = np.float32

@@ -173,6 +173,7 @@ def test_a_task_with_fewer_rows_than_its_batch_is_one_line(tmp_path):
         ("supervised", {"task_batch_size": {**params.supervised.task_batch_size, "retrieval": train + 1}},
          {"task_batch_size": {**params.supervised.task_batch_size, "retrieval": train}},
          rf"supervised.task_batch_size.retrieval: {train + 1} is more than the {train} rows that train: lower it, or add data"),
+        ("sft", {"batch_size": 58}, {"batch_size": 57}, "^sft.batch_size: 58 is more than the 57 records that train: lower it"),
         ("weak", {"batch_size": 181}, {"batch_size": 180}, "weak.batch_size: 181 is more than the 180 pairs of a language that train"),
     ):  # fmt: skip
         section = getattr(params, name)

@@ -10,7 +10,9 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 
+from conan_lib.params.training import PretrainParams, SftParams, SupervisedParams, WeakParams
 from conan_lib.run import checks, notebooks
 from conan_lib.stages import open_stage
 from tests.conftest import SCRATCH
@@ -208,6 +210,42 @@ def test_a_full_disk_is_one_line_and_a_slip_of_ours_is_not(project, conan, monke
     fails(FileNotFoundError(2, "No such file", "x"))
     with pytest.raises(FileNotFoundError):
         conan("run", FILE)
+
+
+def _not_allocated() -> RuntimeError:
+    with pytest.raises(RuntimeError) as found:
+        torch.empty(2**52, dtype=torch.uint8)
+    return found.value
+
+
+NO_MEMORY = {
+    "torch's own error": ("the GPU", lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has 3 GiB")),
+    "a kernel's": ("the GPU", lambda: RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")),
+    "cuBLAS'": ("the GPU", lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")),
+    "NCCL's": ("the GPU", lambda: RuntimeError("NCCL error: unhandled cuda error, Cuda failure 2 'out of memory'")),
+    "the machine's": ("this machine", _not_allocated),
+    "an older one of the machine": (
+        "this machine",
+        lambda: RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("where", "error"), NO_MEMORY.values(), ids=NO_MEMORY.keys())
+def test_no_memory_for_a_tensor_is_one_line_that_names_the_fields(project, conan, monkeypatch, where, error):
+    """The fields are those of the sections."""
+
+    def fails(*_):
+        raise error()
+
+    monkeypatch.setattr(notebooks, "run_notebooks", fails)
+    code, _, err = conan("run", FILE)
+    assert code == 1 and err.count("\n") == 1
+    assert err.startswith(f"conan-lib: no memory is left on {where}: lower the section's batch_size (task_batch_size) or max_length")
+    both = WeakParams.model_fields.keys() & SupervisedParams.model_fields.keys()
+    assert {"cached_minibatch", "max_length", "gradient_checkpointing"} <= both and "task_batch_size" in SupervisedParams.model_fields
+    assert "cached_minibatch (weak, supervised), gradient_accumulation (pretrain, sft) or gradient_checkpointing" in err
+    assert "gradient_accumulation" in PretrainParams.model_fields.keys() & SftParams.model_fields.keys() - both
 
 
 def test_ctrl_c_is_heard_before_the_command_has_begun():

@@ -1,6 +1,7 @@
 """Invariants: the loss of a batch is its equation over texts in float64, equal texts and equal positives masked; GradCache has the
 gradients of the plain loss and of sentence-transformers' cached one, with DHNM scores, Matryoshka and dropout; v1's balance is
-InfoNCE + beta CoSENT; beyond the margin a hard negative counts no more."""
+InfoNCE + beta CoSENT; beyond the margin a hard negative counts no more; the smallest batch that parameters allow is the smallest that can
+learn."""
 
 import math
 
@@ -15,10 +16,11 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 
 from conan_lib.negatives import DhnmOptions, NegativePool
-from conan_lib.params.training import LoraParams
+from conan_lib.params.training import LoraParams, SupervisedParams
 from conan_lib.stages import open_stage
 from conan_lib.training.batch_loss import ContrastiveLoss
-from conan_lib.training.batches import Task, TaskCollator
+from conan_lib.training.batches import Task, TaskBatchSampler, TaskCollator
+from conan_lib.training.embedder import build_tasks
 from conan_lib.training.lora import add_lora
 from tests.small_pairs import finish_weak, pair_params, tables
 
@@ -157,3 +159,20 @@ def test_balance_is_info_nce_and_weighted_cosent_of_sentence_transformers(model)
     columns = [model.preprocess([r[side] for r in sts]) for side in ("anchor", "positive")]
     cosent = CoSENTLoss(model, scale=20.0)(columns, torch.tensor([r["score"] for r in sts]))
     assert ours.item() == pytest.approx(info_nce.item() + 0.8 * cosent.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "least"), [("retrieval", 2), ("weak", 2), ("clr", 3), ("sts", 2), ("clustering", 1)])
+def test_the_smallest_batch_that_is_allowed_is_the_smallest_whose_loss_is_not_nought(model, name, least):
+    """Without hard negatives. Two queries share a passage of CLR, and rows of clustering bring a negative."""
+    options = {"mix": {name: 1}, "hard_negatives": 0, "clr_queries": 2}
+    allowed = SupervisedParams(**options, task_batch_size={name: least})
+    for size in range(1, least + 1):
+        if size < least:
+            with pytest.raises(ValueError, match=f"task_batch_size.{name}: {size} gives a batch no .*: give at least {least}"):
+                SupervisedParams(**options, task_batch_size={name: size})
+        rows = {name: tables()["labels" if name == "clustering" else name]}
+        (task,) = build_tasks(rows, allowed.model_copy(update={"task_batch_size": {name: size}}))
+        for items in TaskBatchSampler([task], 5, 0):
+            batch = TaskCollator([task], model.tokenizer, 32)([{"task": 0, "row": row} for row in items])
+            loss = ContrastiveLoss(model, [task], 0.1)(chunks(batch), batch["label"]).item()
+            assert (loss > 0) == (size == least), (size, loss)

@@ -59,7 +59,9 @@ def test_fewer_rows_than_a_batch_are_refused():
 class Letters:
     """A tokenizer whose tokens are the characters."""
 
-    def __call__(self, texts, truncation, max_length):
+    all_special_ids = ()
+
+    def __call__(self, texts, truncation, max_length=None):
         return {"input_ids": [[ord(c) for c in text][:max_length] for text in texts]}
 
     def pad(self, chunk, return_tensors):
@@ -99,6 +101,18 @@ def test_an_anchors_own_prompt_takes_the_place_of_its_tasks():
     texts = read_back([batch], batch["label"]["restore"])
     assert [texts[k] for k in batch["label"]["anchor"]] == ["find a", "query a", "ask a"]
     assert len(set(batch["label"]["plain"][batch["label"]["anchor"]].tolist())) == 1
+
+
+@pytest.mark.parametrize("prompts", [("q" * 9, ""), ("", "q" * 9)])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_prompt_leaves_its_texts_half_of_the_tokens(prompts, own):
+    """A task's for either side, or a row's; else all texts would be the prompt, and have one vector."""
+    row = {"anchor": "a", "positive": "p"} | ({"prompt": max(prompts)} if own else {})
+    task = Task("t", [row] * 2, 2, prompts=("", "") if own else prompts)
+    assert TaskCollator([task], Letters(), 18)([{"task": 0, "row": 0}])
+    line = r"^task t: the prompt 'q{9}' has 9 tokens, more than half of max_length 17, .*: raise max_length, or shorten the prompt$"
+    with pytest.raises(UserError, match=line):
+        TaskCollator([task], Letters(), 17)
 
 
 @pytest.mark.parametrize("world", [1, 3])

@@ -209,6 +209,35 @@ def test_what_does_not_fit_is_one_line_and_writes_nothing(tmp_path, over, rows, 
         build_tasks({"retrieval": []}, WEAK)
 
 
+def test_a_prompt_that_leaves_no_room_for_a_text_is_not_mined_with(tmp_path):
+    model, rows = small_encoder(tmp_path / "start"), [row | {"prompt": "stone " * 9} for row in ROWS["retrieval"]]
+    assert len(mine(model, {"retrieval": rows}, MineParams(candidates=4, skip_ranks=0)).ids) == len(rows)
+    model.max_seq_length = 12
+    with pytest.raises(
+        UserError, match=r"^mining with the model as it is: the prompt 'stone .*' has \d+ tokens, more than half of max_len"
+    ):
+        mine(model, {"retrieval": rows}, MineParams(candidates=4, skip_ranks=0))
+
+
+@pytest.mark.parametrize("field", ["weak.snapshots", "supervised.dhnm.rule"])
+def test_what_needs_the_whole_model_along_the_way_is_refused_under_fsdp(tmp_path, monkeypatch, field):
+    """Its forward pass in one process would wait for the others for ever."""
+
+    class Sharded(embedder.ContrastiveTrainer):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.is_fsdp_enabled = True
+
+    monkeypatch.setattr(embedder, "ContrastiveTrainer", Sharded)
+    model = small_encoder(tmp_path / "start")
+    rows, options, pools = {"weak": ROWS["retrieval"]}, WEAK.model_copy(update={"snapshots": (0.5,)}), None
+    if field == "supervised.dhnm.rule":
+        pools = mine(model, ROWS, MineParams(candidates=4, skip_ranks=0))
+        rows, options = ROWS, SupervisedParams(**STAGE_4 | {"dhnm": {"rule": "remined", "remine_interval": 2}})
+    with pytest.raises(UserError, match=rf"^{field}: .*, or launch without FSDP, which has the weights in shares along the way$"):
+        train_embedder(model, rows, options, tmp_path / "run", pools, CPU)
+
+
 def test_pools_of_other_rows_are_refused(tmp_path):
     model = small_encoder(tmp_path / "start")
     pools = mine(model, {"retrieval": ROWS["retrieval"][:5]}, MineParams(candidates=3, skip_ranks=0))

@@ -130,8 +130,22 @@ def test_the_switches_that_save_memory_change_rounding_alone(finished, tmp_path,
 
 def test_a_batch_that_cannot_be_shared_out_is_one_clear_line(finished):
     params = finished.model_copy(update={"pretrain": finished.pretrain.model_copy(update={"gradient_accumulation": 3})})
-    with pytest.raises(UserError, match=r"batch_size: 4 is not divisible by the 1 devices of this run x 3 parts"):
+    with pytest.raises(UserError, match=r"^pretrain\.batch_size: 4 is not divisible by the 1 devices of this run x 3 parts"):
         pretrain(open_stage("pretrain", params))
+
+
+def test_fewer_records_than_a_batch_are_one_clear_line_and_leave_no_trace(finished):
+    """120 records, of which 6 are held out; one whole batch is enough."""
+    with_batch = lambda size, **more: finished.model_copy(  # noqa: E731
+        update={"sft": finished.sft.model_copy(update={"batch_size": size, "max_steps": 1, "max_length": 8, **more})}
+    )
+    for more in ({}, {"gradient_accumulation": 5}):
+        stage = open_stage("sft", with_batch(115, **more))
+        with pytest.raises(UserError, match=r"^sft\.batch_size: 115 is more than the 114 records that train: lower it, or add data$"):
+            finetune(stage)
+        assert stage.status == "new"
+    rows = json.loads((finetune(open_stage("sft", with_batch(114))).path / "history.json").read_text())
+    assert [row["step"] for row in rows] == [1]
 
 
 def test_pretraining_learns_and_records_it(finished):

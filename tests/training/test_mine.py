@@ -22,7 +22,7 @@ from tests.small_pairs import finish_weak, pair_params, tables
 class Table:
     """An encoder with fixed unit vectors."""
 
-    device, prompts = torch.device("cpu"), {}
+    device, prompts, max_seq_length = torch.device("cpu"), {}, None
 
     def __init__(self, texts):
         vectors = np.random.default_rng(0).normal(size=(len(texts), 6))

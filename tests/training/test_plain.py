@@ -134,6 +134,13 @@ def test_what_it_cannot_do_is_refused(tmp_path, section, options, named):
     assert stage.status == "new"
 
 
+def test_a_prompt_that_leaves_no_room_for_a_text_is_refused(tmp_path):
+    stage = ready_plain(tmp_path, weak={"prompts": {"weak": {"query": "stone " * 20}}})
+    with pytest.raises(UserError, match=r"^task weak en: the prompt 'stone .* more than half of max_length 32, .*: raise max_length"):
+        train_plain(stage)
+    assert stage.status == "new"
+
+
 def test_a_launch_of_two_is_refused(tmp_path, monkeypatch):
     """It would wait for the second process, which waits for the stage."""
     stage = ready_plain(tmp_path)

@@ -1,10 +1,12 @@
-"""A checkpoint is resumed whole or refused in one line that names the folder to remove."""
+"""A checkpoint is resumed whole or refused in one line that names the folder to remove; training that ends before its last step failed."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from conan_lib.errors import UserError
-from conan_lib.training.recorder import STATE, Recorder
+from conan_lib.errors import RunError, UserError
+from conan_lib.training.recorder import STATE, Recorder, finish
 
 
 @pytest.mark.parametrize("name", [STATE, "optimizer.pt", "rng_state.pth", "trainer_state.json", "model.safetensors"])
@@ -19,3 +21,16 @@ def test_a_damaged_checkpoint_is_named(tmp_path, name):
     (folder / name).write_bytes((folder / STATE).read_bytes()[:-100])
     with pytest.raises(UserError, match=f"^{folder / name}: damaged: remove {folder}, and training goes on from the checkpoint before it"):
         recorder.resume(folder)
+
+
+@pytest.mark.parametrize("done", [0, 4, 5])
+def test_a_trainer_that_ends_before_its_last_step_has_failed(done):
+    """As transformers' does, with a warning, where its data fill no batch."""
+    args = SimpleNamespace(max_steps=5, output_dir="checkpoints")
+    trainer = SimpleNamespace(model="model", is_fsdp_enabled=False, args=args, state=SimpleNamespace(global_step=0))
+    trainer.train = lambda **_: setattr(trainer.state, "global_step", done)
+    if done == 5:
+        assert finish(trainer, Recorder(dict), None) == "model"
+    else:
+        with pytest.raises(RunError, match=f"^checkpoints: training ended at step {done} of 5: its data gave no further batch$"):
+            finish(trainer, Recorder(dict), None)

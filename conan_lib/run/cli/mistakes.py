@@ -19,6 +19,8 @@ FILES = {
     errno.EIO: "cannot be read or written: look after the disk",
 }
 """What the file system refuses, and the mend; other errors of the system are not the user's."""
+NO_MEMORY = r"out of memory|DefaultCPUAllocator|ALLOC_FAILED"
+"""What torch says, beside an error of its own, where it cannot allocate: on a GPU, on the machine, in cuBLAS."""
 (_UsageError,) = typer.BadParameter.__bases__  # typer carries its own copy of click, so there is no public name for it
 
 
@@ -33,6 +35,12 @@ def told(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, ModuleNotFoundError):
         ours = (error.name or "").startswith("conan_lib")
         return None if ours else (f"package {error.name} is not installed: run make, or pip install 'conan-lib[notebooks]'", 2)
+    if isinstance(error, RuntimeError) and (type(error).__name__ == "OutOfMemoryError" or re.search(NO_MEMORY, str(error))):
+        where = "this machine" if "DefaultCPUAllocator" in str(error) else "the GPU"
+        return (
+            f"no memory is left on {where}: lower the section's batch_size (task_batch_size) or max_length, or set its cached_minibatch "
+            "(weak, supervised), gradient_accumulation (pretrain, sft) or gradient_checkpointing; see docs/cluster.md"
+        ), 1
     if isinstance(error, RuntimeError) and re.search(r"closed by peer|reset by peer|NCCL (error|communicator)", str(error)):
         return "another process of this launch has ended: its own message says why; the same launch goes on from the last checkpoint", 1
     if isinstance(error, MemoryError):
