@@ -23,7 +23,10 @@ from rich.console import Console
 
 from conan_lib.errors import RunError, UserError
 from conan_lib.params import load_params
-from conan_lib.params.sets import DeclaredSet
+from conan_lib.params.data import DataParams
+from conan_lib.params.evaluation import TasksParams
+from conan_lib.params.mkqa import MkqaParams
+from conan_lib.params.model import ModelParams
 from conan_lib.run.notebooks import NOTEBOOKS, LiveLine, run_notebooks, select, train
 from conan_lib.run.worker import environment_of
 from conan_lib.stages import open_stage, project_root
@@ -243,12 +246,22 @@ def test_with_a_kernel_that_ends_with_its_pipeline(project, how, code):
         time.sleep(0.1)
 
 
-def test_kernels_are_offline_only_where_nothing_is_read_from_the_hub(project):
+HUB = {
+    "a start": {"model": ModelParams(start=f"owner/name@{'0' * 40}")},
+    "a declared set": {"data": DataParams(sets=({"from": "owner/name", "task": "weak", "lang": "en"},))},
+    "what it is decontaminated against": {"data": DataParams(decontaminate=("STSBenchmark",))},
+    "a suite": {"tasks": TasksParams(suite="MTEB(eng, v2)")},
+    "the paper's MKQA": {"mkqa": MkqaParams(source="hub")},
+}
+
+
+@pytest.mark.parametrize("over", HUB.values(), ids=HUB.keys())
+def test_kernels_are_offline_only_where_nothing_is_read_from_the_hub(project, over):
     params = load_params(FILE)
     assert environment_of(params)["HF_HUB_OFFLINE"] == "1"
-    sets = (DeclaredSet.model_validate({"from": "owner/name", "task": "weak", "lang": "en"}),)
-    hub = params.model_copy(update={"data": params.data.model_copy(update={"sets": sets})})
-    assert "HF_HUB_OFFLINE" not in environment_of(hub)
+    local = params.model_copy(update={"model": ModelParams(start="./folder")})
+    assert environment_of(local)["HF_HUB_OFFLINE"] == "1"
+    assert not {"HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"} & set(environment_of(params.model_copy(update=over)))
 
 
 def test_nothing_is_said_after_the_line_of_an_interrupted_run(project, conan, monkeypatch, caplog):
