@@ -21,7 +21,7 @@ import papermill
 import pytest
 from rich.console import Console
 
-from conan_lib.errors import RunError, UserError
+from conan_lib.errors import RunError, Stopped, UserError
 from conan_lib.params import load_params
 from conan_lib.params.data import DataParams
 from conan_lib.params.evaluation import TasksParams
@@ -300,3 +300,30 @@ def test_train_is_the_notebooks_call_in_this_process(project, monkeypatch):
     assert (stage.key, word) == (open_stage("corpus", FILE).key, "computed")
     with pytest.raises(UserError, match="no stage wek: choose one of"):
         train("wek", FILE)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Stopped("stopped at step 3 of 9"), 3), (UserError("a typo"), 2), (RunError("a loss that is not finite"), 1), (None, 0)],
+)
+def test_only_a_train_that_stopped_in_order_leaves_its_mark(project, conan, monkeypatch, error, code):
+    """A batch system begins again what is marked, and nothing else; a mark of the time before does not count."""
+
+    def compute(stage):
+        assert not mark.exists()
+        if error is not None:
+            raise error
+        return stage
+
+    mark = project / "stopped"
+    mark.touch()
+    monkeypatch.setitem(sys.modules, "fake_room", types.SimpleNamespace(compute=compute))
+    monkeypatch.setitem(TABLE, "corpus", replace(TABLE["corpus"], function="fake_room:compute"))
+    assert conan("train", "corpus", FILE, "--stopped", mark)[0] == code
+    assert mark.exists() == isinstance(error, Stopped)
+    assert conan("train", "corpus", FILE, "--stopped", "none/stopped")[::2] == (
+        2,
+        "conan-lib: --stopped none/stopped: its folder is not there: make it, or name another\n",
+    )
+    mark.touch()
+    assert conan("train", "corpus", "no.yaml", "--stopped", mark)[0] == 2 and not mark.exists()
