@@ -146,6 +146,24 @@ def test_shares_decide_where_there_are_more_rows_than_asked_for(tmp_path):
     assert [sum(row["source"] == name for row in table) for name in names] == [30, 10]
 
 
+def test_the_passages_that_are_searched_first_are_of_all_sets(tmp_path):
+    """Mining takes the first mine.max_corpus. The order is the seed's, whatever that of the sets."""
+    names = ("a", "b")
+    sets = [
+        {"from": lines(tmp_path / f"{name}.jsonl", ({"query": f"{name} {n}", "pos": [f"answer {name} {n}"]} for n in range(60))),
+         "task": "retrieval", "lang": "en", "heldout": 0}
+        for name in names
+    ]  # fmt: skip
+    found = {}
+    for seed, rows in ((0, sets), (1, sets), (0, sets[::-1])):
+        params = params_of(tmp_path, rows, seed=seed)
+        build_corpus(open_stage("corpus", params))
+        table = read(build_sets(open_stage("sets", params)).path / "passages.parquet")
+        assert len(table) == 120 and all(20 < sum(row["source"] == name for row in table[:60]) < 40 for name in names)
+        found.setdefault(seed, []).append([row["id"] for row in table])
+    assert found[0][0] == found[0][1] != found[1][0]
+
+
 def test_a_language_that_no_set_feeds_is_one_line(tmp_path):
     sets = [{"from": lines(tmp_path / "p.jsonl", [{"query": "a", "pos": ["b"]}]), "task": "retrieval", "lang": "en"}]
     with pytest.raises(UserError, match=r"data.languages: no set feeds de, sv: add a row with its lang to data.sets, or take it out"):
