@@ -1,9 +1,14 @@
 """Which sources a run reads, known before anything is read."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 
-from conan_lib.data.declared import check, hub
+from conan_lib.data.clean import Funnel
+from conan_lib.data.corpus import HELDOUT
+from conan_lib.data.declared import CHECKED, check, hub, read
+from conan_lib.data.places import digest
 from conan_lib.data.sampling import drawn_split
 from conan_lib.data.sources.bible import LANGUAGES, PACKAGE, SCRIPTURE, editions
 from conan_lib.data.sources.document import Source
@@ -11,8 +16,12 @@ from conan_lib.data.sources.embedded import SOURCES
 from conan_lib.errors import UserError
 from conan_lib.files import read_json
 from conan_lib.params.data import DataParams
-from conan_lib.params.sets import EMBEDDED, Task
+from conan_lib.params.sets import EMBEDDED, PAIRS, Task
 from conan_lib.stages import Stage
+from conan_lib.training.tasks import TASKS
+
+POOLED = frozenset(task.name for task in TASKS.values() if task.negatives == "pool")
+"""Tasks that hard negatives are mined for, among the passages of all of them."""
 
 
 def open_sources(params: DataParams) -> Sequence[Source]:
@@ -63,25 +72,73 @@ def unfed(params: DataParams, tasks: Iterable[Task]) -> dict[Task, list[str]]:
     return found
 
 
-def check_sets(params: DataParams) -> dict[Task, Counter[str]]:
-    """Look into every declared set, so that a mistake shows before any work (`declared.check`).
+@dataclass
+class Found:
+    """What a look into the declared sets has found.
 
-    Returns:
-        Rows that train, by task and language, before decontamination; without tasks of which there is more than was looked at.
+    Attributes:
+        rows: that train, by task and language, before decontamination; without tasks of which there is more than was looked at.
+        held: of each split that is held out, the queries, sentence pairs or labelled texts of its largest evaluation set; None where a set
+            that may be held out of has more than was looked at.
+        passages: by language, the texts that hard negatives are chosen from: digests of the pairs' positives and of the negatives that come
+            with them.
+        given: by task and a passage's language, the fewest negatives that come with a pair.
+    """
+
+    rows: dict[Task, Counter[str]]
+    held: dict[str, int | None] = field(default_factory=lambda: dict.fromkeys(HELDOUT, 0))
+    passages: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    given: dict[tuple[Task, str], int] = field(default_factory=dict)
+
+    def hold(self, task: Task, split: str, rows: Iterable[dict]) -> None:
+        """Take a set's held-out rows into account."""
+        sets: dict[str, dict] = defaultdict(dict)
+        for row in rows:
+            item, value = (row["anchor"],) * 2 if task in PAIRS else (row["id"], row["score" if task == "sts" else "label"])
+            sets["" if task == "clr" else row["lang"]][row["lang"], item] = value
+        largest = max((len(own) for own in sets.values() if len(set(own.values())) > 1), default=0)
+        if self.held[split] is not None:
+            self.held[split] = max(self.held[split], largest)
+
+    def pool(self, task: Task, row: dict, pivot: str) -> None:
+        """Take a pair that trains into account, where hard negatives are found for its task."""
+        lang, negatives = row.get("positive_lang") or (pivot if task == "clr" else row["lang"]), row.get("negatives") or ()
+        self.passages[lang].update(map(digest, (row["positive"], *negatives)))
+        self.given[task, lang] = min(self.given.get((task, lang), len(negatives)), len(negatives))
+
+    def most_negatives(self, task: Task, lang: str, skipped: int) -> int:
+        """Hard negatives that every pair of a task and language can have: given ones, or the passages but its own and those passed over."""
+        return max(self.given[task, lang], len(self.passages[lang]) - 1 - skipped)
+
+
+def check_sets(params: DataParams) -> Found:
+    """Look into every declared set, so that a mistake shows before any work (`declared.check`).
 
     Raises:
         UserError: a set cannot be read, or the hub is out of reach.
     """
     if first := next((row for row in params.declared if row.hub), None):
         hub.reach(f"data.sets: {first.from_}", "save it as files and name those")
-    counts: dict[Task, Counter[str]] = {row.task: Counter() for row in params.declared}
+    found = Found({row.task: Counter() for row in params.declared})
     for declared in params.declared:
-        rows, share = check(declared, params.languages), declared.heldout_share(params.heldout_share)
+        rows, share, task = check(declared, params.languages), declared.heldout_share(params.heldout_share), declared.task
         if rows is None:
-            counts.pop(declared.task, None)
-        elif declared.task in counts:
-            counts[declared.task].update(row["lang"] for row in rows if drawn_split(row["group"], share, params.seed) == "train")
-    return counts
+            found.rows.pop(task, None)
+        split = {name: [] for name in (*HELDOUT, "train")}
+        for row in rows or ():
+            split[drawn_split(row["group"], share, params.seed)].append(row)
+        if isinstance(declared.heldout, str):
+            for row in islice(read(declared, params.languages, Funnel(), file=declared.heldout), CHECKED):
+                split[drawn_split(row["group"], 0.5, params.seed)].append(row)
+        for name in HELDOUT if task not in ("text", "sft") else ():
+            found.hold(task, name, split[name])
+            if rows is None and share:
+                found.held[name] = None
+        if task in found.rows:
+            found.rows[task].update(row["lang"] for row in split["train"])
+        for row in split["train"] if task in POOLED else ():
+            found.pool(task, row, params.languages[0])
+    return found
 
 
 def origins(stage: Stage) -> list[dict]:

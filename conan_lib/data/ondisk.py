@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from conan_lib.data.sampling import chance
 from conan_lib.params.data import DataParams
 
 CACHE = 64
@@ -46,6 +47,11 @@ class OnDisk:
     def __iter__(self) -> Iterator[tuple]:
         """(key, value) in order."""
         return iter(self._database.execute("SELECT key, value FROM pairs ORDER BY place"))
+
+    def drawn(self, *parts) -> Iterator[tuple]:
+        """(key, value) in an order that the parts and the keys alone decide."""
+        self._database.create_function("drawn", 1, lambda key: chance(*parts, key), deterministic=True)
+        return iter(self._database.execute("SELECT key, value FROM pairs ORDER BY drawn(key), place"))
 
 
 class NearDuplicates:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
@@ -17,20 +18,48 @@ from conan_lib.params.tree import check_efficiency, check_sizes
 from conan_lib.stages import Stage, open_stage, project_root
 from conan_lib.table import SCORED, START
 
+if TYPE_CHECKING:
+    from conan_lib.data.catalogue import Found
 
-def check_stages(todo: Iterable[Stage]) -> None:
+WITHOUT_TORCH = frozenset({"corpus", "sets", "heldout"})
+"""Stages that are only text."""
+EVALUATED = frozenset({"peers", "evaluate", "efficiency", *SCORED})
+"""Stages that read the held-out sets of `tasks`."""
+
+
+def check_stages(todo: Iterable[Stage]) -> list[str]:
     """Check the stages that are to be computed, of one run or of many, each run once.
 
+    Returns:
+        What a user may not expect, though it can run: see `cuts`.
+
     Raises:
-        UserError: see `check_backbone` and `check_sources`.
+        UserError: see `check_backbone`, `check_sources` and `check_device`.
     """
     runs: dict[int, list[Stage]] = {}
     for stage in todo:
         runs.setdefault(id(stage.params), []).append(stage)  # the stages of a run share its tree
+    told = []
     for stages in runs.values():
-        check_reports(stages[0].params)
-        check_backbone(stages[0].params)
-        check_sources(stages[0].params, {stage.name for stage in stages})
+        params, names = stages[0].params, {stage.name for stage in stages}
+        check_reports(params)
+        check_backbone(params)
+        told += check_sources(params, names)
+        check_device(params, names)
+    return told
+
+
+def check_device(params: Params, todo: set[str]) -> None:
+    """Whether the GPU that runtime.device names is there, where a stage in `todo` computes with torch.
+
+    Raises:
+        UserError: it is not.
+    """
+    if params.runtime.device == "cuda" and todo - WITHOUT_TORCH:
+        import torch  # imported when it is needed
+
+        if not torch.cuda.is_available():
+            raise UserError("runtime.device: cuda, but torch finds no GPU: use cpu or auto, or run it where there is one")
 
 
 def check_reports(params: Params) -> None:
@@ -75,13 +104,17 @@ def check_backbone(params: Params) -> None:
         check_targets(f"{section}.lora.targets", lora.targets, linear_layers(config))
 
 
-def check_sources(params: Params, todo: set[str]) -> None:
+def check_sources(params: Params, todo: set[str]) -> list[str]:
     """What the stages in `todo` read from outside the project: data packages, declared sets, the hub.
+
+    Returns:
+        See `cuts`.
 
     Raises:
         UserError: a package is missing, the hub cannot be reached, a declared set cannot be read, data.source_documents names no source,
-            no set feeds a language of data.languages or a task that trains.
+            no set feeds a language of data.languages or a task that trains; or see `check_tasks`.
     """
+    told = []
     if "corpus" in todo and params.data.embedded:
         _check_data_packages(project_root() / "requirements-data.txt")
     if "corpus" in todo:
@@ -93,11 +126,24 @@ def check_sources(params: Params, todo: set[str]) -> None:
         check_languages(params.data)
         fed(params.data)
         check_suites(params.data)
-        check_tasks(params, check_sets(params.data))
+        found = check_sets(params.data)
+        check_tasks(params, found.rows)
+        check_pools(params, found)
+        if todo & EVALUATED:
+            check_heldout(params, found)
+        told = cuts(params, found.rows)
+    elif "sets" in todo and (file := open_stage("corpus", params).path / "rows.parquet").is_file():
+        from conan_lib.data.records import Rows
+
+        rows = {row.task: Counter() for row in params.data.declared}
+        for row in Rows(file, ("task", "lang"), {"split": ("train",)}):
+            rows[row["task"]][row["lang"]] += 1
+        told = cuts(params, rows)
     if "mkqa" in todo and params.mkqa.source == "hub":
         _reach_hub("mkqa.source: hub", "use mkqa.source: embedded")
-    if todo & {"peers", "evaluate", "efficiency", *SCORED} and params.tasks.suite != "embedded":
+    if todo & EVALUATED and params.tasks.suite != "embedded":
         _reach_hub(f"tasks.suite: {params.tasks.suite}", "use tasks.suite: embedded")
+    return told
 
 
 def check_tasks(params: Params, rows: Mapping[str, Counter[str]]) -> None:
@@ -136,6 +182,64 @@ def check_tasks(params: Params, rows: Mapping[str, Counter[str]]) -> None:
     one, size = params.weak.batch_languages == "one", params.weak.batch_size
     if "weak" in rows and (most := max(rows["weak"].values(), default=0) if one else rows["weak"].total()) < size:
         raise UserError(f"weak.batch_size: {size} is more than the {most} pairs{' of a language' * one} that train: lower it, {more}")
+
+
+def check_pools(params: Params, found: "Found") -> None:
+    """Whether every pair of a run on own sets alone can have its hard negatives: given ones, and passages of its language but its own and
+    those that are passed over.
+
+    Raises:
+        UserError: it cannot.
+    """
+    wanted, skipped, data = params.supervised.hard_negatives, params.mine.skip_ranks, params.data
+    if data.embedded or any(row.task not in found.rows for row in data.declared):
+        return  # more than was looked at
+    for task, lang in found.given:
+        if params.supervised.mix.get(task) and found.most_negatives(task, lang, skipped) < wanted:
+            raise UserError(
+                f"supervised.hard_negatives: {wanted} are more than a pair of task {task} can have: {len(found.passages[lang])} passages "
+                f"in {lang}, but its own and the {skipped} of mine.skip_ranks: lower one of the two, or add data"
+            )
+
+
+def check_heldout(params: Params, found: "Found") -> None:
+    """Whether a run on own sets alone has an evaluation set.
+
+    Raises:
+        UserError: every set is too small.
+    """
+    from conan_lib.data.heldout import FEWEST
+
+    split, data = params.tasks.split, params.data
+    held = found.held[split]
+    if not data.embedded and params.tasks.suite == "embedded" and held is not None and held < FEWEST:
+        raise UserError(
+            f"data.heldout_share: nothing could be evaluated: {held} queries or texts that differ are the most that a set of data.sets "
+            f"holds out for {split}, and {FEWEST} are needed: raise it, or heldout of a row, or add data"
+        )
+
+
+def cuts(params: Params, rows: Mapping[str, Counter[str]]) -> list[str]:
+    """A line for each parameter that keeps some of the declared rows from training.
+
+    Args:
+        rows: that train, by task and language, where they are known.
+    """
+    from conan_lib.data.sets import SETS
+
+    told, more = [], " and those of packaged text" if params.data.embedded else ""
+    for found in SETS.values():
+        tasks = [task for task in found.tasks if task in {row.task for row in params.data.declared}]
+        most = getattr(params.sets, found.size) if tasks and found.size else None
+        known = all(task in rows for task in tasks)
+        count = sum(rows[task].total() for task in tasks) if known else 0
+        if most is not None and (count > most or not known):
+            of = f"{most:,} of {count:,} rows{more} train" if known else f"at most {most:,} rows train, of more than were counted"
+            told.append(f"{', '.join(tasks)}: {of} (sets.{found.size})")
+    most = min((params.data.most_documents(row.source) for row in params.data.declared if row.task == "text"), default=None)
+    if most is not None and max(rows["text"].values() if "text" in rows else [most + 1], default=0) > most:
+        told.append(f"text: at most {most:,} documents of each set and language train (data.max_documents)")
+    return told
 
 
 def _check_data_packages(path: Path) -> None:

@@ -5,8 +5,10 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from conan_lib.artefacts import leads
+from conan_lib.errors import Stopped, UserError
 
 
 def tasks_of_srun(env: Mapping[str, str]) -> dict[str, str]:
@@ -35,3 +37,22 @@ def launched() -> Iterator[bool]:
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+@contextmanager
+def marked(file: Path | None) -> Iterator[None]:
+    """A block after which `file` is there only if it raised Stopped: a launcher makes one exit code of all failures. None: no file.
+
+    Raises:
+        UserError: the file's folder is not there.
+    """
+    if file is not None:
+        if not file.absolute().parent.is_dir():
+            raise UserError(f"--stopped {file}: its folder is not there: make it, or name another")
+        file.unlink(missing_ok=True)
+    try:
+        yield
+    except Stopped:
+        if file is not None:
+            file.touch()
+        raise

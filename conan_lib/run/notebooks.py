@@ -105,8 +105,11 @@ def _notebook(name: str) -> str:
     raise UserError(f"no notebook or stage {name or repr(name)}: choose one of {', '.join(NOTEBOOKS)}, or of {', '.join(RUN)}")
 
 
-def check(steps: list[Step]) -> None:
+def check(steps: list[Step]) -> list[str]:
     """Everything that can be known before the first kernel starts.
+
+    Returns:
+        See `check_stages`.
 
     Raises:
         UserError: a notebook, a data package, the hub or an input outside the selection is missing, a finished stage is damaged, or
@@ -124,7 +127,7 @@ def check(steps: list[Step]) -> None:
             for name, other in stage.inputs.items():
                 if name not in selected and not stage.finished and not other.finished:
                     raise UserError(f"{step.title}: stage {stage.name} needs {name} ({other.key}), which {other.artefact.undone}")
-    check_stages(stage for step in steps for stage in step.stages if not stage.finished)
+    return check_stages(stage for step in steps for stage in step.stages if not stage.finished)
 
 
 def run_notebooks(
@@ -146,7 +149,8 @@ def run_notebooks(
     params, console = load_params(path), console or Console(highlight=False, soft_wrap=True)
     steps, began = steps_of(params), time.monotonic()
     chosen = [step for step in steps if step.title in select(start, stop, only)]
-    check(chosen)
+    for line in check(chosen):
+        console.print(line, markup=False)
     for notebook, why in absent(params).items():
         if notebook in select(start, stop, only):
             _say_absent(steps[0].copy.with_name(f"{notebook}.ipynb"), why, console)

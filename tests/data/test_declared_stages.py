@@ -18,6 +18,8 @@ from conan_lib.errors import UserError
 from conan_lib.evaluation.tasks import load_tasks
 from conan_lib.files import read_json
 from conan_lib.params import load_params
+from conan_lib.params.model import ModelParams
+from conan_lib.params.sets import DeclaredSet
 from conan_lib.run.checks import check_sources
 from conan_lib.stages import compute, open_stage
 
@@ -144,6 +146,24 @@ def test_shares_decide_where_there_are_more_rows_than_asked_for(tmp_path):
     assert [sum(row["source"] == name for row in table) for name in names] == [30, 10]
 
 
+def test_the_passages_that_are_searched_first_are_of_all_sets(tmp_path):
+    """Mining takes the first mine.max_corpus. The order is the seed's, whatever that of the sets."""
+    names = ("a", "b")
+    sets = [
+        {"from": lines(tmp_path / f"{name}.jsonl", ({"query": f"{name} {n}", "pos": [f"answer {name} {n}"]} for n in range(60))),
+         "task": "retrieval", "lang": "en", "heldout": 0}
+        for name in names
+    ]  # fmt: skip
+    found = {}
+    for seed, rows in ((0, sets), (1, sets), (0, sets[::-1])):
+        params = params_of(tmp_path, rows, seed=seed)
+        build_corpus(open_stage("corpus", params))
+        table = read(build_sets(open_stage("sets", params)).path / "passages.parquet")
+        assert len(table) == 120 and all(20 < sum(row["source"] == name for row in table[:60]) < 40 for name in names)
+        found.setdefault(seed, []).append([row["id"] for row in table])
+    assert found[0][0] == found[0][1] != found[1][0]
+
+
 def test_a_language_that_no_set_feeds_is_one_line(tmp_path):
     sets = [{"from": lines(tmp_path / "p.jsonl", [{"query": "a", "pos": ["b"]}]), "task": "retrieval", "lang": "en"}]
     with pytest.raises(UserError, match=r"data.languages: no set feeds de, sv: add a row with its lang to data.sets, or take it out"):
@@ -180,6 +200,55 @@ def test_a_task_with_fewer_rows_than_its_batch_is_one_line(tmp_path):
         check_sources(params.model_copy(update={name: section.model_copy(update=fits)}), {"corpus"})
         with pytest.raises(UserError, match=message):
             check_sources(params.model_copy(update={name: section.model_copy(update=least)}), {"corpus"})
+
+
+def few(tmp_path, count: int, **row):
+    """A run on `count` pairs with as many passages, of which hard negatives are asked for."""
+    pairs = ({"query": f"question {n}", "pos": [f"answer {n}"]} for n in range(count))
+    own = [{"from": lines(tmp_path / "p.jsonl", pairs), "task": "retrieval", "lang": "en"} | row]
+    params = with_mix(params_of(tmp_path, [*own, own[0] | {"name": "w", "task": "weak"}], languages=["en"]), "retrieval")
+    given = {"model": ModelParams(start="./start"), "pretrain": None, "sft": None, "weak": params.weak.model_copy(update={"batch_size": 2})}
+    return params.model_copy(update=given)
+
+
+def test_a_run_that_nothing_could_be_evaluated_of_is_one_line(tmp_path):
+    """It would train for hours first. What does not evaluate, or brings its own sets, is not asked."""
+    whole, message = {"corpus", "peers", "evaluate"}, r"^data.heldout_share: nothing could be evaluated: \d queries [^\n]*test, and 10 are"
+    params = few(tmp_path, 40, heldout=0.05)
+    with pytest.raises(UserError, match=message):
+        check_sources(params, whole)
+    check_sources(params, {"corpus", "weak"})
+    check_sources(few(tmp_path, 80, heldout=0.3), whole)
+    held = lines(tmp_path / "held.jsonl", ({"query": f"other {n}", "pos": [f"answer {n}"]} for n in range(60)))
+    check_sources(few(tmp_path, 40, heldout=held), whole)
+    (tmp_path / "labels").mkdir()
+    labels = lines(tmp_path / "labels" / "l.jsonl", ({"text": f"t {n}", "label": n % 2} for n in range(80)))
+    own = [{"from": labels, "task": "classification", "lang": "en", "heldout": 0.3}]
+    data = params.data.model_copy(update={"sets": params.data.sets + tuple(map(DeclaredSet.model_validate, own))})
+    check_sources(params.model_copy(update={"data": data}), whole)
+
+
+def test_hard_negatives_that_no_pair_can_have_are_one_line(tmp_path):
+    params = few(tmp_path, 200, heldout=0.1)
+    many = params.model_copy(update={"mine": params.mine.model_copy(update={"skip_ranks": 200})})
+    check_sources(params, {"corpus"})
+    with pytest.raises(UserError, match=r"^supervised.hard_negatives: \d+ are more than a pair of task retrieval can have: 1\d\d passages"):
+        check_sources(many, {"corpus"})
+    none = many.model_copy(update={"supervised": many.supervised.model_copy(update={"hard_negatives": 0})})
+    check_sources(none, {"corpus"})
+    lines(tmp_path / "p.jsonl", ({"query": f"q {n}", "pos": [f"a {n}"], "neg": [f"n {k}" for k in range(8)]} for n in range(200)))
+    check_sources(many, {"corpus"})  # its own are enough
+
+
+def test_what_a_limit_keeps_from_training_is_told(tmp_path):
+    """Counted in the files, and once the corpus has finished in it."""
+    params = few(tmp_path, 60, heldout=0.0)
+    params = params.model_copy(update={"sets": params.sets.model_copy(update={"retrieval_pairs": 40})})
+    line = "retrieval: 40 of 60 rows train (sets.retrieval_pairs)"
+    assert check_sources(params, {"corpus", "sets"}) == [line]
+    build_corpus(open_stage("corpus", params))
+    assert check_sources(params, {"sets"}) == [line] and check_sources(params, {"weak"}) == []
+    assert len(read(build_sets(open_stage("sets", params)).path / "retrieval.parquet")) == 40
 
 
 def test_a_wrong_record_stops_a_run_before_it_starts(tmp_path):

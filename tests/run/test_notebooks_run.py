@@ -21,9 +21,12 @@ import papermill
 import pytest
 from rich.console import Console
 
-from conan_lib.errors import RunError, UserError
+from conan_lib.errors import RunError, Stopped, UserError
 from conan_lib.params import load_params
-from conan_lib.params.sets import DeclaredSet
+from conan_lib.params.data import DataParams
+from conan_lib.params.evaluation import TasksParams
+from conan_lib.params.mkqa import MkqaParams
+from conan_lib.params.model import ModelParams
 from conan_lib.run.notebooks import NOTEBOOKS, LiveLine, run_notebooks, select, train
 from conan_lib.run.worker import environment_of
 from conan_lib.stages import open_stage, project_root
@@ -243,12 +246,22 @@ def test_with_a_kernel_that_ends_with_its_pipeline(project, how, code):
         time.sleep(0.1)
 
 
-def test_kernels_are_offline_only_where_nothing_is_read_from_the_hub(project):
+HUB = {
+    "a start": {"model": ModelParams(start=f"owner/name@{'0' * 40}")},
+    "a declared set": {"data": DataParams(sets=({"from": "owner/name", "task": "weak", "lang": "en"},))},
+    "what it is decontaminated against": {"data": DataParams(decontaminate=("STSBenchmark",))},
+    "a suite": {"tasks": TasksParams(suite="MTEB(eng, v2)")},
+    "the paper's MKQA": {"mkqa": MkqaParams(source="hub")},
+}
+
+
+@pytest.mark.parametrize("over", HUB.values(), ids=HUB.keys())
+def test_kernels_are_offline_only_where_nothing_is_read_from_the_hub(project, over):
     params = load_params(FILE)
     assert environment_of(params)["HF_HUB_OFFLINE"] == "1"
-    sets = (DeclaredSet.model_validate({"from": "owner/name", "task": "weak", "lang": "en"}),)
-    hub = params.model_copy(update={"data": params.data.model_copy(update={"sets": sets})})
-    assert "HF_HUB_OFFLINE" not in environment_of(hub)
+    local = params.model_copy(update={"model": ModelParams(start="./folder")})
+    assert environment_of(local)["HF_HUB_OFFLINE"] == "1"
+    assert not {"HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"} & set(environment_of(params.model_copy(update=over)))
 
 
 def test_nothing_is_said_after_the_line_of_an_interrupted_run(project, conan, monkeypatch, caplog):
@@ -287,3 +300,30 @@ def test_train_is_the_notebooks_call_in_this_process(project, monkeypatch):
     assert (stage.key, word) == (open_stage("corpus", FILE).key, "computed")
     with pytest.raises(UserError, match="no stage wek: choose one of"):
         train("wek", FILE)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Stopped("stopped at step 3 of 9"), 3), (UserError("a typo"), 2), (RunError("a loss that is not finite"), 1), (None, 0)],
+)
+def test_only_a_train_that_stopped_in_order_leaves_its_mark(project, conan, monkeypatch, error, code):
+    """A batch system begins again what is marked, and nothing else; a mark of the time before does not count."""
+
+    def compute(stage):
+        assert not mark.exists()
+        if error is not None:
+            raise error
+        return stage
+
+    mark = project / "stopped"
+    mark.touch()
+    monkeypatch.setitem(sys.modules, "fake_room", types.SimpleNamespace(compute=compute))
+    monkeypatch.setitem(TABLE, "corpus", replace(TABLE["corpus"], function="fake_room:compute"))
+    assert conan("train", "corpus", FILE, "--stopped", mark)[0] == code
+    assert mark.exists() == isinstance(error, Stopped)
+    assert conan("train", "corpus", FILE, "--stopped", "none/stopped")[::2] == (
+        2,
+        "conan-lib: --stopped none/stopped: its folder is not there: make it, or name another\n",
+    )
+    mark.touch()
+    assert conan("train", "corpus", "no.yaml", "--stopped", mark)[0] == 2 and not mark.exists()

@@ -41,6 +41,15 @@ def test_what_does_not_fit_the_start_is_one_line(folder, tmp_path, over, message
     assert "\n" not in str(error.value)
 
 
+def test_a_gpu_that_is_not_there_is_one_line(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    run = params(folder, tmp_path, runtime={"artefacts": str(tmp_path), "device": "cuda"})
+    with pytest.raises(UserError, match=r"^runtime.device: cuda, but torch finds no GPU: [^\n]*$"):
+        check_stages([open_stage("weak", run)])
+    check_stages([open_stage("sets", run)])
+    check_stages([open_stage("weak", params(folder, tmp_path))])
+
+
 def test_weights_that_changed_below_a_finished_start_are_noticed(tmp_path):
     folder = save_start("qwen3", tmp_path / "start")
     run = params(folder, tmp_path / "artefacts")

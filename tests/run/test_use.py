@@ -13,6 +13,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
+from tiny_starts import save_start
+from transformers import AutoTokenizer
 
 from conan_lib.evaluation import suites
 from conan_lib.model.backbone import export
@@ -69,6 +71,29 @@ def test_mined_negatives_are_ranked_below_the_margin_and_no_positives(own, model
         assert max(row["neg_scores"]) <= 0.95 * row["pos_scores"][0] and not set(row["neg"]) & set(positives[row["query"]])
         cosine = loaded.encode(row["neg"], normalize_embeddings=True) @ loaded.encode(row["query"], normalize_embeddings=True)
         assert np.allclose(cosine, row["neg_scores"], atol=1e-4)
+
+
+@pytest.mark.parametrize("skip", [5, 8, 11])
+def test_where_fewer_negatives_are_left_than_asked_for_they_are_taken(own, model, conan, skip):
+    """13 passages, of which a pair's own and the skipped ones are none."""
+    code, _, err = conan("mine", "pairs.jsonl", "--model", model, "-o", "mined.jsonl", "--skip", str(skip), "--margin", "0")
+    lengths = {len(row["neg"]) for row in read(own / "mined.jsonl")} if code == 0 else set()
+    assert (code == 0 and max(lengths) <= 12 - skip) or (code == 2 and "no pair has enough negatives" in err)
+
+
+@pytest.mark.parametrize("token", ["pad_token", "eos_token"])
+def test_a_decoder_that_cannot_pad_pads_with_its_end_of_text(own, conan, tmp_path, token):
+    folder = save_start("qwen3", tmp_path / "start")
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({key: value for key, value in config.items() if key not in ("pad_token", token)}))
+    assert AutoTokenizer.from_pretrained(folder).pad_token is None
+    code, _, err = conan("search", folder, "docs.txt", "a sentence", "--top", "1")
+    if token == "eos_token":
+        assert code == 2 and "its tokenizer has neither a padding token nor an end of text" in err and err.count("conan-lib: ") == 1
+        return
+    assert code == 0, err
+    assert conan("evaluate", folder, "--data", "pairs.jsonl", "--corpus", "docs.txt", "-o", "made")[0] == 0
 
 
 def test_mined_pairs_in_the_form_of_sentence_transformers(own, model, conan):
@@ -144,6 +169,10 @@ BAD = {
     "all ranks skipped": (
         ("mine", "pairs.jsonl", "--model", "{model}", "-o", "new.jsonl", "--skip", "13"),
         "--skip 13: there are 13 passages in all",
+    ),
+    "all but a pair's own skipped": (
+        ("mine", "pairs.jsonl", "--model", "{model}", "-o", "new.jsonl", "--skip", "12"),
+        "--skip 12: there are 13 passages in all",
     ),
     "a margin of all": (("mine", "pairs.jsonl", "--model", "{model}", "-o", "new.jsonl", "--margin", "1"), "--margin 1: give a share"),
     "neither suite nor data": (("evaluate", "{model}"), "give either --suite or --data"),

@@ -12,13 +12,16 @@ from conan_lib.params.data import SetsParams
 
 
 def build(corpus: Corpus, params: SetsParams, retrieval: Iterable[dict], clr: Iterable[dict]) -> Iterator[dict]:
-    """Every positive of retrieval and CLR once, then further articles and dictionary entries; mining adds the negatives that rows bring."""
+    """Every positive of retrieval and CLR once, then further articles and dictionary entries; mining adds the negatives that rows bring.
+
+    Where sets are declared they come in a seeded order: mining searches the first `mine.max_corpus`, which are then of all sets.
+    """
     pivot, found = corpus.params.languages[0], OnDisk()
     for row, lang in chain(((row, row["lang"]) for row in retrieval), ((row, pivot) for row in clr)):
         found[row["positive_id"]] = json.dumps((row["positive"], row["positive_lang"] or lang, row["source"]))
     for d in corpus.of("train", "encyclopedia", "news", "dictionary"):
         found.add(d.id, json.dumps((d.text[:EXCERPT], d.lang, d.source)))
-    for key, row in found:
+    for key, row in found.drawn(corpus.params.seed, "passages") if corpus.params.declared else found:
         text, lang, source = json.loads(row)
         yield {"id": key, "text": text, "lang": lang, "source": source}
 

@@ -124,7 +124,7 @@ def plan(
     for name, why in left_out(params).items():
         if name in RUN and name != START:
             say(f"{TABLE[name].notebook:14} {name:18} not part of this run: {why}")
-    check(steps)
+    say(*check(steps))
     for row in params.data.declared:
         if row.hub and not row.pinned:
             from conan_lib.data.declared.hub import resolved
@@ -156,11 +156,15 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(callback=_minutes, help="Save a checkpoint and stop after this time, or on SIGTERM or SIGUSR1.")
     ] = None,
+    stopped: Annotated[
+        Path | None,
+        typer.Option(help="A file that is there afterwards only if training stopped in order and is to go on: for batch systems."),
+    ] = None,
 ):
     """Compute one stage in this process, without Jupyter; also under `accelerate launch` or srun (docs/cluster.md)."""
-    from conan_lib.run.launch import launched
+    from conan_lib.run.launch import launched, marked
 
-    with launched() as leads:
+    with launched() as leads, marked(stopped if leads else None):
         from conan_lib.run.notebooks import train
 
         done = train(stage, file, minutes)

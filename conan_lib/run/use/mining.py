@@ -48,11 +48,13 @@ def mine_pairs(
     prompt = {name: name for name in ("query", "document") if (loaded.prompts or {}).get(name)}
     positives = [row["positive"] for row in rows]
     searched = list(dict.fromkeys([*(texts or []), *positives]))
-    most = min(negatives, len(searched) - 1)
-    if most < 1:
+    if len(searched) < 2:
         raise UserError(f"{pairs}: one passage in all, so there is nothing to choose a negative from: give a corpus with --corpus")
-    if skip >= len(searched):
-        raise UserError(f"--skip {skip}: there are {len(searched)} passages in all: lower it, or give a corpus with --corpus")
+    most = min(negatives, len(searched) - 1 - skip)
+    if most < 1:
+        raise UserError(
+            f"--skip {skip}: there are {len(searched)} passages in all, a pair's own among them: lower it, or give a corpus with --corpus"
+        )
     mined = mine_hard_negatives(
         Dataset.from_dict({"anchor": [row["anchor"] for row in rows], "positive": positives}),
         loaded,

@@ -17,16 +17,17 @@ LANGUAGE = "en"
 
 
 def load_model(name: str, device: str | None = None) -> SentenceTransformer:
-    """A model by its folder or its name on the hub, with its prompts; code that comes with a model is not run.
+    """A model by its folder or its name on the hub, with its prompts; code that comes with a model is not run. A decoder whose tokenizer
+    has no padding token pads with its end of text, as the start of a run does.
 
     Raises:
-        UserError: there is none, or it is no embedder.
+        UserError: there is none, it is no embedder, or its tokenizer cannot pad.
     """
     folder = Path(name)
     if folder.exists() and not ((folder / "modules.json").is_file() or (folder / "config.json").is_file()):
         raise UserError(f"{name}: no model here (neither modules.json nor config.json): name a folder that save_pretrained wrote")
     try:
-        return SentenceTransformer(name, device=device).eval()
+        model = SentenceTransformer(name, device=device).eval()
     except HUB_ERRORS as error:
         raise UserError(
             f"{name}: no such folder, and the hub did not give it ({type(error).__name__}): check the name, or connect"
@@ -34,6 +35,12 @@ def load_model(name: str, device: str | None = None) -> SentenceTransformer:
     except Exception as error:  # a stranger's folder may be wrong in every way; pickled code is one
         line = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(f"{name}: sentence-transformers cannot load it: {line}") from None
+    tokenizer = getattr(model, "tokenizer", None)
+    if getattr(tokenizer, "pad_token", "") is None:
+        if tokenizer.eos_token is None:
+            raise UserError(f"{name}: its tokenizer has neither a padding token nor an end of text: name one in tokenizer_config.json")
+        tokenizer.pad_token = tokenizer.eos_token
+    return model
 
 
 def read_texts(path: Path) -> list[str]:
