@@ -27,8 +27,11 @@ EVALUATED = frozenset({"peers", "evaluate", "efficiency", *SCORED})
 """Stages that read the held-out sets of `tasks`."""
 
 
-def check_stages(todo: Iterable[Stage]) -> list[str]:
+def check_stages(todo: Iterable[Stage], here: bool = True) -> list[str]:
     """Check the stages that are to be computed, of one run or of many, each run once.
+
+    Args:
+        here: they are computed on this machine; else a GPU that it lacks is told, not refused: runs are planned on laptops.
 
     Returns:
         What a user may not expect, though it can run: see `cuts`.
@@ -45,8 +48,13 @@ def check_stages(todo: Iterable[Stage]) -> list[str]:
         check_reports(params)
         check_backbone(params)
         told += check_sources(params, names)
-        check_device(params, names)
-    return told
+        try:
+            check_device(params, names)
+        except UserError as error:
+            if here:
+                raise
+            told.append(str(error))
+    return list(dict.fromkeys(told))  # the control of C2 and C3 is a run of its own, and has the same to say
 
 
 def check_device(params: Params, todo: set[str]) -> None:

@@ -105,8 +105,8 @@ def _notebook(name: str) -> str:
     raise UserError(f"no notebook or stage {name or repr(name)}: choose one of {', '.join(NOTEBOOKS)}, or of {', '.join(RUN)}")
 
 
-def check(steps: list[Step]) -> list[str]:
-    """Everything that can be known before the first kernel starts.
+def check(steps: list[Step], here: bool = True) -> list[str]:
+    """Everything that can be known before the first kernel starts, here or on another machine.
 
     Returns:
         See `check_stages`.
@@ -127,7 +127,7 @@ def check(steps: list[Step]) -> list[str]:
             for name, other in stage.inputs.items():
                 if name not in selected and not stage.finished and not other.finished:
                     raise UserError(f"{step.title}: stage {stage.name} needs {name} ({other.key}), which {other.artefact.undone}")
-    return check_stages(stage for step in steps for stage in step.stages if not stage.finished)
+    return check_stages((stage for step in steps for stage in step.stages if not stage.finished), here)
 
 
 def run_notebooks(

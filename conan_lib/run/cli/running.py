@@ -124,7 +124,7 @@ def plan(
     for name, why in left_out(params).items():
         if name in RUN and name != START:
             say(f"{TABLE[name].notebook:14} {name:18} not part of this run: {why}")
-    say(*check(steps))
+    say(*check(steps, here=False))
     for row in params.data.declared:
         if row.hub and not row.pinned:
             from conan_lib.data.declared.hub import resolved
