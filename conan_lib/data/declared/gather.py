@@ -129,9 +129,10 @@ def divided(declared: DeclaredSet, params: DataParams, funnel: Funnel) -> Iterat
     falls the same way in every set and in every order. Rows of a held-out file are test and dev by halves.
     """
     most = params.hub_records if declared.hub else None
-    own = [(declared.heldout_share(params.heldout_share), read(declared, params.languages, funnel, most, params.seed))]
+    found = read(declared, params.languages, funnel, most, params.seed, every_negative=True)
+    own = [(declared.heldout_share(params.heldout_share), found)]
     if isinstance(declared.heldout, str):
-        own.append((0.5, read(declared, params.languages, funnel, file=declared.heldout)))
+        own.append((0.5, read(declared, params.languages, funnel, file=declared.heldout, every_negative=True)))
     for share, rows in own:
         for row in rows:
             yield {**row, "task": declared.task, "split": drawn_split(row["group"], share, params.seed)}
