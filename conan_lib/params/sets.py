@@ -71,7 +71,7 @@ class DeclaredSet(Section):
     bad_records: Literal["refuse", "skip"] = "refuse"
     """refuse: the first record that lacks a field ends the run in one line; skip: it is left out and counted."""
     clean: bool = True
-    """Mis-decoded characters and white space are mended. False keeps every character, which code needs."""
+    """Mis-decoded characters and white space are mended. False keeps every character, which code needs; documents are not judged either."""
     kind: Literal["web", "news", "encyclopedia", "speech"] = "web"
     """Of language-model text; pretrain.news leaves news out."""
     licence: str = "not stated"

@@ -208,7 +208,7 @@ def _plain(path: Path) -> Iterator[tuple[str, object]]:
     with opened(path) as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                lines.append(line.rstrip())
+                lines.append(line.rstrip("\r\n"))
                 size += len(line)
             if lines and (not line.strip() or size >= PARAGRAPH):
                 yield f"line {first}", {"text": "\n".join(lines)}
