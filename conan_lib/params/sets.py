@@ -10,7 +10,10 @@ from conan_lib.params.base import Section
 Task = Literal["weak", "retrieval", "clr", "sts", "classification", "clustering", "sft", "text"]
 PAIRS: tuple[Task, ...] = ("weak", "retrieval", "clr")
 LABELS: tuple[Task, ...] = ("classification", "clustering")
-_PAIR = ("id", "anchor", "positive", "positive_id", "negatives", "score", "lang", "positive_lang", "prompt", "source_anchor_id")
+_PAIR = (
+    "id", "anchor", "positive", "positive_id", "negatives", "score", "negative_scores", "lang", "positive_lang", "prompt",
+    "source_anchor_id",
+)  # fmt: skip
 FIELDS: dict[Task, tuple[str, ...]] = {
     **dict.fromkeys(PAIRS, _PAIR),
     "sts": ("id", "anchor", "positive", "score", "lang"),
@@ -65,9 +68,10 @@ class DeclaredSet(Section):
     score_range: tuple[float, float] | None = None
     """Smallest and largest score of an sts set, mapped to 0 and 1."""
     min_positive_score: float | None = None
-    """Positives whose given score is lower are dropped."""
+    """Positives whose given score is lower are dropped; each record must give it (pos_scores, score)."""
     max_negative_score: float | None = None
-    """Negatives whose given score is higher are dropped: they may be unlabelled positives."""
+    """Negatives whose given score is higher are dropped: they may be unlabelled positives. Each record with negatives must give theirs in
+    order (neg_scores)."""
     bad_records: Literal["refuse", "skip"] = "refuse"
     """refuse: the first record that lacks a field ends the run in one line; skip: it is left out and counted."""
     clean: bool = True

@@ -97,7 +97,7 @@ def read(
             raise UserError(f"{place}: {error}, or set bad_records: skip") from None
         funnel.add(step, lang, "complete", 1, 0)
         for row in found:
-            if (least := declared.min_positive_score) is not None and row["score"] is not None and row["score"] < least:
+            if (least := declared.min_positive_score) is not None and row["score"] < least:
                 continue
             funnel.add(step, row["lang"], "scores", 1, size(row))
             if languages is not None and row["lang"] not in languages:
