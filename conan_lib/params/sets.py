@@ -44,7 +44,8 @@ class DeclaredSet(Section):
     """What it trains. weak and retrieval: anchor -> positive; clr: the anchor is in another language; sts: two sentences and a score;
     classification and clustering: text and label; sft: instruction, input, output; text: language-model text."""
     lang: str | tuple[str, ...] | None = None
-    """ISO 639-1 code of its texts. Several: a hub set has a config in each. None: each record tells its own."""
+    """ISO 639-1 code of its texts, three letters where there is none. Several: a hub set has a config in each. None: each record tells its
+    own."""
     columns: dict[str, str] = {}
     """Our field -> the set's own field, where its name is not a known one: {anchor: Frage, positive: Antwort}. a.b is field b inside of a,
     and {lang} stands for the language as in `from`: {anchor: "translation.{lang}", positive: translation.en}."""

@@ -284,6 +284,18 @@ def test_a_record_without_a_language_says_what_to_give(tmp_path):
         read_all(lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P]}), lang=None)
 
 
+def test_a_record_names_its_language_by_a_known_code(tmp_path):
+    pair = {"query": Q, "pos": [P], "lang": "en"}
+    path = lines(tmp_path / "p.jsonl", pair, pair | {"lang": "English"})
+    with pytest.raises(UserError, match="line 2: lang: 'English' is no language code of ISO 639-1: did you mean en"):
+        read_all(path, lang=None)
+    assert len(read_all(path, lang=None, bad_records="skip")) == 1
+    with pytest.raises(UserError, match=r"line 1: positive_lang: 'cn' is no .* did you mean zh"):
+        read_all(lines(path, pair | {"positive_lang": "cn"}))
+    with pytest.raises(UserError, match=r"^p: lang: 'jp' is no language code of ISO 639-1: did you mean ja"):
+        read_all(path, lang="jp")
+
+
 def test_a_named_column_must_be_there(tmp_path):
     with pytest.raises(UserError, match=r"line 1: no field Frage, which columns.anchor names; it has query, pos"):
         read_all(lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P]}), columns={"anchor": "Frage"})

@@ -18,6 +18,7 @@ from conan_lib.data.ngrams import normalise
 from conan_lib.data.ondisk import OnDisk
 from conan_lib.data.places import digest
 from conan_lib.errors import UserError
+from conan_lib.params.languages import wrong
 from conan_lib.params.sets import LABELS, PAIRS, DeclaredSet, Task
 from conan_lib.stages import located
 from conan_lib.training.tasks import TASKS
@@ -79,8 +80,10 @@ def read(
             bring one in each record.
 
     Raises:
-        UserError: the set cannot be read, or a record is wrong and bad_records is refuse.
+        UserError: the set cannot be read, its lang is no language's, or a record is wrong and bad_records is refuse.
     """
+    if bad := next(filter(None, map(wrong, declared.languages)), ""):  # a set that stands in no parameter file
+        raise UserError(f"{declared.source}: lang: {bad}")
     corpus = OnDisk(_passages(located(declared.corpus))) if declared.corpus else {}
     seen, ids = OnDisk(), OnDisk()
     brings = every_negative and declared.task in PAIRS and TASKS[declared.task].negatives != "none"

@@ -14,6 +14,7 @@ from typing import Any
 from conan_lib.data.clean import repair
 from conan_lib.data.declared.files import NOT_JSON, Cells, encodable
 from conan_lib.data.ngrams import normalise
+from conan_lib.params.languages import wrong
 from conan_lib.params.sets import LABELS, PAIRS, DeclaredSet
 
 _ID = ("id", "query_id", "_id", "qid", "question_id")
@@ -86,6 +87,8 @@ class Fields:
     def __init__(self, row: dict, declared: DeclaredSet, lang: str = "", table: bool = False):
         self.row, self.declared, self.known, self.table = row, declared, KNOWN[declared.task], table
         self.lang = lang or self.text("lang")
+        if not lang and (bad := wrong(self.lang)):
+            raise BadRecord(f"{self.find('lang')[0]}: {bad}")
 
     def find(self, field: str) -> tuple[str, Any]:
         """(name, value) of one of our fields; the name is empty where the record has none, or null."""
@@ -261,6 +264,8 @@ def _pairs(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
     }
     if source_text or source_anchor:
         shared["group"] = text_id(normalise(source_text)) if source_text else shared["source_anchor_id"]
+    if (own_lang := shared["positive_lang"]) and (bad := wrong(own_lang)):
+        raise BadRecord(f"{fields.find('positive_lang')[0]}: {bad}")
     given = fields.optional("positive_id") if len(positives) == 1 else ""
     for (key, text), score in zip(positives, scores, strict=True):
         key = given or key
