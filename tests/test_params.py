@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from conan_lib.data.languages import ENGLISH_NAMES, UNSPACED
+from conan_lib.data.sources.bible import LANGUAGES
 from conan_lib.errors import UserError
 from conan_lib.options import Options, types
 from conan_lib.params import load_params, without_clr
+from conan_lib.params.data import PAPER_SHARES, DataParams, TranslateParams
 from conan_lib.params.grid import cell_params, load_grid
 from conan_lib.params.job import load_job
+from conan_lib.params.languages import wrong
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for path in (ROOT / "params").rglob("*.yaml") if not {"grids", "jobs", "accelerate"} & set(path.parts))
@@ -256,3 +260,26 @@ def test_a_variant_is_its_tier_but_for_one_section(variant, tier, own):
     """So all that is trained before that section is shared."""
     here, there = (load_params(ROOT / f"params/{name}.yaml").model_dump() for name in (variant, tier))
     assert {name for name in here if here[name] != there[name]} == own | {"tier"}
+
+
+MEANT = {
+    "jp": "ja", "cn": "zh", "zh-CN": "zh", "zh_tw": "zh", "pt-BR": "pt", "english": "en", "Englisch": "en", "EN": "en", "eng": "en",
+    "cmn": "zh", "iw": "he", " de": "de", "xx": "", "": "", "klingon": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", MEANT)
+def test_a_language_has_a_known_code_and_another_says_which_is_meant(code):
+    """All that depends on a language goes by its code: an unknown one would switch it off silently."""
+    mend = f"did you mean {MEANT[code]}\\?" if MEANT[code] else "give two letters"
+    with pytest.raises(ValidationError, match=f"languages: {code!r} is no language code of ISO 639-1: {mend}"):
+        DataParams(languages=("en", code))
+    row = {"from": "a/b#x.{lang}", "task": "weak", "lang": ["en", code]}
+    with pytest.raises(ValidationError, match=f"sets: b: lang: {code!r} is no language code of ISO 639-1: {mend}"):
+        DataParams.model_validate({"languages": ["en"], "sets": [row]})
+    with pytest.raises(ValidationError, match=f"shares: {code!r} is no language code"):
+        TranslateParams(shares={"en": 1, code: 1})
+
+
+def test_codes_that_are_used_are_known():
+    assert not [code for code in {*UNSPACED, *ENGLISH_NAMES, *LANGUAGES, *PAPER_SHARES, "haw"} if wrong(code)]

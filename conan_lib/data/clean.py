@@ -124,10 +124,13 @@ def speaks(text: str, lang: str, candidates: tuple[str, ...]) -> bool:
     return found == lang or probability < 0.9
 
 
-def _check(rows: Sequence[tuple[str, str, bool]], candidates: tuple[str, ...], params: DataParams) -> list[Checked]:
+def _check(rows: Sequence[tuple], candidates: tuple[str, ...], params: DataParams) -> list[Checked]:
     """The steps that look at one text alone."""
     checked = []
-    for text, lang, prose in rows:
+    for text, lang, prose, *clean in rows:
+        if clean == [False]:
+            checked.append(Checked(text, "", signature(text, lang, params.minhash_permutations) if prose else None))
+            continue
         text = repair(text, lang)
         if not text:
             checked.append(Checked(text, "quality", None))
@@ -159,11 +162,12 @@ def signature(text: str, lang: str, permutations: int) -> np.ndarray | None:
     return sketch.hashvalues
 
 
-def check(rows: Sequence[tuple[str, str, bool]], candidates: Iterable[str], params: DataParams, workers: int) -> list[Checked]:
+def check(rows: Sequence[tuple], candidates: Iterable[str], params: DataParams, workers: int) -> list[Checked]:
     """Repair texts and, where they are prose, identify their language and judge their quality.
 
     Args:
-        rows: (text, language, whether it is prose); of short records (questions, labels), which are none, the text is only repaired.
+        rows: (text, language, whether it is prose), and False behind where the text stays as it is, whatever it is; of short records
+            (questions, labels), which are no prose, the text is only repaired.
         candidates: languages that the identifier chooses from.
         workers: processes; the result does not depend on it.
     """

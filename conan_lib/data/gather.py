@@ -80,7 +80,7 @@ def gather(
         for name in HELDOUT:
             index.add((text, lang) for lang, verses in scripture.every_edition(name) for text in verses.values())
             shown = chain(read[name], declared.documents(name))
-            index.add((repair(text, d.lang), d.lang) for d in shown for text in evaluated(d))
+            index.add((repair(text, d.lang) if d.clean else text, d.lang) for d in shown for text in evaluated(d))
         index.add(pair for row in declared.rows(*HELDOUT) for pair in asked(row))
         _taint(scripture, index, workers)
         verses, found = _read_scripture(scripture, params, funnel)
@@ -189,11 +189,13 @@ def _clean(
     """
     seen, near, wanted, left = OnDisk(), NearDuplicates(params), False, False
     for some in batched(documents, CHUNK * workers):
-        rows = [(d.text, d.lang, prose.get(d.source, d.kind != PASSAGE)) for _, d in some]  # passages may be short
+        rows = [(d.text, d.lang, prose.get(d.source, d.kind != PASSAGE), d.clean) for _, d in some]  # passages may be short
         kept: list[tuple[str, Document]] = []
-        for (name, d), (*_, is_prose), c in zip(some, rows, check(rows, {*LANGUAGES, *params.languages}, params, workers), strict=True):
+        checked = check(rows, {*LANGUAGES, *params.languages}, params, workers)
+        for (name, d), (_, _, is_prose, _), c in zip(some, rows, checked, strict=True):
             wanted |= d.kind != PASSAGE
-            d = d._replace(text=c.text, title=repair(d.title, d.lang), summary=repair(d.summary, d.lang))
+            if d.clean:
+                d = d._replace(text=c.text, title=repair(d.title, d.lang), summary=repair(d.summary, d.lang))
             if c.dropped == "language":
                 continue
             funnel.count("language", [d])

@@ -7,14 +7,16 @@ from conan_lib.data.sources.document import Document
 SENTENCE_ENDS = ".!?。！？؟\n"
 
 
-def divide(text: str, longest: int) -> Iterator[str]:
-    """Pieces of at most `longest` characters, cut after a sentence where one ends in the second half of a piece."""
+def divide(text: str, longest: int, strip: bool = True) -> Iterator[str]:
+    """Pieces of at most `longest` characters, cut after a sentence where one ends in the second half of a piece; white space at the cuts
+    is dropped, or kept where `strip` is off."""
     while len(text) > longest:
         end = max(text.rfind(mark, longest // 2, longest) for mark in SENTENCE_ENDS) + 1
         if end == 0:
             end = max(text.rfind(" ", longest // 2, longest), 0) or longest
-        yield text[:end].strip()
-        text = text[end:].strip()
+        piece, text = text[:end], text[end:]
+        yield piece.strip() if strip else piece
+        text = text.strip() if strip else text
     if text:
         yield text
 
@@ -24,6 +26,6 @@ def pieces(document: Document, longest: int) -> Iterator[Document]:
     if len(document.text) <= longest:
         yield document
         return
-    for number, piece in enumerate(divide(document.text, longest)):
+    for number, piece in enumerate(divide(document.text, longest, document.clean)):
         later = {"id": f"{document.id}#{number}", "title": "", "summary": "", "label": ""} if number else {}
         yield document._replace(text=piece, **later)

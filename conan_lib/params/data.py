@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from conan_lib.params.base import Section
+from conan_lib.params.languages import wrong
 from conan_lib.params.sets import EMBEDDED, SCRIPTURE, DeclaredSet, Task
 
 
@@ -110,6 +111,11 @@ class DataParams(Section):
             both = set(getattr(self, one)) & set(getattr(self, other))
             if both:
                 raise ValueError(f"{one} and {other} share {sorted(both)}: a book serves one purpose")
+        if bad := next(filter(None, map(wrong, self.languages)), ""):
+            raise ValueError(f"languages: {bad}")
+        for row in self.sets or ():
+            if bad := next(filter(None, map(wrong, row.languages)), ""):
+                raise ValueError(f"sets: {row.source}: lang: {bad}")
         fewest = 2 if self.scripture else 1
         if len(set(self.languages)) != len(self.languages) or len(self.languages) < fewest:
             raise ValueError(f"languages: give at least {'two different codes' if fewest == 2 else 'one code'}, each once, the pivot first")
@@ -232,6 +238,8 @@ class TranslateParams(Section):
 
     @model_validator(mode="after")
     def _languages_fit(self):
+        if bad := next(filter(None, map(wrong, self.shares)), ""):
+            raise ValueError(f"shares: {bad}")
         if len(self.shares) < 2 or min(self.shares.values()) <= 0:
             raise ValueError("shares: give at least two languages, each with a share above 0")
         if self.languages_per_query >= len(self.shares):

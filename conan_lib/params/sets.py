@@ -10,7 +10,10 @@ from conan_lib.params.base import Section
 Task = Literal["weak", "retrieval", "clr", "sts", "classification", "clustering", "sft", "text"]
 PAIRS: tuple[Task, ...] = ("weak", "retrieval", "clr")
 LABELS: tuple[Task, ...] = ("classification", "clustering")
-_PAIR = ("id", "anchor", "positive", "positive_id", "negatives", "score", "lang", "positive_lang", "prompt", "source_anchor_id")
+_PAIR = (
+    "id", "anchor", "positive", "positive_id", "negatives", "score", "negative_scores", "lang", "positive_lang", "prompt",
+    "source_anchor_id",
+)  # fmt: skip
 FIELDS: dict[Task, tuple[str, ...]] = {
     **dict.fromkeys(PAIRS, _PAIR),
     "sts": ("id", "anchor", "positive", "score", "lang"),
@@ -41,7 +44,8 @@ class DeclaredSet(Section):
     """What it trains. weak and retrieval: anchor -> positive; clr: the anchor is in another language; sts: two sentences and a score;
     classification and clustering: text and label; sft: instruction, input, output; text: language-model text."""
     lang: str | tuple[str, ...] | None = None
-    """ISO 639-1 code of its texts. Several: a hub set has a config in each. None: each record tells its own."""
+    """ISO 639-1 code of its texts, three letters where there is none. Several: a hub set has a config in each. None: each record tells its
+    own."""
     columns: dict[str, str] = {}
     """Our field -> the set's own field, where its name is not a known one: {anchor: Frage, positive: Antwort}. a.b is field b inside of a,
     and {lang} stands for the language as in `from`: {anchor: "translation.{lang}", positive: translation.en}."""
@@ -65,13 +69,14 @@ class DeclaredSet(Section):
     score_range: tuple[float, float] | None = None
     """Smallest and largest score of an sts set, mapped to 0 and 1."""
     min_positive_score: float | None = None
-    """Positives whose given score is lower are dropped."""
+    """Positives whose given score is lower are dropped; each record must give it (pos_scores, score)."""
     max_negative_score: float | None = None
-    """Negatives whose given score is higher are dropped: they may be unlabelled positives."""
+    """Negatives whose given score is higher are dropped: they may be unlabelled positives. Each record with negatives must give theirs in
+    order (neg_scores)."""
     bad_records: Literal["refuse", "skip"] = "refuse"
     """refuse: the first record that lacks a field ends the run in one line; skip: it is left out and counted."""
     clean: bool = True
-    """Mis-decoded characters and white space are mended. False keeps every character, which code needs."""
+    """Mis-decoded characters and white space are mended. False keeps every character, which code needs; documents are not judged either."""
     kind: Literal["web", "news", "encyclopedia", "speech"] = "web"
     """Of language-model text; pretrain.news leaves news out."""
     licence: str = "not stated"

@@ -97,6 +97,51 @@ def test_an_empty_cell_is_no_negative(tmp_path):
         assert pairs(read_all(tmp_path / "p.csv")) == [(Q, P, []), (P, Q, ["no"])]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_cell_that_holds_a_list_is_a_list(tmp_path, suffix):
+    """As in .jsonl: none of it becomes a text with brackets; what is no list of texts stays as it is."""
+    path, delimiter = tmp_path / f"p{suffix}", "\t" if suffix == ".tsv" else ","
+
+    def written(*rows):
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter=delimiter)
+            writer.writerows([("query", "pos", "neg", "pos_scores", "neg_scores"), *rows])
+        return path
+
+    lists = [json.dumps(value) for value in ([P, "330 m."], N, [0.9, 0.8], [0.1, 0.2])]
+    found = read_all(written((Q, *lists), ("q", "[1]", "[[a page]]", "", ""), ("r", '["Tall" is it]', "[]", "1", "")))
+    assert pairs(found) == [(Q, P, N), (Q, "330 m.", N), ("q", "[1]", ["[[a page]]"]), ("r", '["Tall" is it]', [])]
+    assert [row["score"] for row in found] == [0.9, 0.8, None, 1.0]
+    for cell in (str([P, "330 m."]), "['a' 'b'\n 'c']", str([P, None]), str([{"text": P}])):
+        with pytest.raises(UserError, match=rf"p{suffix}, line \d: pos looks like a list, .*: save the records as .jsonl or .parquet"):
+            read_all(written((Q, cell, "", "", "")))
+        assert pairs(read_all(written((Q, cell, "", "", ""), (Q, P, N[0], "", "")), bad_records="skip")) == [(Q, P, N[:1])]
+    with pytest.raises(UserError, match="line 2: pos is an empty list"):
+        read_all(written((Q, "[]", "", "", "")))
+
+
+def test_a_score_that_filters_must_be_there(tmp_path):
+    """It may have a name of its own, and is in the order of negatives that are numbered."""
+    record = {"query": Q, "pos": [P], "negative_1": N[0], "negative_2": None, "negative_3": N[1]}
+    path = lines(tmp_path / "p.jsonl", record)
+    with pytest.raises(UserError, match=r"line 1: no field pos_scores or score .*name its own in columns: \{score: ...\}"):
+        read_all(path, min_positive_score=0.5)
+    with pytest.raises(UserError, match=r"line 1: no field neg_scores .*name its own in columns: \{negative_scores: ...\}"):
+        read_all(path, max_negative_score=0.5)
+    own = lines(tmp_path / "o.jsonl", record | {"sims": [0.9, 0.1], "sim": 0.7})
+    given = {"columns": {"negative_scores": "sims", "score": "sim"}, "max_negative_score": 0.5}
+    assert pairs(read_all(own, min_positive_score=0.5, **given)) == [(Q, P, N[1:])]
+    assert read_all(own, min_positive_score=0.8, **given) == []
+    with pytest.raises(UserError, match="line 1: sims has 2 scores for 1 passages"):
+        read_all(lines(own, {"query": Q, "pos": [P], "neg": N[:1], "sims": [0.9, 0.1], "sim": 1}), **given)
+    with pytest.raises(UserError, match="line 1: sims is empty: fill it"):
+        read_all(lines(own, {"query": Q, "pos": [P], "neg": N, "sims": None, "sim": 1}), **given)
+    (tmp_path / "p.csv").write_text("query,pos,pos_scores\na,b,0.9\nc,d,\n")
+    with pytest.raises(UserError, match=r"p.csv, line 3: pos_scores is empty: fill it"):
+        read_all(tmp_path / "p.csv", min_positive_score=0.5)
+    assert pairs(read_all(lines(path, {"query": Q, "pos": [P]}), max_negative_score=0.5)) == [(Q, P, [])], "no negative needs no score"
+
+
 def test_a_positive_among_the_negatives_is_none(tmp_path):
     found = read_all(lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P, "330 m."], "neg": ["330 m.", Q, *N, N[0]]}))
     assert [row["negatives"] for row in found] == [N, N]
@@ -217,6 +262,7 @@ WRONG = {
     "a null among negatives": ({"query": Q, "pos": [P], "neg": ["x", None]}, "neg is 'None', where a text is needed"),
     "scores that do not fit": ({"query": Q, "pos": [P], "pos_scores": [1, 2]}, "pos_scores has 2 scores for 1 passages: give one for each"),
     "a score that is none": ({"query": Q, "pos": [P], "pos_scores": ["high"]}, "pos_scores is 'high', where a number is needed"),
+    "a score without end": ({"query": Q, "pos": [P], "pos_scores": [10**400]}, "pos_scores is 1000.*, where a number is needed"),
     "a title that is none": ({"query": Q, "pos": [{"title": 3, "text": P}]}, r"pos is .*, where a text is needed"),
     "half a character": ({"query": "\ud800", "pos": [P]}, "query holds half a character"),
 }
@@ -236,6 +282,18 @@ def test_a_bad_record_is_one_line_or_skipped_and_counted(tmp_path, case):
 def test_a_record_without_a_language_says_what_to_give(tmp_path):
     with pytest.raises(UserError, match="line 1: no field lang or query_lang or language; it has query, pos: give the set's lang"):
         read_all(lines(tmp_path / "p.jsonl", {"query": Q, "pos": [P]}), lang=None)
+
+
+def test_a_record_names_its_language_by_a_known_code(tmp_path):
+    pair = {"query": Q, "pos": [P], "lang": "en"}
+    path = lines(tmp_path / "p.jsonl", pair, pair | {"lang": "English"})
+    with pytest.raises(UserError, match="line 2: lang: 'English' is no language code of ISO 639-1: did you mean en"):
+        read_all(path, lang=None)
+    assert len(read_all(path, lang=None, bad_records="skip")) == 1
+    with pytest.raises(UserError, match=r"line 1: positive_lang: 'cn' is no .* did you mean zh"):
+        read_all(lines(path, pair | {"positive_lang": "cn"}))
+    with pytest.raises(UserError, match=r"^p: lang: 'jp' is no language code of ISO 639-1: did you mean ja"):
+        read_all(path, lang="jp")
 
 
 def test_a_named_column_must_be_there(tmp_path):

@@ -61,6 +61,18 @@ def test_a_held_out_file_takes_the_place_of_a_share(tmp_path):
     assert own["train"] == ["another question"] and len(own["dev"]) + len(own["test"]) == 80 and own["dev"] and own["test"]
 
 
+def test_every_negative_of_a_file_of_triplets_stays_with_its_pair(tmp_path):
+    """One negative in each record. A record that brings nothing new is a duplicate; where no negatives are taken the pair comes once."""
+    texts = ["no", "never", "perhaps"]
+    triplets = [{"anchor": "is it", "positive": "yes", "negative": text} for text in [*texts, "NO"]]
+    triplets += [{"anchor": "is it", "positive": "yes"}, {"anchor": "was it", "positive": "yes", "negative": "no"}]
+    for task, wanted in (("retrieval", texts), ("clr", texts), ("weak", texts[:1])):
+        one = declared(tmp_path / "t.jsonl", triplets, task=task, heldout=0.0)
+        rows = [row for row in divided(one, PARAMS, Funnel()) if row["anchor"] == "is it"]
+        assert [row["negatives"] for row in rows] == [[text] for text in wanted]
+        assert len({row["id"] for row in rows}) == len({row["group"] for row in rows}) * len(wanted) == len(wanted)
+
+
 def test_weak_pairs_and_instructions_are_held_out_only_when_asked(tmp_path):
     assert not anchors(divided(declared(tmp_path / "p.jsonl", many(50), task="weak"), PARAMS, Funnel()))["test"]
     assert anchors(divided(declared(tmp_path / "p.jsonl", many(50), task="weak", heldout=0.2), PARAMS, Funnel()))["test"]

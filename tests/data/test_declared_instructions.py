@@ -59,3 +59,19 @@ def test_a_chat_without_an_answer_or_a_role_is_refused(tmp_path):
         read_all(lines(tmp_path / "c.jsonl", {"conversations": nobody}), task="sft")
     with pytest.raises(UserError, match="line 1: messages does not end with an answer"):
         read_all(lines(tmp_path / "s.jsonl", {"messages": CHAT[:2]}), task="sft")
+
+
+@pytest.mark.parametrize("task", ["weak", "sft"])
+@pytest.mark.parametrize("wrong", [{"input": ["y"]}, {"instruction": {"a": "b"}}, {"output": 3}], ids=str)
+def test_a_part_of_an_instruction_that_is_no_text_is_refused_or_skipped(tmp_path, task, wrong):
+    whole = {"instruction": "x", "input": "y", "output": "z"}
+    path = lines(tmp_path / "a.jsonl", whole, whole | wrong)
+    name = next(iter(wrong))
+    with pytest.raises(UserError, match=rf"a.jsonl, line 2: {name} is .*, where a text is needed"):
+        read_all(path, task=task)
+    assert len(read_all(path, task=task, bad_records="skip")) == 1
+
+
+def test_a_number_is_no_part_of_a_pair(tmp_path):
+    with pytest.raises(UserError, match="line 1: input is '3', where a text is needed"):
+        read_all(lines(tmp_path / "a.jsonl", {"instruction": "x", "input": 3, "output": "y"}), task="weak")

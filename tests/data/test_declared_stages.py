@@ -112,6 +112,31 @@ def test_the_funnel_counts_every_record(run):
     assert found["pairs"]["licence"] == "cc0-1.0" and found["pairs"]["version"] and found["clr"]["languages"] == ["de"]
 
 
+def test_text_that_is_not_to_be_cleaned_keeps_every_character(tmp_path):
+    """Neither mended nor judged: its indentation, signs, few characters and language stay; copies and what is held out still go."""
+    words = "Wie viele der alten Brücken über den Fluss wurden vor dem Krieg gebaut? Das weiß heute niemand mehr genau."
+    code = [f"def f_{n}(x):\n\tif x > {n}:  # â€™\n\t    return  {'-' * 20}x\n" for n in range(40)]
+    texts = [*code, "{}[]();", f"  {words}\n", "".join(f"    row_{n} = [{n},\t{n}]\n" for n in range(60))]
+    asked = "which of these many functions gives back its argument without a sign and which of them does not"
+    records = [{"text": text} for text in (*texts, code[0], f"# {asked}")]
+    pairs = [{"query": asked, "pos": ["\tpass\n    #  it does"]}]
+    one = {"lang": "en", "clean": False}
+    sets = [
+        {"from": lines(tmp_path / "code.jsonl", records), "task": "text", "heldout": 0.0, **one},
+        {"from": lines(tmp_path / "p.jsonl", [{"query": "f", "pos": ["g"]}]), "task": "retrieval", **one}
+        | {"heldout": lines(tmp_path / "h.jsonl", pairs)},
+    ]
+    stage = build_corpus(open_stage("corpus", params_of(tmp_path, sets, languages=["en", "de"], max_chars=200)))
+    found = {}
+    for row in read(stage.path / "documents.parquet"):
+        name = row["id"].partition("#")[0]
+        found[name] = found.get(name, "") + row["text"]
+    assert sorted(found.values()) == sorted(texts)
+    (alone,) = read(build_corpus(open_stage("corpus", params_of(tmp_path, [sets[1] | {"from": sets[1]["heldout"], "heldout": 0.0}]))).path
+                    / "documents.parquet")  # fmt: skip
+    assert alone["text"] == pairs[0]["pos"][0], "and so do passages, where there is no set of text"
+
+
 def test_a_key_follows_the_content_of_a_file(tmp_path):
     sets = [{"from": lines(tmp_path / "p.jsonl", [{"query": "a", "pos": ["b"]}]), "task": "retrieval", "lang": "en"}]
     params = params_of(tmp_path, sets)

@@ -55,6 +55,8 @@ def test_divide_keeps_every_character_but_spaces(text, longest):
     pieces = list(divide(text, longest))
     assert all(len(piece) <= longest for piece in pieces)
     assert "".join("".join(pieces).split()) == "".join(text.split())
+    whole = list(divide(text, longest, strip=False))
+    assert all(len(piece) <= longest for piece in whole) and "".join(whole) == text
 
 
 def test_divide_ends_at_a_sentence():

@@ -128,10 +128,10 @@ def test_a_wrong_lora_target_is_found_before_anything_runs(project, kernels, con
 
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_what_the_data_needs_is_found_before_anything_runs(project, kernels, conan, command):
-    (project / FILE).write_text("tier: small\ndata: {languages: [en, xx]}\n")
+    (project / FILE).write_text("tier: small\ndata: {languages: [en, la]}\n")
     code, _, err = conan(command, FILE)
     assert_one_line(code, err)
-    assert "data.languages: no embedded text in 'xx'; choose from ar, bn" in err and kernels == []
+    assert "data.languages: no embedded text in 'la'; choose from ar, bn" in err and kernels == []
     (project / "requirements-data.txt").unlink()
     code, _, err = conan(command, FILE)
     assert_one_line(code, err)

@@ -153,8 +153,8 @@ def test_a_shared_stage_that_fails_fails_every_cell(small):
 
 def test_the_data_of_every_cell_is_checked_before_anything_runs(small, project):
     text = GRID.replace("stages: [weak", "stages: [corpus, sets, heldout, tokenizer, pretrain, sft, teacher, weak")
-    write_grid(project, text.replace("{weak: {soft_mask: {attention: causal}}}", "{data: {languages: [en, xx]}}"))
-    with pytest.raises(UserError, match=r"data\.languages: no embedded text in 'xx'"):
+    write_grid(project, text.replace("{weak: {soft_mask: {attention: causal}}}", "{data: {languages: [en, la]}}"))
+    with pytest.raises(UserError, match=r"data\.languages: no embedded text in 'la'"):
         run_grid(FILE, console=QUIET, execute=small)
     assert small.called == []
 

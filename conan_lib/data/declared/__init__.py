@@ -18,8 +18,10 @@ from conan_lib.data.ngrams import normalise
 from conan_lib.data.ondisk import OnDisk
 from conan_lib.data.places import digest
 from conan_lib.errors import UserError
-from conan_lib.params.sets import LABELS, DeclaredSet, Task
+from conan_lib.params.languages import wrong
+from conan_lib.params.sets import LABELS, PAIRS, DeclaredSet, Task
 from conan_lib.stages import located
+from conan_lib.training.tasks import TASKS
 
 STEPS = ("read", "complete", "scores", "languages", "exact duplicates")
 """Of the funnel: records that were read, and those that hold what the task needs; then rows, of which a record with several positives makes
@@ -40,7 +42,8 @@ def check(declared: DeclaredSet, languages: tuple[str, ...]) -> list[dict] | Non
     """
     for file in [declared.heldout, None] if isinstance(declared.heldout, str) else [None]:
         funnel = Funnel()
-        rows = list(islice(read(declared, languages, funnel, CHECKED, file=file), 1 if declared.hub and not file else CHECKED))
+        found = read(declared, languages, funnel, CHECKED, file=file, every_negative=True)
+        rows = list(islice(found, 1 if declared.hub and not file else CHECKED))
         left = Counter()
         for row in funnel.rows():
             left[row["step"]] += row["documents"]
@@ -62,6 +65,7 @@ def read(
     most: int | None = None,
     seed: int = 0,
     file: str | None = None,
+    every_negative: bool = False,
 ) -> Iterator[dict]:
     """The set's canonical rows (see `fields.rows`), one by one.
 
@@ -72,12 +76,17 @@ def read(
         most: records to read where the set does not say (`rows`), of each language of a hub set. None: all.
         seed: of a hub set's shuffle.
         file: another file of the same form to read in its place: held-out records.
+        every_negative: a pair that comes again with other negatives is no duplicate, where its task takes negatives: files of triplets
+            bring one in each record.
 
     Raises:
-        UserError: the set cannot be read, or a record is wrong and bad_records is refuse.
+        UserError: the set cannot be read, its lang is no language's, or a record is wrong and bad_records is refuse.
     """
+    if bad := next(filter(None, map(wrong, declared.languages)), ""):  # a set that stands in no parameter file
+        raise UserError(f"{declared.source}: lang: {bad}")
     corpus = OnDisk(_passages(located(declared.corpus))) if declared.corpus else {}
     seen, ids = OnDisk(), OnDisk()
+    brings = every_negative and declared.task in PAIRS and TASKS[declared.task].negatives != "none"
     for place, lang, number, record in _records(declared, languages, most, seed, file):
         step = f"{declared.source}, held-out file" if file else declared.source
         funnel.add(step, lang, "read", 1, 0)
@@ -91,13 +100,17 @@ def read(
             raise UserError(f"{place}: {error}, or set bad_records: skip") from None
         funnel.add(step, lang, "complete", 1, 0)
         for row in found:
-            if (least := declared.min_positive_score) is not None and row["score"] is not None and row["score"] < least:
+            if (least := declared.min_positive_score) is not None and row["score"] < least:
                 continue
             funnel.add(step, row["lang"], "scores", 1, size(row))
             if languages is not None and row["lang"] not in languages:
                 continue
             funnel.add(step, row["lang"], "languages", 1, size(row))
-            if not seen.add(digest(*map(normalise, texts(row)))):
+            key = digest(*map(normalise, texts(row)))
+            new = seen.add(key)
+            if brings and row["negatives"]:
+                new |= seen.add(key + digest(*sorted(map(normalise, row["negatives"]))))
+            if not new:
                 continue
             if not ids.add(row["id"]):  # each config of a hub set counts its own
                 row["id"] += f"~{number}"

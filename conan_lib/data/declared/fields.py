@@ -5,14 +5,16 @@ instructions, and what `conan-lib translate` writes. `columns` of a set goes bef
 """
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from conan_lib.data.clean import repair
-from conan_lib.data.declared.files import encodable
+from conan_lib.data.declared.files import NOT_JSON, Cells, encodable
 from conan_lib.data.ngrams import normalise
+from conan_lib.params.languages import wrong
 from conan_lib.params.sets import LABELS, PAIRS, DeclaredSet
 
 _ID = ("id", "query_id", "_id", "qid", "question_id")
@@ -29,6 +31,7 @@ _PAIR = {
         "negatives", "neg", "negative", "negative_passages", "negative_messages", "neg_doc", "negative_document_ids", "hard_negatives",
     ),
     "score": ("pos_scores", "score", "scores"),
+    "negative_scores": ("neg_scores", "negative_scores"),
     "prompt": ("prompt",),
     "lang": _LANG,
     "positive_lang": ("positive_lang", "passage_lang"),
@@ -57,6 +60,11 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "text": {"id": _ID, "title": ("title",), "text": ("text", "content"), "lang": _LANG},
 }
 """Task -> our field -> names that it has elsewhere; the first that a record has counts."""
+_LIST = re.compile(r"\[\s*['\"{].*(['\"}]|None|nan)\s*,?\s*\]", re.DOTALL)
+"""A table's cell that was a list of texts or objects, however it is written; [1] and [[a page]] are texts."""
+_SCORES = ("score", "negative_scores")
+_LISTS = ("anchor", "positive", "negatives", *_SCORES)
+"""Fields of pairs that may hold lists."""
 _NUMBERED = re.compile(r"neg(ative)?_\d+")
 _CHATS = ("messages", "conversations")
 _FIRST_SENTENCE = re.compile(r"\s*(.+?(?:[.!?؟](?=\s)|[。！？\n]))\s*(\S.*)", re.DOTALL)
@@ -73,17 +81,39 @@ class Fields:
         row: its fields.
         declared: the set that it belongs to.
         lang: the set's language; empty where each record tells its own.
+        table: whether it is a table's, whose lists are texts.
     """
 
-    def __init__(self, row: dict, declared: DeclaredSet, lang: str = ""):
-        self.row, self.declared, self.known = row, declared, KNOWN[declared.task]
+    def __init__(self, row: dict, declared: DeclaredSet, lang: str = "", table: bool = False):
+        self.row, self.declared, self.known, self.table = row, declared, KNOWN[declared.task], table
         self.lang = lang or self.text("lang")
+        if not lang and (bad := wrong(self.lang)):
+            raise BadRecord(f"{self.find('lang')[0]}: {bad}")
 
     def find(self, field: str) -> tuple[str, Any]:
         """(name, value) of one of our fields; the name is empty where the record has none, or null."""
         if own := self.declared.columns.get(field):
-            return self._named(field, own.replace("{lang}", getattr(self, "lang", "")))
-        return next(((name, self.row[name]) for name in self.known.get(field, ()) if self.row.get(name) is not None), ("", None))
+            name, value = self._named(field, own.replace("{lang}", getattr(self, "lang", "")))
+        else:
+            name, value = next(((name, self.row[name]) for name in self.known.get(field, ()) if self.row.get(name) is not None), ("", None))
+        return name, self.cell(field, name, value)
+
+    def cell(self, field: str, name: str, value: Any) -> Any:
+        """A value, and what a table's cell stands for: its list where it is one in JSON, and no score where it is empty."""
+        if not self.table or field not in _LISTS or not isinstance(value, str):
+            return value
+        if not value.strip() and field in _SCORES:
+            return None
+        if not value.lstrip().startswith("["):
+            return value
+        try:
+            found = json.loads(value)
+        except NOT_JSON:
+            if _LIST.fullmatch(value.strip()):
+                raise BadRecord(f"{name} looks like a list, but is none in JSON: save the records as .jsonl or .parquet") from None
+            return value
+        texts = not found or any(isinstance(item, str | dict | list) for item in found)
+        return found if texts or field in _SCORES or name.endswith("_ids") else value
 
     def _named(self, field: str, own: str) -> tuple[str, Any]:
         """(name, value) of the set's own field; a.b is field b inside of a, where no field has that name itself."""
@@ -98,7 +128,9 @@ class Fields:
     def need(self, field: str) -> tuple[str, Any]:
         """As `find`, but the field must be there."""
         name, value = self.find(field)
-        if not name or value is None:
+        if name and value is None:
+            raise BadRecord(f"{name} is empty: fill it")
+        if not name:
             mend = "give the set's lang" if field == "lang" else f"name its own in columns: {{{field}: ...}}"
             raise BadRecord(f"no field {' or '.join(self.known[field])}; it has {', '.join(map(str, self.row))}: {mend}")
         return name, value
@@ -110,7 +142,8 @@ class Fields:
     def optional(self, field: str) -> str:
         """The text of a field, empty where there is none. Numbers are taken for texts: ids are."""
         name, value = self.find(field)
-        return self.proper(name, str(value)) if name and value not in (None, "") else ""
+        value = value if isinstance(value, list | dict) else "" if value is None else str(value)
+        return self.proper(name, value) if name and value != "" else ""
 
     def proper(self, name: str, value: Any) -> str:
         """A value as a text, mended where the set is to be cleaned."""
@@ -127,10 +160,10 @@ class Fields:
         """A value as a number that is finite."""
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise BadRecord(f"{name} is {value!r}, where a number is needed: correct it")
+            raise BadRecord(f"{name} is {repr(value)[:60]}, where a number is needed: correct it")
         return number
 
     def passages(self, name: str, value: Any, corpus: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -178,9 +211,10 @@ def rows(row: dict, declared: DeclaredSet, lang: str, number: int, corpus: Mappi
     Raises:
         BadRecord: a field is missing, empty or of another kind.
     """
+    table = declared.task in PAIRS and isinstance(row, Cells)
     if declared.task == "weak" and not declared.columns and (row := _paired(row)) is None:
         return
-    fields = Fields(row, declared, lang)
+    fields = Fields(row, declared, lang, table)
     base = {"id": f"{declared.source}/{fields.optional('id').replace('#', '_') or number}", "lang": fields.lang, "source": declared.source}
     if declared.task not in ("sft", "text"):
         base["prompt"] = declared.prompt
@@ -199,6 +233,9 @@ def _paired(row: dict) -> dict | None:
             raise BadRecord(f"{chat} holds no answer: complete it, or leave the record out")
         return row | {"anchor": turns[-2][1], "positive": turns[-1][1], "prompt": system}
     if row.get("instruction") and row.get("output"):
+        for name, kind in (("instruction", str), ("input", str), ("output", str | list)):
+            if row.get(name) and not isinstance(row[name], kind):
+                raise BadRecord(f"{name} is {str(row[name])[:60]!r}, where a text is needed: correct it")
         return row | {"anchor": "\n".join(filter(None, (row["instruction"], row.get("input")))), "positive": row["output"]}
     if isinstance(text := row.get("text"), str) and not any(row.get(name) for name in _PAIR["anchor"]):
         found = _FIRST_SENTENCE.fullmatch(text)
@@ -213,7 +250,7 @@ def _pairs(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
     positives = fields.passages(name, value, corpus)
     if not positives:
         raise BadRecord(f"{name} is an empty list: every record needs a positive")
-    score_name, scores = fields.find("score")
+    score_name, scores = fields.find("score") if declared.min_positive_score is None else fields.need("score")
     scores = _aligned(fields, score_name, scores, len(positives))
     own = {text for _, text in positives} | {anchor}
     negatives = [text for text in _negatives(fields, corpus) if text not in own]
@@ -227,6 +264,8 @@ def _pairs(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
     }
     if source_text or source_anchor:
         shared["group"] = text_id(normalise(source_text)) if source_text else shared["source_anchor_id"]
+    if (own_lang := shared["positive_lang"]) and (bad := wrong(own_lang)):
+        raise BadRecord(f"{fields.find('positive_lang')[0]}: {bad}")
     given = fields.optional("positive_id") if len(positives) == 1 else ""
     for (key, text), score in zip(positives, scores, strict=True):
         key = given or key
@@ -246,21 +285,18 @@ def _anchor(fields: Fields) -> tuple[str, str]:
     return prompt, fields.proper(name, value)
 
 
-def _negatives(fields: Fields, corpus: Mapping[str, str]) -> Iterator[str]:
+def _negatives(fields: Fields, corpus: Mapping[str, str]) -> list[str]:
     """All that a record gives, without those whose score is above max_negative_score."""
     name, value = fields.find("negatives")
-    if name and value not in (None, ""):  # a table's empty cell
-        found = [text for _, text in fields.passages(name, value, corpus)]
-        highest = fields.declared.max_negative_score
-        if highest is None or fields.row.get("neg_scores") is None:
-            yield from found
-        else:
-            scores = _aligned(fields, "neg_scores", fields.row["neg_scores"], len(found))
-            yield from (text for text, score in zip(found, scores, strict=True) if score is None or score <= highest)
+    found = [text for _, text in fields.passages(name, value, corpus)] if name and value not in (None, "") else []  # "": an empty cell
     if "negatives" not in fields.declared.columns:
-        for name in fields.row:
-            if _NUMBERED.fullmatch(name) and fields.row[name]:
-                yield fields.proper(name, fields.row[name])
+        numbered = ((own, fields.cell("negatives", own, fields.row[own])) for own in fields.row if _NUMBERED.fullmatch(own))
+        found += [fields.proper(own, text) for own, text in numbered if text]
+    highest = fields.declared.max_negative_score
+    if highest is None or not found:
+        return found
+    name, value = fields.need("negative_scores")
+    return [text for text, score in zip(found, _aligned(fields, name, value, len(found)), strict=True) if score <= highest]
 
 
 def _aligned(fields: Fields, name: str, scores: Any, count: int) -> list[float | None]:

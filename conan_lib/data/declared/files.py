@@ -38,6 +38,10 @@ class Broken(str):
     """What is wrong with a record that could not be read."""
 
 
+class Cells(dict):
+    """A record of a table: its values are texts, also those that stand for lists."""
+
+
 def records(path: Path, broken: bool = False) -> Iterator[Record]:
     """Every record of a file, or of a folder's files in the order of their names.
 
@@ -197,7 +201,7 @@ def _table(path: Path, delimiter: str) -> Iterator[tuple[str, object]]:
                 if None in row or None in row.values():
                     wanted, found = len(rows.fieldnames), sum(value is not None for value in row.values()) + len(row.get(None, [0])) - 1
                     raise UserError(f"{path}, line {rows.line_num}: {found} fields under {wanted} names: quote what holds a {delimiter!r}")
-                yield f"line {rows.line_num}", row
+                yield f"line {rows.line_num}", Cells(row)
         except csv.Error as error:
             raise UserError(f"{path}, line {rows.reader.line_num}: not CSV ({error})") from None
 
@@ -208,7 +212,7 @@ def _plain(path: Path) -> Iterator[tuple[str, object]]:
     with opened(path) as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                lines.append(line.rstrip())
+                lines.append(line.rstrip("\r\n"))
                 size += len(line)
             if lines and (not line.strip() or size >= PARAGRAPH):
                 yield f"line {first}", {"text": "\n".join(lines)}

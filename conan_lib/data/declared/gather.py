@@ -50,6 +50,7 @@ class Declared:
         self.params, self._funnel = params, funnel
         self.records: list[dict] = []
         """Of each set, for sources.json."""
+        self._raw = {row.source for row in params.declared if not row.clean}
         self._pieces: Counter[tuple[str, str, str]] = Counter()
         self._draws: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         self._table = self._texts = folder / "declared.parquet"
@@ -65,7 +66,7 @@ class Declared:
         sizes = {key: params.most_documents(key[0]) if split == "train" else params.heldout_documents for key in counts}
         rows = records.Rows(self._texts, (*Document._fields[:7],), {"task": ("text",), "split": (split,)})
         for row in stream_sample(rows, counts, sizes, params.seed, lambda row: (row["source"], row["lang"])):
-            yield Document(**row)
+            yield Document(**row, clean=row["source"] not in self._raw)
 
     def rows(self, *splits: str) -> Iterator[dict]:
         """Of these splits, in order; of those that are held out `heldout_documents` queries of each source and language, whichever
@@ -85,7 +86,7 @@ class Declared:
                 documents, chars = documents + 1, chars + sum(len(row[name]) for name in SHOWN if row.get(name))
                 if declared.task == "text":
                     own = Document(row["id"], row["text"], row["lang"], row["source"], declared.kind, row["title"], row["group"])
-                    yield from self._divided(own, row["split"])
+                    yield from self._divided(own._replace(clean=declared.clean), row["split"])
                     continue
                 if row["split"] != "train":
                     self._hold_out(row)
@@ -115,7 +116,7 @@ class Declared:
                 if row["task"] != "sft" and text and seen.add(digest(text)):
                     lang = row["positive_lang"] or row["lang"]
                     own = Document(f"{row['source']}/{key}", text, lang, row["source"], PASSAGE, group=row["group"])
-                    yield from self._divided(own, name)
+                    yield from self._divided(own._replace(clean=row["source"] not in self._raw), name)
 
 
 def _place(row: dict) -> tuple[str, str, str]:
@@ -129,9 +130,10 @@ def divided(declared: DeclaredSet, params: DataParams, funnel: Funnel) -> Iterat
     falls the same way in every set and in every order. Rows of a held-out file are test and dev by halves.
     """
     most = params.hub_records if declared.hub else None
-    own = [(declared.heldout_share(params.heldout_share), read(declared, params.languages, funnel, most, params.seed))]
+    found = read(declared, params.languages, funnel, most, params.seed, every_negative=True)
+    own = [(declared.heldout_share(params.heldout_share), found)]
     if isinstance(declared.heldout, str):
-        own.append((0.5, read(declared, params.languages, funnel, file=declared.heldout)))
+        own.append((0.5, read(declared, params.languages, funnel, file=declared.heldout, every_negative=True)))
     for share, rows in own:
         for row in rows:
             yield {**row, "task": declared.task, "split": drawn_split(row["group"], share, params.seed)}

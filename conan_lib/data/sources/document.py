@@ -22,6 +22,8 @@ class Document(NamedTuple):
     """A class in words, where the source has one."""
     official: str = ""
     """The source's own split, where it has one: "test" rows are shared between our dev and test."""
+    clean: bool = True
+    """Whether it is mended and judged; False keeps every character."""
 
 
 Reader = Callable[[str, int], Iterator[Document]]
