@@ -1,7 +1,6 @@
 """From the fields that people's tools write to ours: one record in, canonical rows out.
 
-Known are sentence-transformers, FlagEmbedding, Tevatron, Automodel, GritLM, F2LLM and ms-swift for pairs, Alpaca and chats for
-instructions, and what `conan-lib translate` writes. `columns` of a set goes before all of them.
+`columns` of a set goes before the names that are known (declared/names.py).
 """
 
 import hashlib
@@ -13,53 +12,11 @@ from typing import Any
 
 from conan_lib.data.clean import repair
 from conan_lib.data.declared.files import NOT_JSON, Cells, encodable
+from conan_lib.data.declared.names import KNOWN
 from conan_lib.data.ngrams import normalise
 from conan_lib.params.languages import wrong
 from conan_lib.params.sets import LABELS, PAIRS, DeclaredSet
 
-_ID = ("id", "query_id", "_id", "qid", "question_id")
-_LANG = ("lang", "query_lang", "language")
-_PAIR = {
-    "id": _ID,
-    "anchor": ("anchor", "query", "query_text", "question", "messages", "title", "sentence1"),
-    "positive": (
-        "positive", "pos", "positives", "positive_passages", "positive_messages", "pos_doc", "positive_document_ids", "passage", "answer",
-        "content", "document", "context", "text", "sentence2",
-    ),
-    "positive_id": ("positive_id", "passage_id"),
-    "negatives": (
-        "negatives", "neg", "negative", "negative_passages", "negative_messages", "neg_doc", "negative_document_ids", "hard_negatives",
-    ),
-    "score": ("pos_scores", "score", "scores"),
-    "negative_scores": ("neg_scores", "negative_scores"),
-    "prompt": ("prompt",),
-    "lang": _LANG,
-    "positive_lang": ("positive_lang", "passage_lang"),
-    "source_anchor_id": ("source_anchor_id", "source_id"),
-    "source_anchor": ("source_query",),
-}  # fmt: skip
-_LABELS = {"id": _ID, "text": ("text", "sentence", "anchor", "content"), "label": ("label_text", "label", "labels"), "lang": _LANG}
-_STS = {
-    "id": _ID,
-    "anchor": ("sentence1", "anchor", "text1", "sentence_a", "query"),
-    "positive": ("sentence2", "positive", "text2", "sentence_b", "pos"),
-    "score": ("score", "scores", "label", "labels", "similarity_score"),
-    "lang": _LANG,
-}
-KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
-    **dict.fromkeys(PAIRS, _PAIR),
-    **dict.fromkeys(LABELS, _LABELS),
-    "sts": _STS,
-    "sft": {
-        "id": _ID,
-        "instruction": ("instruction",),
-        "input": ("input", "query", "question", "anchor", "prompt"),
-        "output": ("output", "response", "completion", "answer", "positive", "pos"),
-        "lang": _LANG,
-    },
-    "text": {"id": _ID, "title": ("title",), "text": ("text", "content"), "lang": _LANG},
-}
-"""Task -> our field -> names that it has elsewhere; the first that a record has counts."""
 _LIST = re.compile(r"\[\s*['\"{].*(['\"}]|None|nan)\s*,?\s*\]", re.DOTALL)
 """A table's cell that was a list of texts or objects, however it is written; [1] and [[a page]] are texts."""
 _SCORES = ("score", "negative_scores")
@@ -237,7 +194,7 @@ def _paired(row: dict) -> dict | None:
             if row.get(name) and not isinstance(row[name], kind):
                 raise BadRecord(f"{name} is {str(row[name])[:60]!r}, where a text is needed: correct it")
         return row | {"anchor": "\n".join(filter(None, (row["instruction"], row.get("input")))), "positive": row["output"]}
-    if isinstance(text := row.get("text"), str) and not any(row.get(name) for name in _PAIR["anchor"]):
+    if isinstance(text := row.get("text"), str) and not any(row.get(name) for name in KNOWN["weak"]["anchor"]):
         found = _FIRST_SENTENCE.fullmatch(text)
         return found and row | {"anchor": found[1].strip(), "positive": found[2]}
     return row
