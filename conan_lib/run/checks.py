@@ -140,11 +140,11 @@ def check_sources(params: Params, todo: set[str]) -> list[str]:
         if todo & EVALUATED:
             check_heldout(params, found)
         told = cuts(params, found.rows)
-    elif "sets" in todo and (file := open_stage("corpus", params).path / "rows.parquet").is_file():
+    elif "sets" in todo and params.data.declared and open_stage("corpus", params).finished:
         from conan_lib.data.records import Rows
 
-        rows = {row.task: Counter() for row in params.data.declared}
-        for row in Rows(file, ("task", "lang"), {"split": ("train",)}):
+        rows, corpus = {row.task: Counter() for row in params.data.declared}, open_stage("sets", params).needs("corpus")
+        for row in Rows(corpus / "rows.parquet", ("task", "lang"), {"split": ("train",)}):
             rows[row["task"]][row["lang"]] += 1
         told = cuts(params, rows)
     if "mkqa" in todo and params.mkqa.source == "hub":
