@@ -105,6 +105,16 @@ def read_start(params: ModelParams) -> tuple[PreTrainedConfig, dict[str, Any]]:
     return _read(params, fingerprint(located(params.start)) if params.kind == "folder" else "")
 
 
+def start_tokenizer(params: ModelParams) -> PreTrainedTokenizerBase:
+    """The tokenizer of a start alone; of a GGUF file it takes seconds.
+
+    Raises:
+        UserError: see `read_start`.
+    """
+    with open_source(params) as source:
+        return _tokenizer(params, source, _config(params, source))
+
+
 @lru_cache(maxsize=4)
 def _read(params: ModelParams, content: str) -> tuple[PreTrainedConfig, dict[str, Any]]:
     """Kept, because a GGUF file takes seconds; `content` is what a folder holds."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from tiny_starts import save_start
+from transformers import AutoTokenizer
 
 from conan_lib.data.sampling import drawn_split
 from conan_lib.params import load_params
@@ -136,14 +137,14 @@ def test_plan_says_what_a_file_keeps_from_training(own, start, conan):
     assert said == ["weak: 39 of 40 rows train (sets.weak_pairs)", f"retrieval: 9 of {train} rows train (sets.retrieval_pairs)"]
 
 
-def test_a_text_is_as_long_as_with_its_prompt(own, start, conan):
-    lengths = {}
-    for name, prompt in {"with": "Find what answers this, at length and in full: ", "without": ""}.items():
-        rows = [{"query": f"a question as long as the answer is, {n}", "pos": [f"an answer, {n}"], "prompt": prompt} for n in range(40)]
-        (own / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        assert conan("new", f"{name}.yaml", "--start", start, "--data", f"{name}.jsonl")[0] == 0
-        lengths[name] = load_params(f"{name}.yaml").supervised.max_length
-    assert lengths["with"] - lengths["without"] == 16
+@pytest.mark.parametrize("prompt", ["", "Find what answers this: ", "寻找回答：那个城市的历史"])
+def test_max_length_holds_nine_of_ten_texts_in_the_starts_own_tokens_prompt_included(own, start, conan, prompt):
+    rows = [{"query": "a question" + " and more" * (n % 20 == 0) + f" {n:02}", "pos": [f"{n:02}"], "prompt": prompt} for n in range(40)]
+    (own / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert conan("new", "long.yaml", "--start", start, "--data", "long.jsonl")[0] == 0
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    usual = max(len(tokenizer(prompt + row["query"])["input_ids"]) for row in rows if "more" not in row["query"])
+    assert load_params("long.yaml").supervised.max_length == 16 * -(-usual // 16)
 
 
 @pytest.mark.parametrize("file", ["my.yaml", "../my.yaml", "../../elsewhere.yaml"])

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import yaml
 from huggingface_hub import model_info
+from transformers import PreTrainedTokenizerBase
 
 from conan_lib.data.catalogue import POOLED, Found
 from conan_lib.data.declared import texts
@@ -23,7 +24,7 @@ from conan_lib.data.sets import SETS
 from conan_lib.errors import UserError
 from conan_lib.files import replacing
 from conan_lib.model.backbone import parameter_audit
-from conan_lib.model.start import reach_of, read_start
+from conan_lib.model.start import reach_of, read_start, start_tokenizer
 from conan_lib.params.data import DataParams, SetsParams
 from conan_lib.params.model import HUB, PACKAGE, ModelParams
 from conan_lib.params.sets import LABELS, PAIRS, DeclaredSet, Task
@@ -70,6 +71,8 @@ LANGUAGE_MODEL = {"sft": "sft", "text": "pretrain"}
 SEED = DataParams().seed
 SHARES = (0.05, 0.2, 0.3, 0.4)
 """What may be held out to test; the first of 400 rows or more."""
+SAMPLE = 2000
+"""Rows whose tokens are counted."""
 CGROUPS = Path("/sys/fs/cgroup")
 RANGES = (None, [0, 5], [-1, 1], [0, 10], [0, 100])
 """Of similarity scores, the likeliest first; None: from 0 to 1."""
@@ -98,8 +101,8 @@ def write_new(file: Path, start: str, data: Path, task: Task = "retrieval", lang
     weights, cuda = sum(parameter_audit(config).values()), torch.cuda.is_available()
     room = torch.cuda.mem_get_info()[1] if cuda else memory()
     adapters = BYTES * weights > 0.7 * room
-    longest = statistics.quantiles([_longest(row, task) for row in rows] * 2, n=10)[-1]
-    length = min(reach_of(config), 512 if cuda else 128, 16 * math.ceil((longest / 3 + 8) / 16))
+    most = min(reach_of(config), 512 if cuda else 128)
+    length = min(most, 16 * math.ceil(_tokens(rows, task, start_tokenizer(ModelParams(start=start)), most) / 16))
     heldout = _heldout(rows, "weak" if task in LANGUAGE_MODEL else task)
     train = [row for row in rows if drawn_split(row["group"], heldout, SEED) == "train"]
     of_one, of_train = (max(Counter(row["lang"] for row in some).values(), default=0) for some in (rows, train))
@@ -181,10 +184,17 @@ def _read(data: Path, task: Task, lang: str) -> tuple[list[dict], list[dict], di
     return rows, rows, {}
 
 
-def _longest(row: dict, task: Task) -> int:
-    """Characters of a row's longest text with the prompt that stands before it: before both sentences of sts, else not before passages."""
-    prompt = len(row.get("prompt") or "")
-    return max(len(text) + prompt * (task == "sts" or text != row.get("positive")) for text in texts(row))
+def _tokens(rows: list[dict], task: Task, tokenizer: PreTrainedTokenizerBase, most: int) -> float:
+    """Tokens that hold nine of ten rows' longest texts, at most `most`; of many rows SAMPLE are counted, from all over the file."""
+    longest = [_longest(row, task) for row in rows[:: math.ceil(len(rows) / SAMPLE)]]
+    counts = [len(ids) for ids in tokenizer(longest, truncation=True, max_length=most)["input_ids"]]
+    return statistics.quantiles(counts * 2, n=10)[-1]
+
+
+def _longest(row: dict, task: Task) -> str:
+    """A row's longest text behind the prompt that stands before it: before both sentences of sts, else not before passages."""
+    prompt = row.get("prompt") or ""
+    return max(((prompt if task == "sts" or text != row.get("positive") else "") + text for text in texts(row)), key=len)
 
 
 def _heldout(rows: list[dict], task: Task) -> float:
