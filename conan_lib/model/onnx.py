@@ -49,7 +49,7 @@ def export_onnx(folder: Path, file: Path) -> None:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise UserError(f"ONNX export: package {error.name} is not installed: pip install 'conan-lib[onnx]'") from None
+        raise UserError(f"ONNX export: package {error.name} is not installed: pip install -e '.[onnx]' in the checkout") from None
     encoder = _Encoder(SentenceTransformer(str(folder), device="cpu", local_files_only=True)).eval()
     batch = {0: "batch", 1: "sequence"}
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ def told(error: Exception) -> tuple[str, int] | None:
         return str(error), 2 if isinstance(error, UserError) else 1
     if isinstance(error, ModuleNotFoundError):
         ours = (error.name or "").startswith("conan_lib")
-        return None if ours else (f"package {error.name} is not installed: run make, or pip install 'conan-lib[notebooks]'", 2)
+        return None if ours else (f"package {error.name} is not installed: run make, or pip install -e '.[notebooks]' in the checkout", 2)
     if isinstance(error, RuntimeError) and (type(error).__name__ == "OutOfMemoryError" or re.search(NO_MEMORY, str(error))):
         where = "this machine" if "DefaultCPUAllocator" in str(error) else "the GPU"
         return (

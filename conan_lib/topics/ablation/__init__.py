@@ -6,8 +6,9 @@ from conan_lib.findings.run import Run
 from conan_lib.findings.topic import Topic
 from conan_lib.topics.ablation.claim import CLAIM
 from conan_lib.topics.ablation.effects import main_effects
+from conan_lib.topics.mask.show import GRIDS as MASKS
 
-PLACED = ("masks", "data", "negatives", "sm_clr_dhnm", "lora", "alpha")
+PLACED = (*MASKS, "data", "negatives", "sm_clr_dhnm", "lora", "alpha")
 """Grids that stand in a section of their own; any other one stands here."""
 
 

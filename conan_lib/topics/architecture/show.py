@@ -21,7 +21,7 @@ FORMULA = {
 
 def show(run: Run) -> dict:
     tier, trained = run.params.tier, run.results("pretrain").get("parameters")
-    counted = f"Stage pretrain trained {trained:,} parameters." if trained else "Stage pretrain counted none."
+    counted = f"The model has {trained:,} parameters." if trained else "Stage pretrain counted none."
     return {
         "trained": run.unfinished("pretrain") or counted,
         "sizes": Table("sizes", f"Sizes of the paper and of tier {tier}.", sizes(run), ("paper", run.params_file), NOT_REPORTED),

@@ -15,6 +15,8 @@ from conan_lib.stages import Stage
 from conan_lib.topics.mask.measure import shift_artefact, stored_shift
 from conan_lib.training.softmask_callback import SoftMaskCallback
 
+GRIDS = ("masks", "confirm", "readings", "curves")
+"""Grids about the mask alone; claim C1 rests on the first, which every report names."""
 RATIOS = ("l/i", "i/l")
 IN_WORDS = {"l/i": "length / row", "i/l": "row / length"}
 SCHEDULES = {"linear": "t/τ", "quadratic": "(t/τ)²", "inverse_quadratic": "1 − (1 − t/τ)²"}
@@ -28,7 +30,7 @@ def show(run: Run) -> dict:
         "opening": opening_block(run),
         "shift": shift_block(run),
         "mask": figure(run, "mask", "The soft mask M at several steps.", ("weak",), mask_heatmaps, lambda _: early_rows()),
-        "grid": grid_blocks(run, "masks"),
+        "grid": [block for name in GRIDS if name == "masks" or name in run.ablations for block in grid_blocks(run, name)],
     }
 
 
