@@ -13,7 +13,7 @@ from conan_lib.findings.ablation import Ablation
 from conan_lib.grids import Grid, open_grid
 from conan_lib.model.start import backbone_of
 from conan_lib.params import Params, load_params, with_seed
-from conan_lib.params.load import SEEDED, without_mrl
+from conan_lib.params.load import SEEDED, on_reviews, without_mrl
 from conan_lib.stages import Stage, below_root, left_out, open_stage, project_root, takes_part
 from conan_lib.table import RUN, START, TABLE
 
@@ -57,9 +57,9 @@ class Run:
         return max(found, key=len)
 
     def evidence(self) -> list[Stage]:
-        """The finished stages that a report of this run reads: its own, those of its other seeds, and of all these without MRL."""
+        """The finished stages that a report of this run reads: its own, its other seeds', all these without MRL, and on reviews."""
         trees = [run.params for run in (self, *(run for others in self._seeded for run in others))]
-        trees += [without_mrl(tree) for tree in trees]
+        trees += [without_mrl(tree) for tree in trees] + [on_reviews(tree) for tree in trees]
         opened = (open_stage(name, tree) for tree in trees for name in TABLE if takes_part(name, tree))
         return list({stage.path: stage for stage in opened if stage.finished}.values())
 

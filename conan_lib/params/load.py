@@ -110,6 +110,11 @@ def without_mrl(params: Params) -> Params:
     return params.model_copy(update={"supervised": section})
 
 
+def on_reviews(params: Params) -> Params:
+    """The same run with the mixing of languages measured on MultiEmo's reviews, which nothing is trained on (claims C2 and C3)."""
+    return params.model_copy(update={"mixing": params.mixing.model_copy(update={"texts": "multiemo"})})
+
+
 class _Loader(yaml.SafeLoader):
     """YAML as it reads to the eye: a key stands once, and a number is decimal (YAML 1.1 takes 010 for 8 and 1:30 for 90)."""
 

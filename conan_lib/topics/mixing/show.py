@@ -6,10 +6,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from conan_lib.data.records import read
-from conan_lib.findings.blocks import figure, table
+from conan_lib.findings.blocks import Table, figure, table
+from conan_lib.findings.claim import seeds_text
+from conan_lib.findings.intervals import combine_seeds
 from conan_lib.findings.plots import INK, MARKERS, PAPER, Drawing, language_colours, series, style
 from conan_lib.findings.run import Run
 from conan_lib.findings.tables import measured
+from conan_lib.params import on_reviews
 from conan_lib.stages import Stage
 from conan_lib.topics.mixing.page import with_points
 
@@ -29,7 +32,31 @@ def show(run: Run) -> dict:
             table(run, f"r1_{arm.split()[0]}", how.format(arm), ("mix",), lambda stage, arm=arm: r1_table(stage, arm), "same", folded=True)
             for arm in reversed(ARMS)
         ],
+        "reviews": reviews(run),
     }  # fmt: skip
+
+
+def reviews(run: Run) -> list[Table]:
+    """The same measures on MultiEmo's reviews, over the seeds with which somebody has run them (params/ablations/*reviews.yaml)."""
+    runs = Run.of(on_reviews(run.params), run.params_file).with_seeds("mix")
+    if not runs or run.params.mixing.texts == "multiemo":
+        return []
+    found = [series(one.stages["mix"], "mixing.json") for one in runs]
+    frame = pd.DataFrame(
+        {"measure": measure.replace("r1", "R@1").replace("_", " ")}
+        | measured("with CLR", _over_seeds([one["with CLR"][measure] for one in found]))
+        | measured("without CLR", _over_seeds([one["without CLR"][measure] for one in found]))
+        | measured("difference", _over_seeds([one["with CLR - without CLR"][measure] for one in found], "difference"))
+        for measure in found[0]["with CLR - without CLR"]
+    )
+    caption = f"The same on {found[0]['texts']}, which nothing is trained on: {seeds_text(len(runs))}; 95 % intervals over texts and seeds."
+    sources = tuple(one.key("mix") for one in runs)
+    return [Table("mixing_reviews", caption, frame, sources, differences=("difference",))]
+
+
+def _over_seeds(found: list[dict], value: str = "value") -> dict[str, float]:
+    mean, (low, high) = combine_seeds([one[value] for one in found], [(one["low"], one["high"]) for one in found])
+    return {"value": mean, "low": low, "high": high}
 
 
 def mixing_table(stage: Stage) -> pd.DataFrame:
