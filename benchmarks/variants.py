@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.flex import flex_attention_under_mask
 from conan_lib.attention import SoftMask, reference_attention, soft_mask_attention
 from conan_lib.errors import UserError
 
-BACKENDS = {"reference": "reference", "ours, auto": "auto", "ours, halves": "halves", "dense mask": "dense", "FlexAttention": "flex"}
-"""Variants under the soft mask -> the backend that they ask `soft_mask_attention` for. The dense mask is SDPA with log M for `weight`, and
-plain maths for `logit`, since no stock kernel scales logits."""
+FLEX = "FlexAttention"
+BACKENDS = {"reference": "reference", "ours, auto": "auto", "ours, halves": "halves", "dense mask": "dense", FLEX: None}
+"""Variants under the soft mask -> the backend that they ask `soft_mask_attention` for; FlexAttention is none of its own. The dense mask is
+SDPA with log M for `weight`, and plain maths for `logit`, since no stock kernel scales logits."""
 CAUSAL, STOCK, FLASH = "SDPA causal", "SDPA bidirectional", "SDPA bidirectional, flash"
 """Attention without the soft mask. STOCK is torch's own choice of kernel, FLASH its flash attention; on the CPU the two are the same."""
 CHECK_LENGTH, CHECK_BATCH = 97, 2
@@ -100,6 +102,8 @@ def make_mask(variant: Variant, setting: Setting) -> SoftMask | None:
 
 def attend(variant: Variant, q: Tensor, k: Tensor, v: Tensor, mask: SoftMask | None) -> Tensor:
     """The variant's output (B, H, L, D)."""
+    if variant.name == FLEX:
+        return flex_attention_under_mask(q, k, v, mask)
     if mask is not None:
         return soft_mask_attention(q, k, v, mask, backend=BACKENDS[variant.name])
     stock = {"is_causal": variant.name == CAUSAL, "enable_gqa": q.shape[1] != k.shape[1]}
@@ -149,7 +153,7 @@ def reason(variant: Variant, error: Exception) -> str:
         return " ".join(str(error).removeprefix("soft_mask: ").partition(":")[0].split())
     if isinstance(error, torch.OutOfMemoryError):
         return "out of memory"
-    if variant.name == "FlexAttention":  # what its compilers raise has many types
+    if variant.name == FLEX:  # what its compilers raise has many types
         return f"does not run here: {type(error).__name__}: {str(error).strip().partition(chr(10))[0][:100]}".replace("|", "/")
     if "No available kernel" in str(error):
         return "torch has no such kernel for this dtype on this device"

@@ -2,7 +2,6 @@
 
 from conan_lib.attention.backends import dense_attention, pick_backend, soft_mask_attention
 from conan_lib.attention.flash import halves_attention
-from conan_lib.attention.flex import flex_attention_under_mask
 from conan_lib.attention.register import set_soft_mask
 from conan_lib.attention.softmask import Backend, SoftMask, alpha_at, mask_matrix, reference_attention, row_coefficients
 from conan_lib.attention.stock import check_stock, merge_adapters, refuse_older, save_stock, to_stock
@@ -13,7 +12,6 @@ __all__ = [
     "alpha_at",
     "check_stock",
     "dense_attention",
-    "flex_attention_under_mask",
     "halves_attention",
     "mask_matrix",
     "merge_adapters",

@@ -4,7 +4,6 @@
 |---|---|---|
 | dense | L x L | stock SDPA, with the additive mask log M (`weight`); plain maths (`logit`: no stock kernel scales logits) |
 | halves | L | two flash attentions merged by log-sum-exp (`conan_lib.attention.flash`) |
-| flex | L compiled | FlexAttention (`conan_lib.attention.flex`); forward alone on the CPU |
 | reference | L x L | the equation as printed |
 """
 
@@ -16,7 +15,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from conan_lib.attention.flash import halves_attention
-from conan_lib.attention.flex import flex_attention_under_mask
 from conan_lib.attention.softmask import Backend, SoftMask, reference_attention
 from conan_lib.errors import UserError
 
@@ -83,11 +81,9 @@ def soft_mask_attention(
             if device == "cuda" and not _flash_takes(q):
                 raise UserError(
                     f"soft_mask: backend halves on CUDA needs float16 or bfloat16, head dims that are multiples of 8 up to 256 and compute "
-                    f"capability 8.0, not {q.dtype} with head dim {q.shape[-1]} on this device: take backend dense or flex"
+                    f"capability 8.0, not {q.dtype} with head dim {q.shape[-1]} on this device: take backend dense"
                 )
             return halves_attention(q, k, v, mask, alpha, scale)
-        case "flex":
-            return flex_attention_under_mask(q, k, v, mask, alpha, scale)
         case "reference":
             return reference_attention(q, k, v, alpha, mask.segments, mask.reading, mask.ratio, scale)
     raise UserError(f"soft_mask: backend {backend!r} is not one of {', '.join(get_args(Backend))}")

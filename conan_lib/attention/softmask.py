@@ -20,7 +20,7 @@ from conan_lib.errors import UserError
 Reading = Literal["weight", "logit"]
 Ratio = Literal["l/i", "i/l", "uniform"]
 Schedule = Literal["linear", "quadratic", "inverse_quadratic"]
-Backend = Literal["auto", "dense", "halves", "flex", "reference"]
+Backend = Literal["auto", "dense", "halves", "reference"]
 
 
 def alpha_at(step: int, total: int, schedule: Schedule = "linear") -> float:

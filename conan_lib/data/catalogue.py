@@ -39,22 +39,16 @@ def open_sources(params: DataParams) -> Sequence[Source]:
     return [source for source in SOURCES if params.embedded & {EMBEDDED, source.name}]
 
 
-def fed(params: DataParams) -> dict[str, list[str]]:
-    """Language of the run -> the tasks that some declared set feeds in it, as far as rows name their languages; `embedded` where packaged
-    text is read in it.
+def check_fed(params: DataParams) -> None:
+    """Whether some set feeds each language of the run, as far as rows name their languages.
 
     Raises:
-        UserError: no set feeds a language.
+        UserError: none feeds a language.
     """
-    told = all(row.languages for row in params.declared)
-    packaged = set(LANGUAGES) if params.scripture else {lang for source in open_sources(params) for lang in source.languages}
-    found = {
-        lang: sorted({row.task for row in params.declared if lang in row.languages}) + [EMBEDDED] * (lang in packaged)
-        for lang in params.languages
-    }
-    if (bare := [lang for lang, tasks in found.items() if not tasks]) and told:
+    fed = set(LANGUAGES) if params.scripture else {lang for source in open_sources(params) for lang in source.languages}
+    fed |= {lang for row in params.declared for lang in row.languages}
+    if (bare := [lang for lang in params.languages if lang not in fed]) and all(row.languages for row in params.declared):
         raise UserError(f"data.languages: no set feeds {', '.join(bare)}: add a row with its lang to data.sets, or take it out")
-    return found
 
 
 def unfed(params: DataParams, tasks: Iterable[Task]) -> dict[Task, list[str]]:

@@ -114,11 +114,10 @@ def write(path: str | Path, records: Iterable[dict], schema: pa.Schema) -> int:
     return count
 
 
-def write_table(path: str | Path, table: pa.Table) -> int:
-    """Write a table atomically; returns its number of rows."""
+def write_table(path: str | Path, table: pa.Table) -> None:
+    """Write a table atomically."""
     with replacing(Path(path)) as new:
         pq.write_table(table, new, compression="zstd")
-    return table.num_rows
 
 
 def schema(text: str = "", floats: str = "", lists: str = "") -> pa.Schema:

@@ -108,7 +108,8 @@ def align(by_language: dict[str, list[dict]], where: str) -> list[dict]:
     for language, row in EXTRA_ROW.items():
         if len(by_language.get(language, [])) == count + 1:
             del by_language[language][row]
-    sentiments = {language: [_sentiment(example) for example in examples] for language, examples in by_language.items()}
+    scores = {language: [example["target_scores"] for example in examples] for language, examples in by_language.items()}
+    sentiments = {language: [max(one, key=one.get) for one in own] for language, own in scores.items()}
     odd = [language for language, values in sentiments.items() if values != next(iter(sentiments.values()))]
     if odd:
         raise UserError(f"{where}: the rows of {', '.join(odd)} are not aligned with the others")
@@ -117,8 +118,3 @@ def align(by_language: dict[str, list[dict]], where: str) -> list[dict]:
         for language, examples in by_language.items()
         for row, example in enumerate(examples)
     ]
-
-
-def _sentiment(example: dict) -> str:
-    scores = example["target_scores"]
-    return max(scores, key=scores.get)

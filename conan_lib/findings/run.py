@@ -17,7 +17,7 @@ from conan_lib.params.load import SEEDED, on_reviews, without_mrl
 from conan_lib.stages import Stage, below_root, left_out, open_stage, project_root, takes_part
 from conan_lib.table import RUN, START, TABLE
 
-STATUS = {"new": "has not been computed yet", "partial": "is partial", "damaged": "is damaged", "finished": "is finished"}
+STATUS = {"new": "has not been computed yet", "partial": "is partial", "finished": "is finished"}
 """Status of a stage -> what a report says of it."""
 SCORES = ("evaluate", "peers", "score_plain")
 """Stages that score whole models; the last one only where somebody asked for it."""

@@ -119,9 +119,9 @@ def _prompts(run: Run) -> dict[str, str]:
     return {name: text for name, text in (settings.get("prompts") or {}).items() if text}
 
 
-def _markdown(frame: pd.DataFrame, missing: str | dict[str, str] = "not measured", decimals: int = 3) -> str:
+def _markdown(frame: pd.DataFrame, missing: str | dict[str, str] = "not measured") -> str:
     """A frame as a Markdown table; empty where it has no rows."""
-    return to_markdown(Table("", "", frame, (), missing, decimals)) if len(frame) else ""
+    return to_markdown(Table("", "", frame, (), missing)) if len(frame) else ""
 
 
 def _scores(rows: list[dict]) -> str:

@@ -126,13 +126,13 @@ def check_sources(params: Params, todo: set[str]) -> list[str]:
     if "corpus" in todo and params.data.embedded:
         _check_data_packages(project_root() / "requirements-data.txt")
     if "corpus" in todo:
-        from conan_lib.data.catalogue import check_sets, fed, open_sources  # imported when they are needed, as below
+        from conan_lib.data.catalogue import check_fed, check_sets, open_sources  # imported when they are needed, as below
         from conan_lib.data.sources.bible import check_languages
         from conan_lib.data.suites import check_suites
 
         open_sources(params.data)
         check_languages(params.data)
-        fed(params.data)
+        check_fed(params.data)
         check_suites(params.data)
         found = check_sets(params.data)
         check_tasks(params, found.rows)

@@ -4,8 +4,6 @@ It runs on sentence-transformers' trainer (accelerate below it). What is ours is
 (batch_loss.py), and the pool of negatives; a checkpoint holds all of it.
 """
 
-import hashlib
-import json
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from conan_lib.artefacts import leads
 from conan_lib.attention import merge_adapters
 from conan_lib.attention.softmask import kind
 from conan_lib.errors import UserError
-from conan_lib.files import read_json, write_json
+from conan_lib.files import write_json
 from conan_lib.model.backbone import export, plain_text
 from conan_lib.negatives import NegativePool
 from conan_lib.params import Runtime
@@ -36,7 +34,7 @@ from conan_lib.training.finite import Finite
 from conan_lib.training.lora import add_lora, load_lora
 from conan_lib.training.mine import Pools, Remining
 from conan_lib.training.progress import show_loss
-from conan_lib.training.recorder import Recorder, finish, last_checkpoint
+from conan_lib.training.recorder import Recorder, checkpoint_of, finish
 from conan_lib.training.snapshots import Snapshots
 from conan_lib.training.softmask_callback import SoftMaskCallback
 from conan_lib.training.tasks import TASKS, Row, View
@@ -142,26 +140,6 @@ def build_tasks(rows: Mapping[str, Sequence[Row]], options: WeakParams | Supervi
     if not tasks or (options.balance and {task.loss for task in tasks} != {"infonce", "cosent"}):
         raise UserError(f"rows: of {', '.join(rows) or 'no task'}: {'balance needs sts and another task' if tasks else 'give some'}")
     return tasks
-
-
-def _same_run(folder: Path, tasks: list[Task], options: ContrastiveParams) -> Path | None:
-    """The last complete checkpoint in a folder; notes what leads to those that will follow.
-
-    Raises:
-        UserError: other options or rows led to it.
-    """
-    digest = hashlib.sha256()
-    for row in (row for task in tasks for row in task.rows):
-        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-    now = {**options.model_dump(mode="json"), "rows": digest.hexdigest()[:16]}
-    checkpoint, file = last_checkpoint(folder), folder / "options.json"
-    before = read_json(file) if checkpoint else now
-    for name, value in now.items():
-        if before.get(name) != value:
-            raise UserError(f"{folder}: of another run: {name} {before.get(name)} is now {value}: choose another folder, or remove it")
-    if leads():
-        write_json(file, now)
-    return checkpoint
 
 
 def _ready(name: str, pools: Pools | None, _: int, row: Row) -> Row:
@@ -322,7 +300,7 @@ def fit(
     switch(model, options)
     if options.lora is not None:
         add_lora(model, options.lora, options.seed)
-    checkpoint = _same_run(folder, tasks, options)
+    checkpoint = checkpoint_of(folder, options, (row for task in tasks for row in task.rows))
     recorder = Recorder(lambda: loss.seen, {"pool": loss.pool} if loss.pool is not None else {}, runtime)
     companion = [task.loss for task in tasks].index("cosent") if loss.balance else None
     sizes = [len(task.rows) for task in tasks]

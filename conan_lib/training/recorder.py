@@ -4,20 +4,24 @@ The Trainer writes its own checkpoint first and calls `on_save` last, so the rec
 checkpoint complete: a run that was killed while saving starts again from the one before. So it also is what may stop a run in time.
 """
 
+import hashlib
+import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from accelerate import PartialState
+from pydantic import BaseModel
 from torch import nn
 from transformers import Trainer, TrainerCallback
 
+from conan_lib.artefacts import leads
 from conan_lib.errors import RunError, Stopped, UserError
-from conan_lib.files import first_damaged, replacing
+from conan_lib.files import first_damaged, read_json, replacing, write_json
 from conan_lib.params import Runtime
 from conan_lib.training.processes import any_of, check_shares, merged, without_weights
 
@@ -101,6 +105,26 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint below `folder`, or None."""
     complete = [path.parent for path in folder.glob(f"checkpoint-*/{STATE}")]
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def checkpoint_of(folder: Path, options: BaseModel, rows: Iterable[dict]) -> Path | None:
+    """The last complete checkpoint in a folder; notes what leads to those that will follow.
+
+    Raises:
+        UserError: other options or rows led to it.
+    """
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+    now = {**options.model_dump(mode="json"), "rows": digest.hexdigest()[:16]}
+    checkpoint, file = last_checkpoint(folder), folder / "options.json"
+    before = read_json(file) if checkpoint else now
+    for name, value in now.items():
+        if before.get(name) != value:
+            raise UserError(f"{folder}: of another run: {name} {before.get(name)} is now {value}: choose another folder, or remove it")
+    if leads():
+        write_json(file, now)
+    return checkpoint
 
 
 def finish(trainer: Trainer, recorder: Recorder, checkpoint: Path | None) -> nn.Module:

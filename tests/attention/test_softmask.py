@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from conan_lib.attention import (
     SoftMask,
     alpha_at,
-    flex_attention_under_mask,
     halves_attention,
     mask_matrix,
     reference_attention,
@@ -77,23 +76,6 @@ def test_outputs_and_gradients_equal_a_float64_double_loop(seed, segments, heads
     one = mask.kind(alpha) != "soft" or mask.sequences.longest == 1
     past = (mask.kind(alpha) != "bidirectional", (-1, -1))
     assert set(mocks.calls) == ({past} if one else {past, (False, (0, -1))})
-
-
-@settings(max_examples=10, deadline=None, derandomize=True)
-@given(
-    segments=batches(),
-    alpha=st.sampled_from([0.0, 0.3, 1.0]),
-    reading=st.sampled_from(READINGS),
-    ratio=st.sampled_from(["l/i", "i/l", "uniform"]),
-)
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-def test_flex_attention_is_of_the_same_opinion(segments, alpha, reading, ratio):
-    generator = torch.Generator().manual_seed(0)
-    batch, length = segments.shape
-    q, k, v = (torch.randn(batch, n, length, 4, generator=generator) for n in (4, 2, 2))
-    found = flex_attention_under_mask(q, k, v, mask_of(segments, alpha, reading, ratio), compiled=False)
-    wanted = loop_attention(q.double(), k.double(), v.double(), alpha, segments, reading, ratio)
-    assert relative(found * (segments > 0)[:, None, :, None], wanted) < 1e-5
 
 
 @pytest.mark.parametrize(("head_dim", "reading"), [(64, "weight"), (112, "weight"), (112, "logit"), (128, "logit")])

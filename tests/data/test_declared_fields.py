@@ -1,7 +1,6 @@
 """Files as other tools write them need no `columns`: every format becomes the same canonical rows; a record that cannot is one line."""
 
 import csv
-import gzip
 import json
 
 import pyarrow as pa
@@ -204,41 +203,6 @@ def test_what_translate_writes_is_read_with_the_languages_of_its_records(tmp_pat
     assert (row["anchor"], row["positive"], row["lang"], row["positive_lang"]) == ("wie hoch ist der Eiffelturm", P, "de", "en")
     (own,) = read_all(source, columns={"positive": "passage"})
     assert row["group"] == own["group"], "a query and its translation are held out together"
-
-
-def test_plain_text_is_documents_between_empty_lines_and_long_ones_end(tmp_path):
-    path = tmp_path / "book.txt"
-    path.write_text("One\nline.\n\n\nAnother.\n" + "A long line of words.\n" * 300, encoding="utf-8")
-    found = read_all(path, task="text")
-    assert [row["text"] for row in found[:1]] == ["One\nline."] and found[1]["text"].startswith("Another.\nA long")
-    assert max(len(row["text"]) for row in found) < 4100 and len(found) == 3
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".json", ".parquet", ".csv", ".tsv"])
-def test_text_columns_are_read_from_every_kind_of_file(tmp_path, suffix):
-    path, rows = tmp_path / f"t{suffix}", [{"title": "A", "text": "One, two\nand three."}, {"title": "B", "text": "“Four”"}]
-    if suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    elif suffix in (".csv", ".tsv"):
-        with open(path, "w", encoding="utf-8-sig", newline="") as file:
-            writer = csv.DictWriter(file, ["title", "text"], delimiter="\t" if suffix == ".tsv" else ",")
-            writer.writeheader()
-            writer.writerows(rows)
-    elif suffix == ".jsonl.gz":
-        with gzip.open(path, "wt", encoding="utf-8") as file:
-            file.write("\n".join(map(json.dumps, rows)))
-    else:
-        path.write_text(json.dumps(rows, indent=1) if suffix == ".json" else "\n\n".join(map(json.dumps, rows)), encoding="utf-8")
-    assert [(row["title"], row["text"]) for row in read_all(path, task="text")] == [tuple(row.values()) for row in rows]
-
-
-def test_a_folder_of_shards_is_read_in_order(tmp_path):
-    folder = tmp_path / "shards" / "data"
-    folder.mkdir(parents=True)
-    (tmp_path / "shards" / "README.md").write_text("card")
-    for number in (1, 0):
-        lines(folder / f"train-{number}.jsonl", {"query": f"q{number}", "pos": [f"p{number}"]})
-    assert [row["anchor"] for row in read_all(tmp_path / "shards")] == ["q0", "q1"]
 
 
 def test_columns_go_before_known_names(tmp_path):

@@ -1,5 +1,6 @@
-"""A file that cannot be read is one line with its name, the record and the mend; the parameter row says what it cannot mean."""
+"""Every kind of file is read; one that cannot be is one line with its name, the record and the mend; a row says what it cannot mean."""
 
+import csv
 import gzip
 import json
 
@@ -13,6 +14,7 @@ from conan_lib.data.declared import check, read
 from conan_lib.data.declared.files import records
 from conan_lib.errors import UserError
 from conan_lib.params.sets import DeclaredSet
+from tests.small_declared import lines, read_all
 
 CASES = {
     "p.jsonl": (b'{"query": "a"}\n{"query": \n', "p.jsonl, line 2: not JSON"),
@@ -82,6 +84,41 @@ def test_parquet_is_read_in_pieces_with_running_numbers(tmp_path):
     found = list(records(path))
     assert [row["text"] for _, row in found] == [str(n) for n in range(2500)]
     assert found[-1][0] == f"{path}, row 2500"
+
+
+def test_plain_text_is_documents_between_empty_lines_and_long_ones_end(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text("One\nline.\n\n\nAnother.\n" + "A long line of words.\n" * 300, encoding="utf-8")
+    found = read_all(path, task="text")
+    assert [row["text"] for row in found[:1]] == ["One\nline."] and found[1]["text"].startswith("Another.\nA long")
+    assert max(len(row["text"]) for row in found) < 4100 and len(found) == 3
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".json", ".parquet", ".csv", ".tsv"])
+def test_text_columns_are_read_from_every_kind_of_file(tmp_path, suffix):
+    path, rows = tmp_path / f"t{suffix}", [{"title": "A", "text": "One, two\nand three."}, {"title": "B", "text": "“Four”"}]
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif suffix in (".csv", ".tsv"):
+        with open(path, "w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.DictWriter(file, ["title", "text"], delimiter="\t" if suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    elif suffix == ".jsonl.gz":
+        with gzip.open(path, "wt", encoding="utf-8") as file:
+            file.write("\n".join(map(json.dumps, rows)))
+    else:
+        path.write_text(json.dumps(rows, indent=1) if suffix == ".json" else "\n\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert [(row["title"], row["text"]) for row in read_all(path, task="text")] == [tuple(row.values()) for row in rows]
+
+
+def test_a_folder_of_shards_is_read_in_order(tmp_path):
+    folder = tmp_path / "shards" / "data"
+    folder.mkdir(parents=True)
+    (tmp_path / "shards" / "README.md").write_text("card")
+    for number in (1, 0):
+        lines(folder / f"train-{number}.jsonl", {"query": f"q{number}", "pos": [f"p{number}"]})
+    assert [row["anchor"] for row in read_all(tmp_path / "shards")] == ["q0", "q1"]
 
 
 FORMS = {

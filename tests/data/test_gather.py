@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from conan_lib.data.gather import split_of
 from conan_lib.data.pieces import divide
 from conan_lib.data.sampling import by_lang_then_source, chance, even, sample
+from conan_lib.data.sets.clr import translated
 from conan_lib.data.sources.document import Document, Source
-from conan_lib.data.translate import AlignedTranslations, Query, clr_records
 from conan_lib.params.data import DataParams
 
 PARAMS = DataParams(heldout_share=0.1)
@@ -80,11 +80,9 @@ def test_languages_are_even_before_sources():
 
 
 def test_clr_rows_share_the_passage_and_skip_what_has_no_translation():
-    queries = [Query("q1", "hello", "a passage", "p1"), Query("q2", "bye", "another", "p2")]
-    rows = list(
-        clr_records(queries, AlignedTranslations({"fr": {"q1": "bonjour", "q2": "adieu"}, "de": {"q2": "tschüss"}}), ("fr", "de"), "s")
-    )
+    passages = {"p1": "a passage", "p2": "another"}
+    rows = translated(passages, {"fr": {"p1": "bonjour", "p2": "adieu"}, "de": {"p2": "tschüss"}}, "s")
     assert [(row["anchor"], row["positive_id"], row["source_anchor_id"], row["lang"]) for row in rows] == [
-        ("bonjour", "p1", "q1", "fr"), ("adieu", "p2", "q2", "fr"), ("tschüss", "p2", "q2", "de"),
+        ("bonjour", "p1", "p1", "fr"), ("adieu", "p2", "p2", "fr"), ("tschüss", "p2", "p2", "de"),
     ]  # fmt: skip
     assert {row["positive"] for row in rows} == {"a passage", "another"}

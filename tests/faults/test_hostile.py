@@ -119,10 +119,10 @@ def test_a_model_folder_runs_nothing(tmp_path, monkeypatch, put):
     """As a model to use, and as one to start from; the folder itself is loaded before it is changed."""
     monkeypatch.chdir(tmp_path)
     save_start("qwen3", tmp_path / "model")
-    load_model("model", "cpu")
+    load_model("model")
     said = put(tmp_path / "model")
     with pytest.raises(UserError, match=said):
-        load_model("model", "cpu")
+        load_model("model")
     (tmp_path / "pyproject.toml").touch()
     if put is not put_code:  # a start has no modules
         with pytest.raises(UserError, match=r"model\.start"):

@@ -113,7 +113,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_weights_and_tables(smoke, 
 
 
 def test_interrupted_it_says_how_to_go_on(tmp_path, measured):
-    """While kernels start, and at work; for the imports before see tests/run/test_cli.py."""
+    """While kernels start, and at work; for the imports before see tests/run/test_cli_stops.py."""
     moments = (10, 20, 40)
     for seconds in moments:
         # a shell may have started this one deaf to Ctrl-C, which it would hand down

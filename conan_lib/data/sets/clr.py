@@ -5,7 +5,6 @@ from conan_lib.data.corpus import EXCERPT, Corpus
 from conan_lib.data.sampling import sample
 from conan_lib.data.sets.base import TrainingSet
 from conan_lib.data.sources.bible import verse_id
-from conan_lib.data.translate import AlignedTranslations, Query, clr_records
 from conan_lib.params.data import SetsParams
 
 
@@ -15,14 +14,24 @@ def build(corpus: Corpus, params: SetsParams) -> list[dict]:
     scripture, languages = corpus.scripture, corpus.languages("clr")
     verses = sample(scripture.verses("train"), params.clr_verses, corpus.params.seed) if languages else []
     texts = {lang: {verse_id(verse, pivot): scripture.text(verse, lang) for verse in verses} for lang in languages[1:]}
-    queries = [Query(verse_id(v, pivot), scripture.text(v, pivot), scripture.text(v, pivot), verse_id(v, pivot)) for v in verses]
-    rows = list(clr_records(queries, AlignedTranslations(texts), languages[1:], "bible, human translation"))
+    passages = {verse_id(verse, pivot): scripture.text(verse, pivot) for verse in verses}
+    rows = translated(passages, texts, "bible, human translation")
 
     articles = [d for d in corpus.of("train", "encyclopedia") if d.source == "wiki"]  # no other has titles in several languages
     pivots = {d.group: d for d in articles if d.lang == pivot}
     leads = {lang: {pivots[d.group].id: d.text[:EXCERPT] for d in articles if d.lang == lang and d.group in pivots} for lang in others}
-    queries = [Query(d.id, d.text[:EXCERPT], d.text[:EXCERPT], d.id) for d in pivots.values()]
-    return rows + list(clr_records(queries, AlignedTranslations(leads), others, "wiki, articles with one title"))
+    return rows + translated({d.id: d.text[:EXCERPT] for d in pivots.values()}, leads, "wiki, articles with one title")
+
+
+def translated(passages: dict[str, str], texts: dict[str, dict[str, str]], source: str) -> list[dict]:
+    """Every passage with each text that a language has under its id: id -> passage, language -> id -> text."""
+    return [
+        {
+            "id": f"{id}/{lang}", "anchor": known[id], "positive": passage, "positive_id": id, "source_anchor_id": id, "lang": lang,
+            "source": source,
+        }
+        for lang, known in texts.items() for id, passage in passages.items() if known.get(id)
+    ]  # fmt: skip
 
 
 SCHEMA = records.schema("id anchor positive positive_id positive_lang source_anchor_id lang source prompt", lists="negatives")

@@ -1,11 +1,11 @@
 """Cross-lingual retrieval (CLR): the query changes its language, the passage stays.
 
 The paper translates queries of MSMARCO and T2Retrieval into 26 languages with Qwen2.5-7B. Whatever has `provenance` and `translate` serves:
-aligned human translations (below; stage `sets` uses them offline), instruction models (`models`), or a reader's own. `build` makes a data
-set from anybody's pairs: `allocation` gives queries their languages, `checks` judges each translation.
+aligned human translations (below), instruction models (`models`), or a reader's own. `build` makes a data set from anybody's pairs:
+`allocation` gives queries their languages, `checks` judges each translation.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 
@@ -17,7 +17,7 @@ class Query(NamedTuple):
     positive: str
     positive_id: str
     lang: str = ""
-    """ISO 639-1 code of the query; those of stage `sets` are all in the pivot language."""
+    """ISO 639-1 code of the query."""
     positive_lang: str = ""
 
 
@@ -55,26 +55,3 @@ class AlignedTranslations:
     def translate(self, queries: list[Query], lang: str) -> list[Translation]:
         known = self.texts.get(lang, {})
         return [Translation(known.get(query.id, "")) for query in queries]
-
-
-def clr_records(queries: Iterable[Query], translator: Translator, languages: Iterable[str], source: str) -> Iterator[dict]:
-    """Rows of clr.parquet: every query in every language that the translator has, each with the passage of the original.
-
-    Args:
-        queries: pivot-language queries.
-        translator: see Translator.
-        languages: target languages, the pivot left out.
-        source: what the rows say they come from.
-
-    Yields:
-        id, anchor, positive, positive_id, source_anchor_id, lang, source. All translations of a query share positive_id and
-        source_anchor_id.
-    """
-    queries = list(queries)
-    for lang in languages:
-        for query, (text, _) in zip(queries, translator.translate(queries, lang), strict=True):
-            if text:
-                yield {
-                    "id": f"{query.id}/{lang}", "anchor": text, "positive": query.positive, "positive_id": query.positive_id,
-                    "source_anchor_id": query.id, "lang": lang, "source": source,
-                }  # fmt: skip

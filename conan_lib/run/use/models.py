@@ -16,7 +16,7 @@ LANGUAGE = "en"
 """Stands for whatever language a file is in: nothing here depends on it."""
 
 
-def load_model(name: str, device: str | None = None) -> SentenceTransformer:
+def load_model(name: str) -> SentenceTransformer:
     """A model by its folder or its name on the hub, with its prompts; code that comes with a model is not run. A decoder whose tokenizer
     has no padding token pads with its end of text, as the start of a run does.
 
@@ -27,7 +27,7 @@ def load_model(name: str, device: str | None = None) -> SentenceTransformer:
     if folder.exists() and not ((folder / "modules.json").is_file() or (folder / "config.json").is_file()):
         raise UserError(f"{name}: no model here (neither modules.json nor config.json): name a folder that save_pretrained wrote")
     try:
-        model = SentenceTransformer(name, device=device).eval()
+        model = SentenceTransformer(name).eval()
     except HUB_ERRORS as error:
         raise UserError(
             f"{name}: no such folder, and the hub did not give it ({type(error).__name__}): check the name, or connect"

@@ -88,12 +88,12 @@ def winners(rows: list[dict]) -> str:
     return f"{verdict}. Best on each: {named}."
 
 
-def by_domain(stage: Stage, metric: str = "ndcg_at_10") -> pd.DataFrame:
-    """Mean of a metric over the questions of each domain, model by domain; the domain stands before the slash of a question's id."""
+def by_domain(stage: Stage) -> pd.DataFrame:
+    """Mean nDCG@10 over the questions of each domain, model by domain; the domain stands before the slash of a question's id."""
     table = []
     for folder in sorted((stage.path / "items").iterdir(), key=lambda folder: MODELS.index(folder.name)):
         items = read_items(stage.path, folder.name, SQUAD).get("default")
         if items:
-            values = pd.Series(items[metric]).groupby([item.split("/")[0] for item in items["ids"]])
+            values = pd.Series(items["ndcg_at_10"]).groupby([item.split("/")[0] for item in items["ids"]])
             table.append({"model": folder.name, **values.mean().to_dict(), "questions": len(items["ids"])})
     return pd.DataFrame(table)

@@ -1,4 +1,4 @@
-"""The soft mask through FlexAttention: a second opinion beside the halves, and for what flash attention does not take (float32 on CUDA).
+"""The soft mask through FlexAttention, to compare with: linear in L where it is compiled, forward alone on the CPU.
 
 The logits are changed one by one as they are made, so this form would carry any mask; it is the slower one.
 """
@@ -16,7 +16,7 @@ from conan_lib.errors import UserError
 def flex_attention_under_mask(
     q: Tensor, k: Tensor, v: Tensor, mask: SoftMask, alpha: float | None = None, scale: float | None = None, compiled: bool = True
 ) -> Tensor:
-    """Soft-mask attention by FlexAttention -> (B, H, L, D). Arguments as in `conan_lib.attention.backends.soft_mask_attention`.
+    """Soft-mask attention by FlexAttention -> (B, H, L, D). Arguments as in `conan_lib.attention.soft_mask_attention`.
 
     Args:
         compiled: False runs FlexAttention's own eager form, which makes the L x L logits: for tests.
@@ -26,7 +26,7 @@ def flex_attention_under_mask(
     """
     alpha = mask.alpha if alpha is None else alpha
     if q.device.type == "cpu" and torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
-        raise UserError("soft_mask: FlexAttention has no backward pass on the CPU: take backend auto, or call under torch.no_grad()")
+        raise UserError("soft_mask: FlexAttention has no backward pass on the CPU: call it under torch.no_grad()")
     # alpha enters as a tensor: a Python float would be compiled in, and every step of the schedule compiled anew
     numbers = mask.keep("numbers", (alpha,), lambda: row_numbers(mask, alpha))
     modify = _logit_rule(*numbers) if mask.reading == "logit" else _weight_rule(*numbers)
