@@ -79,8 +79,8 @@ def forest_of_claims(judged: list[tuple[Claim, Finding]]) -> Figure:
         "All claims: effect and 95 % interval, each row on a scale of its own; ticks mark the bound of its rule. A square has no "
         "interval, a cross no number."
     )
-    agree = sum(finding.verdict in ("reproduced", "directional") for _, finding in judged)
-    says = f"{agree} of {len(judged)} claims point the paper's way, their intervals apart from the bound of the rule."
+    agree = [claim.id for claim, finding in judged if finding.verdict in ("reproduced", "directional")]
+    says = f"{len(agree)} of {len(judged)} claims point the paper's way{': ' if agree else ''}{', '.join(agree)}."
     return Figure("claims", caption, drawing, ("claims.json",), takeaway=says, numbers={"claims": {}})
 
 

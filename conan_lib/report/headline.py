@@ -56,7 +56,7 @@ def _bits(run: Run) -> Tile:
     before, after = (sum(row[when] for row in bits.values()) / len(bits) for when in ("before", "after"))
     value, says = f"{before:.2f} to {after:.2f}", f"falls in {falls} of {len(bits)}"
     if run.params.pretrain is None:
-        cut = f", cut to its first {run.params.model.layers} layers, which speak badly" if run.params.model.layers else ""
+        cut = f", cut to its first {run.params.model.layers} layers, which predict text badly" if run.params.model.layers else ""
         value, says = f"{before:.2f}", f"the start is passed on as it is{cut}"
     return Tile(value, f"bits per byte of held-out text, mean over languages; {says}", keys, {"bits_per_byte": {"language": "mean"}})
 

@@ -38,8 +38,7 @@ def show(run: Run) -> dict:
 
 def reviews(run: Run) -> list[Table]:
     """The same measures on MultiEmo's reviews, over the seeds with which somebody has run them (params/ablations/*reviews.yaml)."""
-    runs = Run.of(on_reviews(run.params), run.params_file).with_seeds("mix")
-    if not runs or run.params.mixing.texts == "multiemo":
+    if not (runs := on_reviews_of(run)):
         return []
     found = [series(one.stages["mix"], "mixing.json") for one in runs]
     frame = pd.DataFrame(
@@ -52,6 +51,11 @@ def reviews(run: Run) -> list[Table]:
     caption = f"The same on {found[0]['texts']}, which nothing is trained on: {seeds_text(len(runs))}; 95 % intervals over texts and seeds."
     sources = tuple(one.key("mix") for one in runs)
     return [Table("mixing_reviews", caption, frame, sources, differences=("difference",))]
+
+
+def on_reviews_of(run: Run) -> list[Run]:
+    """The run and its other seeds with stage mix on reviews, those that have finished; none where the run itself mixes reviews."""
+    return [] if run.params.mixing.texts == "multiemo" else Run.of(on_reviews(run.params), run.params_file).with_seeds("mix")
 
 
 def _over_seeds(found: list[dict], value: str = "value") -> dict[str, float]:
