@@ -5,9 +5,10 @@ from itertools import pairwise
 
 import pandas as pd
 
+from conan_lib.errors import UserError
 from conan_lib.evaluation.checkpoints import checkpoints
 from conan_lib.evaluation.metrics import MAIN_METRIC, MEAN, is_main
-from conan_lib.evaluation.scores import compare
+from conan_lib.evaluation.scores import compare, read_items
 from conan_lib.findings.blocks import Block, Missing, Table, evaluated, scored, table
 from conan_lib.findings.intervals import Interval, combine_seeds, mean_of
 from conan_lib.findings.plots import series
@@ -87,6 +88,14 @@ def show(run: Run) -> dict:
             lambda stage: differences_table(series(stage, "differences.json")),
             differences=("difference",),
         ),
+        "peers": table(
+            run,
+            "peer_differences",
+            "Our last checkpoint against each peer, on the queries that both answered, paired.",
+            ("evaluate", "peers"),
+            against_table,
+            differences=("difference",),
+        ),
         "plain": _plain(run),
         "whitening": _whitening(run),
         "seeds": _seeds(run),
@@ -139,7 +148,7 @@ def _plain(run: Run) -> list[Block]:
             f"{plain.rate:g} times our rates, under sentence-transformers' own trainer with MultipleNegativesRankingLoss, "
             f"{plain.attention}, hard negatives as mined, no Matryoshka.",
             ("evaluate", "score_plain"),
-            plain_table,
+            against_table,
             differences=("difference",),
         )
     ]
@@ -153,11 +162,18 @@ def _seen(run: Run) -> str:
     return f" (of the rows it saw {seen / given:.0%}{why})" if given else ""
 
 
-def plain_table(ours: Stage, plain: Stage) -> pd.DataFrame:
-    """`supervised` minus `plain` on every task that ranks."""
-    ranked = {row["task"]: row["type"] for row in series(plain, "scores.json") if row["type"] in KINDS}
+def against_table(ours: Stage, theirs: Stage) -> pd.DataFrame:
+    """`supervised` minus each model of another stage, on every task that ranks of which both kept the value of each query.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    rows = [row for row in series(theirs, "scores.json") if row["type"] in KINDS and is_main(row) and row["value"] is not None]
+    rows = [row for row in rows if read_items(theirs.path, row["model"], row["task"]) and read_items(ours.path, "supervised", row["task"])]
+    if not rows:
+        raise UserError(f"{theirs.path}: no values of single queries that both answered")
     return differences_table(
-        compare((plain.path, ours.path), "plain", "supervised", task, MAIN_METRIC[kind], plain.tasks) for task, kind in ranked.items()
+        compare((theirs.path, ours.path), row["model"], "supervised", row["task"], MAIN_METRIC[row["type"]], ours.tasks) for row in rows
     )
 
 

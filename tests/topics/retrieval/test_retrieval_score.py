@@ -40,7 +40,7 @@ def plain(ready):
 
 def test_plain_training_is_compared_query_by_query(plain):
     ours, theirs = plain
-    table = show.plain_table(ours, theirs)
+    table = show.against_table(ours, theirs)
     assert table["task"].tolist() == ["bible-clr", "wiki-retrieval"]
     for row in table.itertuples():
         before, after = (
@@ -57,7 +57,7 @@ def test_a_report_shows_plain_training_where_it_was_asked_for(plain):
     run = Run.of(ours.params, "small.yaml")
     assert {"supervised", "plain"} <= {row["model"] for row in run.scores}
     (table,) = show._plain(run)
-    assert table.frame.equals(show.plain_table(ours, theirs)) and run.key("score_plain") in table.sources
+    assert table.frame.equals(show.against_table(ours, theirs)) and run.key("score_plain") in table.sources
     assert "1 times our rates" in table.caption and "causal" in table.caption
     other = Run.of(ours.params.model_copy(update={"plain": theirs.params.plain.model_copy(update={"rate": 2.0})}), "small.yaml")
     assert show._plain(other) == [] and "plain" not in {row["model"] for row in other.scores}

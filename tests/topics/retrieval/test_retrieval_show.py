@@ -9,11 +9,14 @@ import pytest
 from conan_lib.data.records import read
 from conan_lib.errors import UserError
 from conan_lib.evaluation.checkpoints import MODELS as CHECKPOINTS
+from conan_lib.findings.blocks import Missing
 from conan_lib.findings.plots import series
+from conan_lib.findings.run import Run
 from conan_lib.stages import open_stage
 from conan_lib.table import RUN
 from conan_lib.topics.mixing.show import r1_matrix, umap
 from conan_lib.topics.retrieval.figures import checkpoints, languages
+from conan_lib.topics.retrieval.show import show
 from tests.handmade import rewrite
 
 TINY = "params/tiny.yaml"
@@ -34,6 +37,11 @@ def test_checkpoints_are_bars_and_peers_lines(report):
     drawn = {line.get_label().split()[0]: line.get_ydata()[0] for line in axis.lines if not line.get_label().startswith("_")}
     assert drawn == recall(peers, "mean")
     assert axis.get_ylabel() and "n = " in axis.get_title(loc="left")
+
+
+def test_peers_without_values_of_single_queries_are_said_not_to_be_compared(report):
+    block = show(Run.open(TINY))["peers"]
+    assert isinstance(block, Missing) and "no values of single queries" in block.why
 
 
 def test_peers_that_have_not_finished_are_left_out(fake_run):
