@@ -1,5 +1,6 @@
 """Any sentence-transformers model, and the user's own texts and pairs, for the commands that use them."""
 
+import re
 from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
@@ -14,6 +15,8 @@ from conan_lib.params.sets import DeclaredSet, Task
 
 LANGUAGE = "en"
 """Stands for whatever language a file is in: nothing here depends on it."""
+ON_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""What may be a model's name on the hub; anything else is a path."""
 
 
 def load_model(name: str) -> SentenceTransformer:
@@ -26,6 +29,8 @@ def load_model(name: str) -> SentenceTransformer:
     folder = Path(name)
     if folder.exists() and not ((folder / "modules.json").is_file() or (folder / "config.json").is_file()):
         raise UserError(f"{name}: no model here (neither modules.json nor config.json): name a folder that save_pretrained wrote")
+    if not folder.exists() and not ON_HUB.fullmatch(name):
+        raise UserError(f"{name}: no such folder: name one that save_pretrained wrote, or a model of the hub as OWNER/NAME")
     try:
         model = SentenceTransformer(name).eval()
     except HUB_ERRORS as error:
@@ -68,22 +73,25 @@ def _text(place: str, record: dict) -> str:
     return " ".join(str(part) for part in (record.get("title"), record[name]) if part)
 
 
-def read_pairs(path: Path) -> list[dict]:
+def read_pairs(path: Path, every_negative: bool = False) -> list[dict]:
     """The pairs of a file in any form that `data.sets` knows: rows with anchor, positive, negatives, prompt.
+
+    Args:
+        every_negative: a pair that comes again with other negatives is another row, as training takes it; else each pair comes once.
 
     Raises:
         UserError: no such file, or a record that is no pair; the line names file, record and field.
     """
-    return read_set(path, "retrieval", LANGUAGE)
+    return read_set(path, "retrieval", LANGUAGE, every_negative)
 
 
-def read_set(path: Path, task: Task, lang: str | None, **keys) -> list[dict]:
+def read_set(path: Path, task: Task, lang: str | None, every_negative: bool = False, **keys) -> list[dict]:
     """The rows of a file of any task, as a row of `data.sets` with these keys reads them.
 
     Raises:
         UserError: as `read_pairs`.
     """
     declared = DeclaredSet.model_validate({"from": str(path.resolve()), "task": task, "lang": lang, **keys})
-    if not (found := list(read(declared, None, Funnel()))):
+    if not (found := list(read(declared, None, Funnel(), every_negative=every_negative))):
         raise UserError(f"{path}: no record for task {task} in it")
     return found
