@@ -232,6 +232,13 @@ BAD = {
     "neither suite nor data": (("evaluate", "{model}"), "give either --suite or --data"),
     "no such suite": (("evaluate", "{model}", "--suite", "MTEB"), "--suite MTEB: choose one of MTEB(eng, v2)"),
     "a suite without a hub": (("evaluate", "{model}", "--suite", "MTEB(eng, v2)"), "needs the Hugging Face hub"),
+    "a list as a text": (("search", "{model}", "lists.jsonl", "hello"), "lists.jsonl, line 1: text is \"['a', 'b']\", where a text is"),
+    "an empty sentence": (("search", "{model}", "docs.txt", "  "), "a sentence is empty: give words"),
+    "a field of another name": (
+        ("mine", "own.jsonl", "--model", "{model}", "-o", "new.jsonl"),
+        "it has Frage, pos: give its name to the field that holds it, for example anchor",
+    ),
+    "columns divided otherwise": (("evaluate", "{model}", "--data", "own.csv"), "it has query;pos; its columns seem to be divided by ';'"),
     "no such model to evaluate": (("evaluate", "no/such", "--data", "pairs.jsonl"), "no/such: no such folder, and the hub"),
     "one passage to find": (("evaluate", "{model}", "--data", "one.jsonl"), "one passage in all"),
 }
@@ -242,8 +249,12 @@ def test_a_mistake_is_one_line_and_nothing_is_written(own, model, conan, argumen
     (own / "empty.txt").write_text("\n")
     (own / "one.jsonl").write_text('{"query": "a", "pos": ["b"]}\n')
     (own / "docs.jsonl").write_text('{"text": "no pair"}\n')
+    (own / "lists.jsonl").write_text('{"text": ["a", "b"]}\n')
+    (own / "own.jsonl").write_text('{"Frage": "a", "pos": ["b"]}\n')
+    (own / "own.csv").write_text("query;pos\na;b\n")
     before = sorted(own.rglob("*"))
     code, _, err = conan(*(argument.format(model=model) for argument in arguments))
     line = err.strip().splitlines()[-1]
     assert code == 2 and line.startswith("conan-lib: ") and said in line and "Traceback" not in err
+    assert "columns:" not in line and "bad_records" not in line, "keys of data.sets, which these commands have not"
     assert sorted(own.rglob("*")) == before

@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 import conan_lib.attention  # noqa: F401 -- checkpoints of ours name soft_mask
 from conan_lib.data.clean import Funnel
 from conan_lib.data.declared import read
-from conan_lib.data.declared.files import opened, records
+from conan_lib.data.declared.files import divided, opened, records
 from conan_lib.data.declared.hub import HUB_ERRORS
 from conan_lib.errors import UserError
 from conan_lib.params.sets import DeclaredSet, Task
@@ -54,7 +54,7 @@ def read_texts(path: Path) -> list[str]:
     Raises:
         UserError: no such file, a record without text, or no text at all.
     """
-    if path.name.endswith((".txt", ".txt.gz")):
+    if path.name.lower().endswith((".txt", ".txt.gz")) and not path.is_dir():
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         with opened(path) as file:
@@ -69,7 +69,10 @@ def read_texts(path: Path) -> list[str]:
 def _text(place: str, record: dict) -> str:
     name = next((name for name in ("text", "content", "passage", "document", "contents") if record.get(name)), None)
     if name is None:
-        raise UserError(f"{place}: no text: call the field text; it has {', '.join(record)}")
+        raise UserError(f"{place}: no text: call the field text; it has {', '.join(record)}{divided(record)}")
+    for part in ("title", name):
+        if isinstance(record.get(part), (list, dict)):
+            raise UserError(f"{place}: {part} is {str(record[part])[:60]!r}, where a text is needed: write one text a record")
     return " ".join(str(part) for part in (record.get("title"), record[name]) if part)
 
 
@@ -86,12 +89,12 @@ def read_pairs(path: Path, every_negative: bool = False) -> list[dict]:
 
 
 def read_set(path: Path, task: Task, lang: str | None, every_negative: bool = False, **keys) -> list[dict]:
-    """The rows of a file of any task, as a row of `data.sets` with these keys reads them.
+    """The rows of a file of any task, as a row of `data.sets` with these keys reads them; see `read` for every_negative.
 
     Raises:
         UserError: as `read_pairs`.
     """
     declared = DeclaredSet.model_validate({"from": str(path.resolve()), "task": task, "lang": lang, **keys})
-    if not (found := list(read(declared, None, Funnel(), every_negative=every_negative))):
+    if not (found := list(read(declared, None, Funnel(), every_negative=every_negative, alone=True))):
         raise UserError(f"{path}: no record for task {task} in it")
     return found
