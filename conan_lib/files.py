@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -102,6 +102,30 @@ def is_held(path: Path) -> bool:
     except (FileNotFoundError, BlockingIOError) as error:
         return isinstance(error, BlockingIOError)
     return False
+
+
+def check_output(path: Path, suffix: str = "", inputs: Iterable[Path] = ()) -> None:
+    """See before any work that a file can be written at its end.
+
+    Args:
+        path: the file.
+        suffix: how its name must end.
+        inputs: files and folders that are read and must stay as they are.
+
+    Raises:
+        UserError: it is a folder, ends otherwise, would change an input, or its folder is a file or cannot be written.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder: name a file in it")
+    if not path.name.endswith(suffix):
+        raise UserError(f"{path}: the output is {suffix}: give it a name that ends so")
+    if own := next((one for one in inputs if path.resolve().is_relative_to(one.resolve())), None):
+        raise UserError(f"{path}: would change {own}, which is read: name another output")
+    folder = next(above for above in path.absolute().parents if above.exists())
+    if not folder.is_dir():
+        raise UserError(f"{path}: {folder} is a file, where a folder is needed: name another output")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: {folder} may not be written: change its permissions, or name another output")
 
 
 @contextmanager

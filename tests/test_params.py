@@ -115,6 +115,22 @@ BAD = {
 }
 
 
+NO_YAML = {
+    "empty": (b"\n# nothing\n", "is empty: begin with `conan-lib new`"),
+    "UTF-16": ("tier: test\n".encode("utf-16"), "not UTF-8: save it as UTF-8"),
+    "UTF-16 without its mark": ("tier: test\n".encode("utf-16-le"), "not UTF-8: save it as UTF-8"),
+    "latin-1": ("tier: test # für\n".encode("latin-1"), "not UTF-8: save it as UTF-8"),
+    "a text": (b"Once upon a time\nthere was\n", "is no parameter file: found text where keys and values are needed"),
+}
+
+
+@pytest.mark.parametrize("content, message", NO_YAML.values(), ids=NO_YAML.keys())
+def test_what_is_no_parameter_file_says_what_it_is(tmp_path, content, message):
+    (tmp_path / "p.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=rf"^\S*p\.yaml: {re.escape(message)}[^\n]*$"):
+        load_params(tmp_path / "p.yaml")
+
+
 def write(folder: Path, text: str, name: str = "p.yaml") -> Path:
     path = folder / name
     path.write_text(text if "base:" in text or text.startswith("-") else f"tier: test\n{text}")

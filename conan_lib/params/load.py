@@ -154,14 +154,25 @@ def read_yaml(
         what: the kind of file that was looked for.
 
     Raises:
-        UserError: no such file, it is not YAML, has a key twice or a number that is not decimal, or holds no mapping.
+        UserError: no such file, it is empty, not UTF-8 or not YAML, has a key twice or a number that is not decimal, or holds no mapping.
     """
     if not path.is_file():
         raise UserError(f"{path}: is a folder: name a file" if path.is_dir() else f"{path}: no such {what}")
+    kind = what.partition(";")[0]
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, no such day, a number without end
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # UTF-16 without its mark is zeros between letters
+        raise UserError(f"{path}: not UTF-8: save it as UTF-8")
+    try:
+        raw = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no such day, a number without end
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if raw is None:
+        raise UserError(f"{path}: is empty: {'begin with `conan-lib new`' if kind == 'parameter file' else f'write a {kind}'}")
+    if isinstance(raw, str):
+        raise UserError(f"{path}: is no {kind}: found text where keys and values are needed: name another")
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected keys and values at the top, found {type(raw).__name__}")
     _check_size(raw, path)

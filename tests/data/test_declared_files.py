@@ -25,6 +25,11 @@ CASES = {
     "c.csv": (b"a,b\n1,2\n1,2,3\n", "c.csv, line 3: 3 fields under 2 names: quote what holds a ','"),
     "d.csv": (b"a,b\n1,2\n1\n", "d.csv, line 3: 1 fields under 2 names"),
     "e.csv": (b'a,b\n1,"2\n', "e.csv, line 2: not CSV"),
+    "s.csv": (b"a;b\n1,2;3\n", "s.csv, line 2: 2 fields under 1 names; its columns seem to be divided by ';': save it as .csv with commas"),
+    "q.tsv": (
+        b'a\tb\n"x"y\t2\n1\n',
+        r"q.tsv, line 2: not CSV \('\\t' expected after '\"'\): write a quotation mark inside of quotation marks twice",
+    ),
     "f.csv": (b"a,b,a\n1,2,3\n", "f.csv, line 1: two columns are called a: give one of them another name"),
     "r.jsonl": (b'{"query": "a"}\n' + b"[" * 100_000, "r.jsonl, line 2: not JSON"),
     "k.jsonl": (b'{"query": "a"}\n{"query": "a", "pos": ["b"], "query": "c"}', "k.jsonl, line 2: key 'query' stands twice: keep one"),
@@ -110,6 +115,19 @@ def test_text_columns_are_read_from_every_kind_of_file(tmp_path, suffix):
     else:
         path.write_text(json.dumps(rows, indent=1) if suffix == ".json" else "\n\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert [(row["title"], row["text"]) for row in read_all(path, task="text")] == [tuple(row.values()) for row in rows]
+
+
+def test_tabs_without_quoting_are_read_and_with_quoting_as_before(tmp_path):
+    plain, quoted = tmp_path / "plain.tsv", tmp_path / "quoted.tsv"
+    plain.write_text('query\tpos\n"whole"\ta\n"the" bridge\tis "old"\n"half\tb\n')
+    quoted.write_text('query\tpos\n"whole"\t"two\nlines"\n')
+    assert [tuple(row.values()) for _, row in records(plain)] == [('"whole"', "a"), ('"the" bridge', 'is "old"'), ('"half', "b")]
+    assert [tuple(row.values()) for _, row in records(quoted)] == [("whole", "two\nlines")]
+
+
+def test_a_suffix_may_be_in_capitals(tmp_path):
+    (tmp_path / "P.JSONL.GZ").write_bytes(gzip.compress(b'{"query": "a"}'))
+    assert [row for _, row in records(tmp_path / "P.JSONL.GZ")] == [row for _, row in records(tmp_path)] == [{"query": "a"}]
 
 
 def test_a_folder_of_shards_is_read_in_order(tmp_path):

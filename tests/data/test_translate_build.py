@@ -24,8 +24,8 @@ from conan_lib.data.translate import build, output
 from conan_lib.data.translate.build import build_clr
 from conan_lib.data.translate.inputs import read_pairs
 from conan_lib.errors import UserError
+from conan_lib.findings.translations import translation_checks
 from conan_lib.params.sets import DeclaredSet
-from conan_lib.topics.data.show import translation_checks
 
 ROOT = Path(__file__).parents[2]
 
@@ -247,13 +247,16 @@ def test_the_teacher_judges_what_passed_the_rest(pairs, tmp_path, monkeypatch, t
     "arguments, message",
     [
         (["none.jsonl", "out"], "none.jsonl: no such file"),
-        (["pairs.csv", "out"], "pairs.csv: give a .jsonl or a .parquet file"),
+        (["pairs.docx", "out"], "pairs.docx: not a kind of file that is read: give .jsonl"),
         (["broken.jsonl", "out"], "broken.jsonl, line 1: not JSON"),
         (["latin.jsonl", "out"], "latin.jsonl, line 1: not UTF-8"),
         (["pairs.jsonl", "out", "--translations", "none.jsonl"], "none.jsonl: no such file"),
         (["pairs.jsonl", "out", "--translations", "twice.jsonl"], "line 2: id q1 has two translations into de"),
         (["pairs.jsonl", "out", "--backend", "aligned"], "aligned needs a file of human translations"),
-        (["pairs.jsonl", "out", "--backend", "fast"], "translate.translator: Input should be 'aligned', 'transformers' or 'vllm'"),
+        (
+            ["pairs.jsonl", "out", "--backend", "fast"],
+            "translate.translator: Input should be 'aligned', 'transformers' or 'vllm' (given",
+        ),
         (["pairs.jsonl", "out", "--backend", "vllm"], "package vllm is not installed"),
         (["pairs.jsonl", "out", "--params", "bad.yaml"], "translate.shres: unknown key, did you mean shares?"),
         (["pairs.jsonl", "out", "--params", "prompt.yaml"], "translate.prompt: needs {target} and {query}"),
@@ -262,7 +265,7 @@ def test_the_teacher_judges_what_passed_the_rest(pairs, tmp_path, monkeypatch, t
 def test_a_bad_call_is_one_line_and_writes_nothing(conan, pairs, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "vllm", None)
-    Path("pairs.csv").touch()
+    Path("pairs.docx").touch()
     Path("broken.jsonl").write_text("{id: 1}\n")
     Path("latin.jsonl").write_bytes(b'{"\xe9": 1}')
     Path("bad.yaml").write_text("tier: t\ntranslate: {shres: {de: 1}}\n")
@@ -275,11 +278,12 @@ def test_a_bad_call_is_one_line_and_writes_nothing(conan, pairs, tmp_path, monke
 
 
 def test_the_guide_runs(tmp_path, monkeypatch, capsys):
-    """The first shell block and the Python block of docs/clr.md, as a reader would paste them."""
+    """The first shell block and the Python blocks of docs/clr.md, as a reader would paste them."""
     import datasets
 
     guide = (ROOT / "docs" / "clr.md").read_text(encoding="utf-8")
-    shell, python = (re.search(rf"```{kind}\n(.*?)```", guide, re.DOTALL).group(1) for kind in ("bash", "python"))
+    shell = re.search(r"```bash\n(.*?)```", guide, re.DOTALL).group(1)
+    python, aligned = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-ec", shell], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "clr: 3 queries in 2 languages kept; refused: copy 1\n"), done.stderr
@@ -289,5 +293,7 @@ def test_the_guide_runs(tmp_path, monkeypatch, capsys):
     scope = {}
     exec(python, scope)
     assert "wie hoch ist der Eiffelturm -> The Eiffel Tower in Paris is 330 metres tall." in capsys.readouterr().out
+    exec(aligned, {})
+    assert "{'kept': 2, 'refused': {}, 'languages': {'de': 2}, 'passage_languages': ['en']}" in capsys.readouterr().out
     row = DeclaredSet.model_validate({"from": str(tmp_path / "clr"), "task": "clr"})
     assert [found["lang"] for found in read(row, ("en", "de", "ja"), Funnel())] == ["de", "de", "ja"]

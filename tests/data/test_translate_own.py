@@ -9,6 +9,7 @@ from conan_lib.data import records
 from conan_lib.data.translate import Translation, build, output
 from conan_lib.data.translate.build import build_clr
 from conan_lib.errors import UserError
+from conan_lib.files import held
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_a_teacher_that_is_not_there_shows_before_anything_is_written(pairs, tmp
 
 def test_what_matches_of_human_translations_is_said(pairs, tmp_path, capsys):
     params = PARAMS.model_copy(update={"translator": "aligned"})
-    rows = [{"id": f"q{i}", "lang": lang, "text": GERMAN.format(i)} for i in (1, 99) for lang in ("de", "xx")]
+    rows = [{"id": f"q{i}", "lang": lang, "text": GERMAN.format(i)} for i in (1, 99) for lang in ("de", "it")]
     assert build_clr(pairs, tmp_path / "out", params, write_lines(tmp_path / "some.jsonl", rows))["kept"] == 1
     line = "1 of its 2 ids are in the pairs, 1 of its 2 languages in translate.shares, and 1 of the 22 translations asked for are there"
     assert f"some.jsonl: {line}\n" in capsys.readouterr().err
@@ -70,6 +71,25 @@ def test_what_matches_of_human_translations_is_said(pairs, tmp_path, capsys):
         ):
             build_clr(pairs, tmp_path / "none", params, write_lines(tmp_path / "none.jsonl", kept))
     assert not (tmp_path / "none").exists()
+
+
+def test_a_slip_in_a_translator_does_not_block_its_folder(pairs, tmp_path):
+    """Nothing was translated, so there is nothing to keep; once there is, another translator is refused with a mend that exists."""
+    folder = tmp_path / "out"
+    with pytest.raises(UserError, match=r"return Translation\(text\)"):
+        build_clr(pairs, folder, PARAMS, translator=own({"model": "a"}, lambda text: text))
+    later = PARAMS.model_copy(update={"seed": 1})
+    assert build_clr(pairs, folder, later, translator=own({"model": "b"}, Translation))["kept"]
+    with pytest.raises(UserError, match=r"now \['', 'c', '', ''\]: name another folder, or delete this one$"):
+        build_clr(pairs, folder, later, translator=own({"model": "c"}, Translation))
+
+
+def test_a_build_at_its_first_shard_is_not_begun_afresh(pairs, tmp_path):
+    folder = tmp_path / "out"
+    with pytest.raises(UserError):
+        build_clr(pairs, folder, PARAMS, translator=own({"model": "a"}, lambda text: text))
+    with held(folder / "shards" / "00000.lock"), pytest.raises(UserError, match="was begun with"):
+        build_clr(pairs, folder, PARAMS, translator=own({"model": "b"}, Translation))
 
 
 class Unsigned:

@@ -145,7 +145,7 @@ def refusal(kind: str, path, content: bytes) -> str | None:
         line, code = found
         assert code == 2 and "\n" not in line and len(line) < 3000, line
         assert ".yaml" in line, line
-        named = "not readable as YAML" in line or "found " in line or "is a " in line or set(re.findall(r"[\w-]+", line)) & FIELDS
+        named = re.search("not readable as YAML|not UTF-8|found |is a |is empty", line) or set(re.findall(r"[\w-]+", line)) & FIELDS
         assert named, line
         return line
     return None

@@ -16,9 +16,12 @@ from sentence_transformers import SentenceTransformer
 from tiny_starts import save_start
 from transformers import AutoTokenizer
 
+from conan_lib.errors import UserError
 from conan_lib.evaluation import suites
+from conan_lib.files import check_output
 from conan_lib.model.backbone import export
-from conan_lib.run.use.evaluating import own_task
+from conan_lib.run.use import models
+from conan_lib.run.use.evaluating import own_tables, own_task
 from tests.small_corpus import sentence
 from tests.small_pairs import small_encoder
 
@@ -120,8 +123,16 @@ def test_another_answer_is_another_task(own):
     for queries in ("aab", "abb"):
         rows = [{"query": query, "pos": [passage]} for query, passage in zip(queries, "xyz", strict=True)]
         (own / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        folders.add(own_task(own / "few.jsonl", None, own / "made")[1])
+        folders.add(own_task("few.jsonl", own_tables(own / "few.jsonl", None), own / "made")[1])
     assert len(folders) == 2
+
+
+def test_every_negative_of_triplets_is_searched(own):
+    rows = [{"anchor": "a", "positive": "b", "negative": text} for text in ("c", "d", "c", "e")]
+    (own / "triplets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tables = own_tables(own / "triplets.jsonl", None)
+    assert [row["text"] for row in tables["corpus"]] == ["b", "c", "d", "e"]
+    assert len(tables["queries"]) == len(tables["qrels"]) == 1
 
 
 def of_mteb(name, dataset):
@@ -158,6 +169,49 @@ def test_a_suite_is_scored_by_mteb_with_bm25_where_it_retrieves(own, model, cona
     ]
 
 
+def mining(output, pairs="pairs.jsonl", *more):
+    return ("mine", pairs, "--model", "no/such", "-o", output, *more)
+
+
+OUTPUTS = {
+    "the pairs": (mining("pairs.jsonl"), "pairs.jsonl: would change pairs.jsonl, which is read: name another output"),
+    "a link to the pairs": (mining("link.jsonl"), "link.jsonl: would change pairs.jsonl"),
+    "the corpus": (mining("docs.jsonl", "pairs.jsonl", "--corpus", "docs.jsonl"), "docs.jsonl: would change docs.jsonl"),
+    "a file of the folder of pairs": (mining("shards/new.jsonl", "shards"), "shards/new.jsonl: would change shards"),
+    "a folder": (mining("."), ".: is a folder: name a file in it"),
+    "below a file": (mining("docs.txt/new/a.jsonl"), "docs.txt is a file, where a folder is needed: name another output"),
+    "another suffix": (mining("new.csv"), "new.csv: the output is .jsonl: give it a name that ends so"),
+    "of evaluate below a file": (("evaluate", "no/such", "--data", "pairs.jsonl", "-o", "docs.txt"), "docs.txt is a file, where"),
+    "of new below a file": (("new", "docs.txt/a.yaml", "--start", "no/such", "--data", "pairs.jsonl"), "docs.txt is a file, where"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), OUTPUTS.values(), ids=OUTPUTS.keys())
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_read(own, conan, arguments, said):
+    """The model is not there either, which would be said if it were looked for."""
+    (own / "shards").mkdir()
+    (own / "docs.jsonl").write_text('{"text": "a"}\n')
+    (own / "link.jsonl").symlink_to("pairs.jsonl")
+    before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
+    code, _, err = conan(*arguments)
+    assert code == 2 and said in err and err.count("\n") == 1
+    assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_that_may_not_be_written_is_told(own, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(UserError, match=r"may not be written: change its permissions"):
+        check_output(own / "new" / "a.jsonl")
+
+
+@pytest.mark.parametrize("name", ["./nomodel", "/nomodel", "a/b/c"])
+def test_a_path_is_not_asked_of_the_hub(own, conan, monkeypatch, name):
+    monkeypatch.setattr(models, "SentenceTransformer", lambda name: 1 / 0)
+    code, _, err = conan("evaluate", name, "--data", "pairs.jsonl", "-o", "made")
+    assert (code, err.count("\n")) == (2, 1) and f"{name}: no such folder: name one that save_pretrained wrote" in err
+    assert not (own / "made").exists()
+
+
 BAD = {
     "no such model": (("search", "no/such", "docs.txt", "hello"), "no/such: no such folder, and the hub did not give it"),
     "no model in the folder": (("search", ".", "docs.txt", "hello"), "no model here (neither modules.json nor config.json)"),
@@ -178,6 +232,14 @@ BAD = {
     "neither suite nor data": (("evaluate", "{model}"), "give either --suite or --data"),
     "no such suite": (("evaluate", "{model}", "--suite", "MTEB"), "--suite MTEB: choose one of MTEB(eng, v2)"),
     "a suite without a hub": (("evaluate", "{model}", "--suite", "MTEB(eng, v2)"), "needs the Hugging Face hub"),
+    "a list as a text": (("search", "{model}", "lists.jsonl", "hello"), "lists.jsonl, line 1: text is \"['a', 'b']\", where a text is"),
+    "an empty sentence": (("search", "{model}", "docs.txt", "  "), "a sentence is empty: give words"),
+    "a field of another name": (
+        ("mine", "own.jsonl", "--model", "{model}", "-o", "new.jsonl"),
+        "it has Frage, pos: give its name to the field that holds it, for example anchor",
+    ),
+    "columns divided otherwise": (("evaluate", "{model}", "--data", "own.csv"), "it has query;pos; its columns seem to be divided by ';'"),
+    "no such model to evaluate": (("evaluate", "no/such", "--data", "pairs.jsonl"), "no/such: no such folder, and the hub"),
     "one passage to find": (("evaluate", "{model}", "--data", "one.jsonl"), "one passage in all"),
 }
 
@@ -187,8 +249,12 @@ def test_a_mistake_is_one_line_and_nothing_is_written(own, model, conan, argumen
     (own / "empty.txt").write_text("\n")
     (own / "one.jsonl").write_text('{"query": "a", "pos": ["b"]}\n')
     (own / "docs.jsonl").write_text('{"text": "no pair"}\n')
+    (own / "lists.jsonl").write_text('{"text": ["a", "b"]}\n')
+    (own / "own.jsonl").write_text('{"Frage": "a", "pos": ["b"]}\n')
+    (own / "own.csv").write_text("query;pos\na;b\n")
     before = sorted(own.rglob("*"))
     code, _, err = conan(*(argument.format(model=model) for argument in arguments))
     line = err.strip().splitlines()[-1]
     assert code == 2 and line.startswith("conan-lib: ") and said in line and "Traceback" not in err
+    assert "columns:" not in line and "bad_records" not in line, "keys of data.sets, which these commands have not"
     assert sorted(own.rglob("*")) == before

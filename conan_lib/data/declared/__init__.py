@@ -66,6 +66,7 @@ def read(
     seed: int = 0,
     file: str | None = None,
     every_negative: bool = False,
+    alone: bool = False,
 ) -> Iterator[dict]:
     """The set's canonical rows (see `fields.rows`), one by one.
 
@@ -78,6 +79,7 @@ def read(
         file: another file of the same form to read in its place: held-out records.
         every_negative: a pair that comes again with other negatives is no duplicate, where its task takes negatives: files of triplets
             bring one in each record.
+        alone: the file stands in no `data.sets`, so a mistake's line advises none of its keys.
 
     Raises:
         UserError: the set cannot be read, its lang is no language's, or a record is wrong and bad_records is refuse.
@@ -97,7 +99,7 @@ def read(
         except BadRecord as error:
             if declared.bad_records == "skip":
                 continue
-            raise UserError(f"{place}: {error}, or set bad_records: skip") from None
+            raise UserError(f"{place}: {error.alone if alone else f'{error}, or set bad_records: skip'}") from None
         funnel.add(step, lang, "complete", 1, 0)
         for row in found:
             if (least := declared.min_positive_score) is not None and row["score"] < least:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from conan_lib.data.clean import repair
-from conan_lib.data.declared.files import NOT_JSON, Cells, encodable
+from conan_lib.data.declared.files import NOT_JSON, Cells, divided, encodable
 from conan_lib.data.declared.names import KNOWN
 from conan_lib.data.ngrams import normalise
 from conan_lib.params.languages import wrong
@@ -28,7 +28,17 @@ _FIRST_SENTENCE = re.compile(r"\s*(.+?(?:[.!?؟](?=\s)|[。！？\n]))\s*(\S.*)"
 
 
 class BadRecord(Exception):
-    """A record that cannot be used: what is wrong with which field."""
+    """A record that cannot be used.
+
+    Args:
+        what: is wrong with which field.
+        mend: what to do in the record, or in its row of `data.sets`.
+        alone: what to do where no row of `data.sets` can say more, as on a command line; by default the same.
+    """
+
+    def __init__(self, what: str, mend: str = "", alone: str = ""):
+        super().__init__(f"{what}: {mend}" if mend else what)
+        self.alone = f"{what}: {alone}" if alone else str(self)
 
 
 class Fields:
@@ -88,8 +98,9 @@ class Fields:
         if name and value is None:
             raise BadRecord(f"{name} is empty: fill it")
         if not name:
+            what = f"no field {' or '.join(self.known[field])}; it has {', '.join(map(str, self.row))}{divided(self.row)}"
             mend = "give the set's lang" if field == "lang" else f"name its own in columns: {{{field}: ...}}"
-            raise BadRecord(f"no field {' or '.join(self.known[field])}; it has {', '.join(map(str, self.row))}: {mend}")
+            raise BadRecord(what, mend, f"give its name to the field that holds it, for example {self.known[field][0]}")
         return name, value
 
     def text(self, field: str) -> str:
@@ -105,7 +116,9 @@ class Fields:
     def proper(self, name: str, value: Any) -> str:
         """A value as a text, mended where the set is to be cleaned."""
         if not isinstance(value, str):
-            raise BadRecord(f"{name} is {str(value)[:60]!r}, where a text is needed: correct it, or name another field in columns")
+            raise BadRecord(
+                f"{name} is {str(value)[:60]!r}, where a text is needed", "correct it, or name another field in columns", "correct it"
+            )
         if not encodable(value):
             raise BadRecord(f"{name} holds half a character (a lone surrogate): correct it")
         value = repair(value, getattr(self, "lang", "")) if self.declared.clean else value
@@ -147,7 +160,7 @@ class Fields:
     def _lost(self, name: str, key: Any, corpus: Mapping[str, str]) -> str:
         if corpus:
             raise BadRecord(f"{name}: passage {str(key)!r} is not in {self.declared.corpus}: add it there")
-        raise BadRecord(f"{name} holds ids and no texts: name the file of passages in `corpus`")
+        raise BadRecord(f"{name} holds ids and no texts", "name the file of passages in `corpus`", "write the texts in their place")
 
 
 def rows(row: dict, declared: DeclaredSet, lang: str, number: int, corpus: Mapping[str, str]) -> Iterator[dict]:
@@ -271,7 +284,8 @@ def _sts(fields: Fields, corpus: Mapping[str, str]) -> Iterator[dict]:
     score = fields.finite(name, value)
     low, high = fields.declared.score_range or (0.0, 1.0)
     if not low <= score <= high:
-        raise BadRecord(f"{name} {score:g} is outside {low:g} to {high:g}: give the set's score_range: [smallest, largest]")
+        what = f"{name} {score:g} is outside {low:g} to {high:g}"
+        raise BadRecord(what, "give the set's score_range: [smallest, largest]", f"give scores from {low:g} to {high:g}")
     yield {"anchor": fields.text("anchor"), "positive": fields.text("positive"), "score": (score - low) / (high - low)}
 
 

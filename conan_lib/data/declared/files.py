@@ -10,7 +10,8 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def records(path: Path, broken: bool = False) -> Iterator[Record]:
         UserError: no such file, none that can be read, or a record that is none; one line names file and record.
     """
     for file in files(path):
-        suffix = Path(file.name.removesuffix(".gz")).suffix
+        suffix = _kind(file)
         for place, row in READERS[suffix](file):
             if not isinstance(row, (dict, Broken)):
                 row = Broken(f"found {type(row).__name__} where a record is needed: write an object with named fields")
@@ -69,7 +70,7 @@ def files(path: Path) -> list[Path]:
         UserError: no such file or folder, a translation that is not done, no file or several kinds of files.
     """
     if path.is_file():
-        if not path.name.removesuffix(".gz").endswith(SUFFIXES):
+        if _kind(path) not in SUFFIXES:
             raise UserError(f"{path}: not a kind of file that is read: give {', '.join(SUFFIXES)}, or .gz of one but parquet")
         return [path]
     if not path.is_dir():
@@ -77,14 +78,26 @@ def files(path: Path) -> list[Path]:
     if (path / BEGUN).is_file() and not (path / BUILT).is_file():
         raise UserError(f"{path}: its translation is not finished: give the same `conan-lib translate` again")
     folder = path / "data" if (path / "data").is_dir() else path
-    found = sorted(file for file in folder.rglob("*") if file.is_file() and file.name.removesuffix(".gz").endswith(SUFFIXES))
+    found = sorted(file for file in folder.rglob("*") if file.is_file() and _kind(file) in SUFFIXES)
     found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
-    kinds = sorted({Path(file.name.removesuffix(".gz")).suffix for file in found})
+    kinds = sorted(set(map(_kind, found)))
     if len(kinds) > 1:
         raise UserError(f"{folder}: holds {' and '.join(kinds)} files: keep one kind in a folder, or name a file")
     if not found:
         raise UserError(f"{folder}: no {', '.join(SUFFIXES)} in it")
     return found
+
+
+def _kind(path: Path) -> str:
+    """How a file's name ends, in small letters and without .gz."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def divided(names: Iterable[object]) -> str:
+    """What to say of a table with one column that should have several; empty where there is nothing to say."""
+    (name, *others) = map(str, names) if names else ("",)
+    sign = next((sign for sign in ";\t|," if sign in name), "") if not others else ""
+    return f"; its columns seem to be divided by {sign!r}: save it as .csv with commas or as .tsv with tabs" if sign else ""
 
 
 def encodable(text: str) -> bool:
@@ -149,7 +162,7 @@ def opened(path: Path) -> Iterator[io.TextIOBase]:
 
 
 def _bytes(path: Path) -> io.BufferedReader:
-    return unpacked(gzip.open(path), path) if path.suffix == ".gz" else open(path, "rb")
+    return unpacked(gzip.open(path), path) if path.suffix.lower() == ".gz" else open(path, "rb")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, object]]:
@@ -191,19 +204,36 @@ def _parquet(path: Path) -> Iterator[tuple[str, object]]:
         raise UserError(f"{path}: not a parquet table ({' '.join(str(error).split())}): save it as parquet again, or as .jsonl") from None
 
 
-def _table(path: Path, delimiter: str) -> Iterator[tuple[str, object]]:
+def _tabs(path: Path) -> Iterator[tuple[str, object]]:
+    """A table with tabs. Many are written without quoting: where its quotation marks cannot be that, all of them are plain characters."""
+    quoting = csv.QUOTE_MINIMAL
+    try:
+        deque(_table(path, "\t"), maxlen=0)  # read once before: a mistake at its end tells how its beginning is meant
+    except UserError as error:
+        quoting = csv.QUOTE_NONE
+        try:
+            deque(_table(path, "\t", quoting), maxlen=0)
+        except UserError:
+            raise error from None
+    yield from _table(path, "\t", quoting)
+
+
+def _table(path: Path, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> Iterator[tuple[str, object]]:
     with opened(path) as file:
-        rows = csv.DictReader(file, delimiter=delimiter, strict=True)
+        rows = csv.DictReader(file, delimiter=delimiter, quoting=quoting, strict=True)
         try:
             if twice := sorted({name for name in rows.fieldnames or () if rows.fieldnames.count(name) > 1}):
                 raise UserError(f"{path}, line 1: two columns are called {twice[0]}: give one of them another name")
             for row in rows:
                 if None in row or None in row.values():
                     wanted, found = len(rows.fieldnames), sum(value is not None for value in row.values()) + len(row.get(None, [0])) - 1
-                    raise UserError(f"{path}, line {rows.line_num}: {found} fields under {wanted} names: quote what holds a {delimiter!r}")
+                    mend = divided(rows.fieldnames) or f": quote what holds a {delimiter!r}"
+                    raise UserError(f"{path}, line {rows.line_num}: {found} fields under {wanted} names{mend}")
                 yield f"line {rows.line_num}", Cells(row)
         except csv.Error as error:
-            raise UserError(f"{path}, line {rows.reader.line_num}: not CSV ({error})") from None
+            why = str(error).replace("\t", "\\t")
+            mend = "write a quotation mark inside of quotation marks twice, or save it as .jsonl"
+            raise UserError(f"{path}, line {rows.reader.line_num}: not CSV ({why}): {mend}") from None
 
 
 def _plain(path: Path) -> Iterator[tuple[str, object]]:
@@ -228,6 +258,6 @@ READERS = {
     ".json": _json,
     ".parquet": _parquet,
     ".csv": lambda path: _table(path, ","),
-    ".tsv": lambda path: _table(path, "\t"),
+    ".tsv": _tabs,
     ".txt": _plain,
 }

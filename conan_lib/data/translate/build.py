@@ -20,10 +20,10 @@ from conan_lib.data.declared.files import encodable
 from conan_lib.data.translate import AlignedTranslations, Query, Translation, Translator
 from conan_lib.data.translate.allocation import allocate
 from conan_lib.data.translate.checks import check, encoder, similarities
-from conan_lib.data.translate.inputs import read_pairs, read_translations
+from conan_lib.data.translate.inputs import Source, named, read_pairs, read_translations
 from conan_lib.data.translate.output import SHARD, assemble
 from conan_lib.errors import UserError
-from conan_lib.files import held, write_json
+from conan_lib.files import held, is_held, write_json
 from conan_lib.params.data import TranslateParams
 
 VERSION = 1
@@ -34,17 +34,17 @@ ORIGIN = ("translator", "model", "revision", "prompt_hash")
 
 
 def build_clr(
-    pairs: str | Path,
+    pairs: Source,
     folder: str | Path,
     params: TranslateParams,
-    translations: str | Path | None = None,
+    translations: Source | None = None,
     translator: Translator | None = None,
     device: str = "auto",
 ) -> dict:
     """Translate the queries of retrieval pairs, check each translation, and write a data set.
 
     Args:
-        pairs: .jsonl or .parquet; see inputs.read_pairs.
+        pairs: a file or a list of records; see inputs.read_pairs.
         folder: where to write the data set; empty, new, or that of a build, finished or not, with the same input, parameters and
             translator.
         params: see TranslateParams.
@@ -66,7 +66,7 @@ def build_clr(
     texts = _human_translations(params, translations, translator)
     tasks = allocate(queries, params)
     if texts:
-        _say_what_matches(str(translations), texts, queries, tasks, params)
+        _say_what_matches(named(translations, "translations"), texts, queries, tasks, params)
     request = {"version": VERSION, "input": _digest(queries, texts), "params": params.model_dump(mode="json")}
     identity = _opened(folder, request)
     if translator is not None:
@@ -106,26 +106,28 @@ def _languages_can_be_checked(queries: Sequence[Query], params: TranslateParams)
         )
 
 
-def _human_translations(params: TranslateParams, path: str | Path | None, translator: Translator | None) -> dict[str, dict[str, str]]:
+def _human_translations(params: TranslateParams, given: Source | None, translator: Translator | None) -> dict[str, dict[str, str]]:
     if params.translator != "aligned" or translator:
-        if path is not None:
-            raise UserError(f"{path}: translations are read by translator aligned alone: set translate.translator: aligned")
+        if given is not None:
+            raise UserError(
+                f"{named(given, 'translations')}: translations are read by translator aligned alone: set translate.translator: aligned"
+            )
         return {}
-    if path is None:
+    if given is None:
         raise UserError("translate.translator: aligned needs a file of human translations (id, lang, text): give --translations")
     if params.teacher_check == "round_trip":
         raise UserError("translate.teacher_check: round_trip needs a translator that can translate back: use translation, or none")
-    return read_translations(path)
+    return read_translations(given)
 
 
 def _say_what_matches(
-    path: str, texts: Mapping[str, Mapping], queries: Sequence[Query], tasks: Sequence[tuple[str, Query]], params: TranslateParams
+    source: str, texts: Mapping[str, Mapping], queries: Sequence[Query], tasks: Sequence[tuple[str, Query]], params: TranslateParams
 ) -> None:
     """One line on stderr: how much of a file of human translations serves; a mistake where nothing does."""
     ids, asked = {name for known in texts.values() for name in known}, {query.id for query in queries}
     found = sum(query.id in texts.get(lang, {}) for lang, query in tasks)
     line = (
-        f"{path}: {len(ids & asked):,} of its {len(ids):,} ids are in the pairs, {len(texts.keys() & params.shares.keys()):,} of its "
+        f"{source}: {len(ids & asked):,} of its {len(ids):,} ids are in the pairs, {len(texts.keys() & params.shares.keys()):,} of its "
         f"{len(texts):,} languages in translate.shares, and {found:,} of the {len(tasks):,} translations asked for are there"
     )
     if not found:
@@ -168,7 +170,8 @@ def _origin(folder: Path, identity: dict | None, translator: Translator) -> dict
     provenance = _provenance(translator)
     if identity and identity["provenance"] != provenance:
         was, now = (list(found.values()) for found in (identity["provenance"], provenance))
-        raise UserError(f"{folder}: was begun with {was}, which is now {now}: pin translate.revision, or name another folder")
+        pin = "pin translate.revision, " if provenance["revision"] else ""
+        raise UserError(f"{folder}: was begun with {was}, which is now {now}: {pin}name another folder, or delete this one")
     return provenance
 
 
@@ -187,11 +190,13 @@ def _outputs(translator: Translator, queries: list[Query], lang: str) -> list[Tr
 
 
 def _opened(folder: Path, request: dict) -> dict | None:
-    """The identity of an earlier attempt at the same build; None where there was none.
+    """The identity of an earlier attempt at the same build; None where there was none, or none that translated anything.
 
     Raises:
         UserError: the folder holds something else.
     """
+    if _nothing_made(folder):
+        return None
     path = next((folder / name for name in (DONE, IDENTITY) if (folder / name).is_file()), None)
     if path:
         identity = json.loads(path.read_text(encoding="utf-8"))
@@ -203,6 +208,12 @@ def _opened(folder: Path, request: dict) -> dict | None:
     if folder.exists() and (not folder.is_dir() or any(not entry.name.startswith(f".{IDENTITY}") for entry in folder.iterdir())):
         raise UserError(f"{folder}: is not empty and holds no build: name another folder")
     return None
+
+
+def _nothing_made(folder: Path) -> bool:
+    """Whether an attempt ended before its first shard, as one with a mistake in the translator does, and none is at work."""
+    shards, locks = list(folder.glob("shards/*.parquet")), folder.glob("shards/*.lock")
+    return (folder / IDENTITY).is_file() and not (folder / DONE).is_file() and not shards and not any(map(is_held, locks))
 
 
 def _translate(shards: dict[Path, list[tuple[str, Query]]], translator: Translator, params: TranslateParams) -> None:

@@ -77,7 +77,7 @@ def unpack(
 
 @app.command()
 def translate(
-    pairs: Annotated[Path, typer.Argument(help="Your pairs: .jsonl or .parquet with id, query, passage, lang.", show_default=False)],
+    pairs: Annotated[Path, typer.Argument(help="Your pairs, a file with id, query, passage, lang.", show_default=False)],
     folder: Annotated[Path, typer.Argument(help="Folder to write the data set to.", show_default=False)],
     file: Annotated[Path | None, typer.Option("--params", help="A parameter file; its section translate is read.")] = None,
     translations: Annotated[Path | None, typer.Option(help="Human translations (id, lang, text) instead of a model's.")] = None,
@@ -88,10 +88,11 @@ def translate(
     from pydantic import ValidationError
 
     from conan_lib.data.translate.build import build_clr
+    from conan_lib.findings.translations import translation_checks
     from conan_lib.params import Params, load_params
     from conan_lib.params.data import TranslateParams
+    from conan_lib.params.load import mistake
     from conan_lib.stages import resolve
-    from conan_lib.topics.data.show import translation_checks
 
     given = load_params(resolve(file)) if file else Params(tier="translate")
     if translations and (model or backend not in (None, "aligned")):
@@ -100,7 +101,7 @@ def translate(
     try:
         own = TranslateParams.model_validate(given.translate.model_dump() | {name: value for name, value in over.items() if value})
     except ValidationError as error:
-        raise UserError("; ".join(f"translate.{e['loc'][0]}: {e['msg']}" for e in error.errors())) from None
+        raise UserError("; ".join(mistake(e | {"loc": ("translate", *e["loc"])}, Params) for e in error.errors())) from None
     results = build_clr(pairs, folder, own, translations, device=given.runtime.device)
     if "waiting" in results:
         say(f"{folder}: {results['waiting']} shards are in the hands of other processes; the last one finishes the data set")

@@ -40,6 +40,8 @@ def search(
     top: Annotated[int, typer.Option(min=1, help="Texts shown for each.")] = 5,
 ):
     """Show the texts that are nearest to a sentence."""
+    if queries and not all(map(str.strip, queries)):
+        raise UserError("a sentence is empty: give words, or no sentence at all, to type them line by line")
     from conan_lib.run.use.search import search
 
     for query, found in search(model, texts, queries or _typed(), top):

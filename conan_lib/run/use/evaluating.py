@@ -13,7 +13,7 @@ from conan_lib.evaluation.peers import bm25, neutral_tokens
 from conan_lib.evaluation.scores import compare, score
 from conan_lib.evaluation.suites import load_suite
 from conan_lib.evaluation.tasks import Retrieval
-from conan_lib.files import write_json
+from conan_lib.files import check_output, write_json
 from conan_lib.params.evaluation import TasksParams
 from conan_lib.run.use.models import LANGUAGE, load_model, read_pairs, read_texts
 
@@ -42,11 +42,14 @@ def evaluate_model(
     """
     if (suite is None) == (data is None) or (corpus and not data):
         raise UserError("give either --suite or --data; --corpus belongs to --data")
-    tasks, folder = (load_suite(_known(suite)), output) if suite else own_task(data, corpus, output)
+    check_output(output / "scores.json")
+    tables, tasks, folder = own_tables(data, corpus) if data else {}, load_suite(_known(suite)) if suite else [], output
     encoders = [_encoder(name) for name in dict.fromkeys((model, against)) if name]
     names = [encoder.mteb_model_meta.name.split("/")[-1] for encoder in encoders]
     if len(set(names)) < len(names):
         raise UserError(f"{model} and {against} have one name, {names[0]}: rename a folder")
+    if data:  # nothing is written before all that is read and loaded is there
+        tasks, folder = own_task(data.name, tables, output)
     params, rows = TasksParams(), []
     for encoder in encoders:
         rows += score(encoder, tasks, folder, params, batch_size=32)
@@ -56,9 +59,13 @@ def evaluate_model(
     return rows, [compare(folder, other, names[0], tasks[0].metadata.name, METRIC, params) for other in others]
 
 
-def own_task(data: Path, corpus: Path | None, output: Path) -> tuple[list[Retrieval], Path]:
-    """Pairs as one retrieval task, and its folder, which bears the hash of the texts: other texts are another task."""
-    pairs = read_pairs(data)
+def own_tables(data: Path, corpus: Path | None) -> dict[str, list[dict]]:
+    """Pairs and passages as queries (id, text), corpus (id, text) and qrels (query_id, corpus_id, score).
+
+    Raises:
+        UserError: a file cannot be read, or there is one passage in all.
+    """
+    pairs = read_pairs(data, every_negative=True)
     passages = dict.fromkeys([row["positive"] for row in pairs])
     passages |= dict.fromkeys(text for row in pairs for text in row.get("negatives") or ())
     passages |= dict.fromkeys(read_texts(corpus) if corpus else ())
@@ -66,19 +73,26 @@ def own_task(data: Path, corpus: Path | None, output: Path) -> tuple[list[Retrie
         raise UserError(f"{data}: one passage in all, which every query finds: give more passages with --corpus")
     place = {text: f"d{number}" for number, text in enumerate(passages)}
     query = {text: f"q{number}" for number, text in enumerate(dict.fromkeys(row["anchor"] for row in pairs))}
-    tables = {
+    answers = dict.fromkeys((query[row["anchor"]], place[row["positive"]]) for row in pairs)  # triplets bring a pair several times
+    return {
         "queries": [{"id": number, "text": text} for text, number in query.items()],
         "corpus": [{"id": number, "text": text} for text, number in place.items()],
-        "qrels": [{"query_id": query[row["anchor"]], "corpus_id": place[row["positive"]], "score": 1} for row in pairs],
+        "qrels": [{"query_id": asked, "corpus_id": found, "score": 1} for asked, found in answers],
     }
-    name = data.name.partition(".")[0]
+
+
+def own_task(source: str, tables: dict[str, list[dict]], output: Path) -> tuple[list[Retrieval], Path]:
+    """Tables of the file `source` as one retrieval task, and its folder, which bears the hash of the texts: other texts are another
+    task."""
+    name = source.partition(".")[0]
+    query, place = ([row["text"] for row in tables[table]] for table in ("queries", "corpus"))
     digest = hashlib.sha256(
         "\0".join([*query, "", *place, *(f"{row['query_id']} {row['corpus_id']}" for row in tables["qrels"])]).encode()
     ).hexdigest()[:16]
     folder = output / f"{name}-{digest}"
     for table, rows in tables.items():
         write_table(folder / "eval" / "test" / name / f"{table}.parquet", pa.Table.from_pylist(rows))
-    entry = {"name": name, "lang": LANGUAGE, "source": data.name, "licence": "not stated"}
+    entry = {"name": name, "lang": LANGUAGE, "source": source, "licence": "not stated"}
     return [Retrieval(entry, folder / "eval" / "test" / name, "test", 0)], folder
 
 

@@ -9,7 +9,7 @@ from datasets import Dataset
 from sentence_transformers.util import mine_hard_negatives
 
 from conan_lib.errors import UserError
-from conan_lib.files import replacing
+from conan_lib.files import check_output, replacing
 from conan_lib.run.use.models import load_model, read_pairs, read_texts
 
 
@@ -40,8 +40,9 @@ def mine_pairs(
         Counts: pairs that were read, pairs that were written, negatives.
 
     Raises:
-        UserError: a file or the model cannot be read, or no pair has a negative.
+        UserError: the output cannot be written or is an input, a file or the model cannot be read, or no pair has a negative.
     """
+    check_output(output, ".jsonl", filter(None, (pairs, corpus)))
     rows = read_pairs(pairs)
     texts = read_texts(corpus) if corpus else None
     loaded = load_model(model)

@@ -22,7 +22,7 @@ from conan_lib.data.heldout import FEWEST
 from conan_lib.data.sampling import drawn_split
 from conan_lib.data.sets import SETS
 from conan_lib.errors import UserError
-from conan_lib.files import replacing
+from conan_lib.files import check_output, replacing
 from conan_lib.model.backbone import parameter_audit
 from conan_lib.model.start import reach_of, read_start, start_tokenizer
 from conan_lib.params.data import DataParams, SetsParams
@@ -91,10 +91,11 @@ def write_new(file: Path, start: str, data: Path, task: Task = "retrieval", lang
         What the sizes rest on: rows, parameters, bytes of training and bytes that are there.
 
     Raises:
-        UserError: the file exists, the start or the data cannot be read.
+        UserError: the file exists or cannot be written, the start or the data cannot be read.
     """
     if file.exists():
         raise UserError(f"{file}: exists: choose another name, or remove it")
+    check_output(file)
     rows, own, keys = _read(data, task, lang)
     start = _pinned(start, file)
     config, _ = read_start(ModelParams(start=start))
@@ -180,7 +181,7 @@ def _read(data: Path, task: Task, lang: str) -> tuple[list[dict], list[dict], di
         with suppress(UserError):
             rows = read_set(data, task, lang, score_range=score_range)
             return rows, rows, {"score_range": score_range} if score_range else {}
-    rows = read_set(data, task, None if task == "clr" else lang)
+    rows = read_set(data, task, None if task == "clr" else lang, every_negative=True)
     return rows, rows, {}
 
 
