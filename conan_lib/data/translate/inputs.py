@@ -21,7 +21,7 @@ TRANSLATIONS = ("id", "lang", "text")
 NUMBERS = ("id", "passage_id")
 """Where a whole number is as good as a text."""
 LANGUAGES = ("lang", "passage_lang")
-NEAR = 0.85
+NEAR = 0.9
 """How like an optional field's name an unknown one must be to be taken for it (difflib's ratio)."""
 
 
