@@ -23,7 +23,6 @@ from tqdm import tqdm
 from benchmarks.results import command, folder_of, where
 from conan_lib.errors import UserError
 from conan_lib.files import write_json
-from conan_lib.negatives import NegativePool
 from conan_lib.stages import Stage, open_stage
 from conan_lib.training.batch_loss import ContrastiveLoss
 from conan_lib.training.batches import TaskBatchSampler, TaskCollator
@@ -42,7 +41,7 @@ class Arm:
         section, pools = stage.supervised, load_pools(stage)
         rows = {name: own for name, own in supervised_rows(stage).items() if TASKS[name].negatives == "pool"}
         candidates, texts, tasks = pools.candidates, pools.texts, build_tasks(rows, section, pools)
-        pool = NegativePool(torch.from_numpy(candidates), section.hard_negatives, section.dhnm, section.seed) if dynamic else None
+        pool = pools.negatives(section) if dynamic else None
         if not dynamic:
             first = [[texts[row] for row in rows] for rows in candidates[:, : section.hard_negatives].tolist()]
             tasks = [replace(task, rows=[row | {"negatives": first[row["pool"]]} for row in task.rows]) for task in tasks]

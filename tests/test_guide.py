@@ -1,5 +1,5 @@
 """Pins: the code of docs/soft_mask.md runs as it stands, on a small random Qwen3 in the place of the hub's: the trained model reloads as a
-stock one with equal vectors, and every refusal is a refusal."""
+stock one with equal vectors, the mask alone is transformers' own at its ends, and every refusal is a refusal."""
 
 import json
 import re
@@ -10,6 +10,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
+
+from conan_lib.attention.register import DEFAULTS
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "soft_mask.md").read_text(encoding="utf-8")
@@ -45,7 +47,7 @@ def executed(tmp_path_factory):
 
 
 def test_the_hub_name_is_the_only_thing_replaced():
-    assert len(BLOCKS) == 5 and GUIDE.count(HUB_NAME) == 3
+    assert len(BLOCKS) == 6 and GUIDE.count(HUB_NAME) == 3
 
 
 def test_a_bf16_checkpoint_trains_in_fp32(executed):
@@ -78,6 +80,19 @@ def test_the_saved_model_is_a_stock_one(executed):
 def test_the_mask_acts(executed):
     _, names = executed
     assert (names["soft"] - names["causal"]).norm() > 0.01 * names["causal"].norm()
+
+
+def test_the_mask_alone_moves_between_the_stock_ends(executed):
+    """The block itself compares the ends with transformers' own."""
+    _, names = executed
+    assert set(names["stock"]) == {0.0, 1.0} and list(names["found"]) == [0.0, 0.1, 0.5, 1.0]
+    assert names["moved"][0] == 0 and min(names["moved"][1:]) > 0.01 * names["found"][0.0][0].norm()
+    gradients = [gradient for _, gradient in names["found"].values()]
+    assert (gradients[3] - gradients[0]).norm() > 0.01 * gradients[0].norm() > 1e-4
+
+
+def test_the_default_alpha_is_told():
+    assert DEFAULTS["soft_mask_alpha"] == 1.0 and "**The default alpha is 1.0: bidirectional.**" in GUIDE
 
 
 def test_every_attempt_is_refused(executed):

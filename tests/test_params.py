@@ -288,12 +288,12 @@ MEANT = {
 def test_a_language_has_a_known_code_and_another_says_which_is_meant(code):
     """All that depends on a language goes by its code: an unknown one would switch it off silently."""
     mend = f"did you mean {MEANT[code]}\\?" if MEANT[code] else "give two letters"
-    with pytest.raises(ValidationError, match=f"languages: {code!r} is no language code of ISO 639-1: {mend}"):
+    with pytest.raises(UserError, match=f"languages: {code!r} is no language code of ISO 639-1: {mend}"):
         DataParams(languages=("en", code))
     row = {"from": "a/b#x.{lang}", "task": "weak", "lang": ["en", code]}
     with pytest.raises(ValidationError, match=f"sets: b: lang: {code!r} is no language code of ISO 639-1: {mend}"):
         DataParams.model_validate({"languages": ["en"], "sets": [row]})
-    with pytest.raises(ValidationError, match=f"shares: {code!r} is no language code"):
+    with pytest.raises(UserError, match=f"shares: {code!r} is no language code"):
         TranslateParams(shares={"en": 1, code: 1})
 
 

@@ -23,7 +23,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from conan_lib.attention.backends import soft_mask_attention
-from conan_lib.attention.softmask import Backend, Ratio, Reading, SoftMask
+from conan_lib.attention.softmask import Backend, Ratio, Reading, SoftMask, checked_alpha
 from conan_lib.errors import UserError
 
 NAME = "soft_mask"
@@ -45,15 +45,8 @@ def settings(config: Any, **changes: Any) -> dict[str, Any]:
     for name, choices in _CHOICES.items():
         if found[name] not in choices:
             raise UserError(f"config.{name}: {found[name]!r} is not one of {', '.join(choices)}")
-    found["soft_mask_alpha"] = _number(found["soft_mask_alpha"], "config.soft_mask_alpha")
+    found["soft_mask_alpha"] = checked_alpha(found["soft_mask_alpha"], "config.soft_mask_alpha")
     return {name.removeprefix("soft_mask_"): value for name, value in found.items()}
-
-
-def _number(alpha: Any, name: str) -> float:
-    """alpha, of any type of number (numpy's scalars and tensors without dimensions too), as a float. UserError outside 0..1."""
-    if not hasattr(alpha, "__float__") or getattr(alpha, "ndim", 0) or not 0 <= alpha <= 1:
-        raise UserError(f"{name}: {alpha!r} is outside 0..1: give one number from there")
-    return float(alpha)
 
 
 @torch.compiler.disable
@@ -156,7 +149,7 @@ def attention_forward(
             raise UserError(f"soft_mask: {module.config.model_type} uses {option}, which it does not cover: use a backbone without it")
     alpha = kwargs.pop("soft_mask_alpha", None)
     if alpha is not None:
-        alpha = _number(alpha, "soft_mask_alpha")
+        alpha = checked_alpha(alpha, "soft_mask_alpha")
     if isinstance(attention_mask, SoftMask):
         attention_mask.keep("packing", (), lambda: _check_packing(attention_mask, kwargs.get("position_ids")))
         window = kwargs.get("sliding_window")
@@ -173,8 +166,8 @@ def set_soft_mask(model: nn.Module, **values: Any) -> None:
     """Sets alpha, reading, ratio or backend on every soft-masked transformers model inside `model` (e.g. a SentenceTransformer).
 
     Raises:
-        UserError: there is none, one mixes tokens by other means than our attention, no such setting, or a value is outside its range;
-            nothing is changed then.
+        UserError: `model` is no module or holds none, one mixes tokens by other means than our attention, no such setting, or a value is
+            outside its range; nothing is changed then.
     """
     changes = {f"soft_mask_{name}": value for name, value in values.items()}
     if unknown := [name for name in values if f"soft_mask_{name}" not in DEFAULTS]:
@@ -188,7 +181,10 @@ def set_soft_mask(model: nn.Module, **values: Any) -> None:
 
 
 def soft_masked(model: nn.Module) -> list[PreTrainedModel]:
-    """The soft-masked transformers models inside a module."""
+    """The soft-masked transformers models inside a module. UserError where it is none."""
+    if not isinstance(model, nn.Module):
+        given = repr(model) if isinstance(model, str | None) else type(model).__name__
+        raise UserError(f"soft_mask: {given} is no model: give the loaded model, not its name")
     return [module for module in model.modules() if isinstance(module, PreTrainedModel) and module.config._attn_implementation == NAME]
 
 

@@ -7,9 +7,10 @@ row, and 1, 2, ... number several sequences packed into a row. Row numbers i and
 gets the same mask alone, padded, or packed.
 """
 
+import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +24,38 @@ Schedule = Literal["linear", "quadratic", "inverse_quadratic"]
 Backend = Literal["auto", "dense", "halves", "reference"]
 
 
-def alpha_at(step: int, total: int, schedule: Schedule = "linear") -> float:
-    """alpha(t): t/tau, (t/tau)^2 or 1 - (1 - t/tau)^2, from 0 at step 0 to 1 at step `total` and after. Equation `soft_mask_schedules`."""
+def checked_alpha(alpha: Any, name: str) -> float:
+    """alpha, of any type of number (numpy's scalars and tensors without dimensions too), as a float. UserError outside 0..1."""
+    if not _is_number(alpha) or not 0 <= alpha <= 1:
+        raise UserError(f"{name}: {alpha!r} is outside 0..1: give one number from there")
+    return float(alpha)
+
+
+def _is_number(value: Any) -> bool:
+    return hasattr(value, "__float__") and not getattr(value, "ndim", 0)
+
+
+def _check(alpha: Any, segments: Any, ratio: Any, reading: Any = "weight") -> None:
+    """What the functions of the equation take. Layers do not pass here: what they are given is checked with the model's config."""
+    checked_alpha(alpha, "soft_mask: alpha")
+    for name, value, kinds in (("ratio", ratio, Ratio), ("reading", reading, Reading)):
+        if value not in get_args(kinds):
+            raise UserError(f"soft_mask: {name} {value!r} is not one of {', '.join(get_args(kinds))}")
+    if not isinstance(segments, Tensor) or segments.ndim != 2 or (segments < 0).any():
+        given = type(segments).__name__
+        if isinstance(segments, Tensor):
+            given = f"of shape {tuple(segments.shape)}" if segments.ndim != 2 else f"of {segments.min().item()}"
+        raise UserError(f"soft_mask: segments must be a tensor (B, L) of numbers from 0, 0 for padding, not {given}")
+
+
+def alpha_at(step: float, total: float, schedule: Schedule = "linear") -> float:
+    """alpha(t): t/tau, (t/tau)^2 or 1 - (1 - t/tau)^2, from 0 at step 0 to 1 at step `total` and after. Equation `soft_mask_schedules`.
+
+    Raises:
+        UserError: `step` is no number, `total` is none above 0, or there is no such schedule.
+    """
+    if not _is_number(step) or not _is_number(total) or math.isnan(step) or not 0 < total < math.inf:
+        raise UserError(f"soft_mask: alpha at step {step!r} of {total!r}: give the step, and the steps of the whole schedule, above 0")
     progress = min(max(step / total, 0.0), 1.0)
     match schedule:
         case "linear":
@@ -33,7 +64,7 @@ def alpha_at(step: int, total: int, schedule: Schedule = "linear") -> float:
             return progress**2
         case "inverse_quadratic":
             return 1 - (1 - progress) ** 2
-    raise ValueError(f"schedule {schedule!r} is not linear, quadratic or inverse_quadratic")
+    raise UserError(f"soft_mask: schedule {schedule!r} is not one of {', '.join(get_args(Schedule))}")
 
 
 def row_coefficients(alpha: float, segments: Tensor, ratio: Ratio = "l/i") -> Tensor:
@@ -42,7 +73,15 @@ def row_coefficients(alpha: float, segments: Tensor, ratio: Ratio = "l/i") -> Te
     With `weight`, uniform adds one log bias, log alpha, to all future positions: the schedule of GG-SM (arXiv 2602.10622).
 
     i is the 1-based row within the token's own sequence and l that sequence's length.
+
+    Raises:
+        UserError: alpha is outside 0..1, there is no such ratio, or segments are no tensor (B, L).
     """
+    _check(alpha, segments, ratio)
+    return _row_coefficients(alpha, segments, ratio)
+
+
+def _row_coefficients(alpha: float, segments: Tensor, ratio: Ratio) -> Tensor:
     return _coefficients(alpha, *rows_and_lengths(segments), ratio).masked_fill(segments == 0, 0.0)
 
 
@@ -88,7 +127,11 @@ def visible(segments: Tensor) -> Tensor:
 
 
 def mask_matrix(alpha: float, segments: Tensor, ratio: Ratio = "l/i") -> Tensor:
-    """M -> (B, L, L) float64: 1 for j <= i, c_i for j > i, 0 outside the row's own sequence. Equation `soft_mask`."""
+    """M -> (B, L, L) float64: 1 for j <= i, c_i for j > i, 0 outside the row's own sequence. Equation `soft_mask`.
+
+    Raises:
+        UserError: as in `row_coefficients`.
+    """
     return _over_rows(1.0, row_coefficients(alpha, segments, ratio)) * visible(segments)
 
 
@@ -110,7 +153,16 @@ def reference_attention(
     Args:
         q: (B, H, L, D). k, v: (B, G, L, D).
         segments: (B, L), see the module.
+
+    Raises:
+        UserError: as in `row_coefficients`, there is no such reading, or q, k and v are of other shapes.
     """
+    _check(alpha, segments, ratio, reading)
+    shapes = [tuple(x.shape) for x in (q, k, v)]
+    fit = all(len(shape) == 4 for shape in shapes) and shapes[1][:3] == shapes[2][:3] and q.shape[1] % max(k.shape[1], 1) == 0
+    if not fit or q.shape[::2] != segments.shape or k.shape[::2] != segments.shape or q.shape[-1] != k.shape[-1]:
+        told = f"q, k, v have shapes {', '.join(map(str, shapes))} and segments {tuple(segments.shape)}"
+        raise UserError(f"soft_mask: {told}: give (B, H, L, D), (B, G, L, D) twice, where G divides H, and (B, L)")
     groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -198,7 +250,7 @@ class SoftMask:
         seen = visible(segments)
         if end != "soft":
             return None, (seen.tril() if end == "causal" else seen)[:, None]
-        c = row_coefficients(alpha, segments, self.ratio)
+        c = _row_coefficients(alpha, segments, self.ratio)
         if self.reading == "weight":
             return None, _over_rows(0.0, c.log().to(dtype)).masked_fill(~seen, -torch.inf)[:, None]
         hidden = None if self.full else torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, -torch.inf)[:, None]

@@ -5,6 +5,7 @@ folders made here therefore point older versions at a configuration that they re
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ def save_stock(model: nn.Module, folder: str | Path) -> None:
         folder: as in its own save_pretrained.
 
     Raises:
-        UserError: see `to_stock`; a model that is stock already is no exception.
+        UserError: see `to_stock`; a model that is stock already is no exception. Or the folder is none: a file, or None. Nothing is
+            changed then.
     """
+    _check_folder(folder)
     if soft_masked(model):
         to_stock(model)
     parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
@@ -40,6 +43,15 @@ def save_stock(model: nn.Module, folder: str | Path) -> None:
         merge_adapters(model)
     model.save_pretrained(str(folder))
     refuse_older(folder)
+
+
+def _check_folder(folder: Any) -> None:
+    """transformers only logs where a file is in the way, and the model would be lost."""
+    if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
+        raise UserError(f"save_stock: folder {folder!r} is no path: name a folder")
+    path = Path(folder)
+    if in_the_way := [one for one in (path, *path.parents) if one.exists() and not one.is_dir()]:
+        raise UserError(f"save_stock: {in_the_way[0]} is a file: name a folder")
 
 
 def refuse_older(folder: str | Path) -> None:

@@ -1,7 +1,5 @@
 """The pool of hard negatives that the rules act on. Sees tensors only; the loss has computed the scores anyway."""
 
-from collections.abc import Mapping
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -9,11 +7,9 @@ import torch
 from torch import Tensor
 
 from conan_lib.errors import UserError
+from conan_lib.negatives.checks import check_cosines, check_state, cosines, pool_candidates, tensor, whole, whole_number
 from conan_lib.negatives.rules import replaced, suspected
 from conan_lib.options import DhnmOptions
-
-LARGEST = 1.05
-"""The largest cosine that passes: of unit vectors rounded to bf16, and multiplied in it, cosines of 1.02 come out."""
 
 
 class NegativePool:
@@ -22,7 +18,7 @@ class NegativePool:
     One batch is one `draw`, then one `update` with its scores, in the same order. A loop that skips a batch (its loss was NaN) ends it with
     `discard`: an update that scores nothing, so `updates` counts it too and the batches behind it keep their numbers. Data loaders build a
     batch ahead, so one draw may come before the update of the batch before it; to make no difference (not even when a killed run draws
-    that batch again), the swaps of batch m are drawn from batch m + 2 on.
+    that batch again), a swap of batch m acts at its pool's first visit from batch m + 2 on.
 
     A slot starts with rank 0..n-1. Its S_0 is its score in the first loss that it takes part in; a replaced slot takes the next rank that
     the pool has not used. When no rank is left the slot keeps its negative and the pool counts as
@@ -39,19 +35,19 @@ class NegativePool:
         candidates: (P, K) corpus rows of each pool, best first, whole numbers; -1 fills the end of a pool that has fewer than K.
         n: negatives in use for each pool, at least 1.
         options: the rule and its thresholds.
-        seed: of the rule `random`.
+        seed: of the rule `random`, from 0.
+        positives: (P,) the corpus row of each pool's own positive, -1 where the corpus lacks it; a pool that holds its own is refused, as
+            nothing else here would see it.
 
     Raises:
-        UserError: n is no whole number from 1, options are no DhnmOptions, a pool has fewer than n candidates, or they have
-            another form.
+        UserError: n or seed is no such whole number, options are no DhnmOptions, or the candidates are none: see `pool_candidates`.
     """
 
-    def __init__(self, candidates: Tensor, n: int, options: DhnmOptions | None = None, seed: int = 0):
-        if not isinstance(n, Integral) or n < 1:
-            raise UserError(f"negatives: n {n} must be at least 1, a whole number")
+    def __init__(self, candidates: Tensor, n: int, options: DhnmOptions | None = None, seed: int = 0, positives: Tensor | None = None):
+        self.n, self.seed = whole_number("n", n, 1), whole_number("seed", seed, 0)
         if not isinstance(options, DhnmOptions | None):
             raise UserError(f"negatives: options must be DhnmOptions, not {type(options).__name__}: give DhnmOptions(rule=..., ...)")
-        self.n, self.options, self.seed = n, options or DhnmOptions(), seed
+        self.options, self._positives = options or DhnmOptions(), positives
         self.updates = self.swaps = self.scored = 0
         self.score_sum = 0.0
         self._waiting: list[Tensor] = []  # pool ids of the batches drawn and neither updated nor discarded, oldest first
@@ -59,23 +55,9 @@ class NegativePool:
 
     def _start(self, candidates: Tensor) -> None:
         """Every slot at its first rank, nothing seen yet."""
-        candidates = _tensor("candidates", candidates)
-        if candidates.ndim != 2 or not _whole(candidates):
-            raise UserError(
-                f"negatives: candidates must be whole numbers (P, K), not {candidates.dtype} of shape {tuple(candidates.shape)}"
-            )
-        pools, n = len(candidates), self.n
-        self.candidates = candidates.long().cpu()
-        holes = ((self.candidates[:, :-1] < 0) & (self.candidates[:, 1:] >= 0)).any(1)
-        if holes.any():
-            raise UserError(f"negatives: pool {int(holes.nonzero()[0])}: -1 padding must be at the end")
+        self.candidates = pool_candidates(candidates, self.n, self._positives)
         self.available = (self.candidates >= 0).sum(1)
-        if pools and int(self.available.min()) < n:
-            worst = int(self.available.argmin())
-            raise UserError(
-                f"negatives: pool {worst} has {int(self.available[worst])} candidates, fewer than supervised.hard_negatives {n}: "
-                "mine more (mine.candidates, mine.max_corpus) or use fewer negatives"
-            )
+        pools, n = len(self.candidates), self.n
         self.rank = torch.arange(n).repeat(pools, 1)
         self.previous = self.rank.clone()
         self.swapped_at = torch.full((pools, n), -2)  # the batch whose update put the rank in
@@ -94,8 +76,8 @@ class NegativePool:
         if len(self._waiting) > 1:
             waiting = f"{len(self._waiting)} batches drawn and not updated"
             raise RuntimeError(f"{waiting}: draw at most one batch ahead, with no workers, and update or discard each")
-        pool_ids = _tensor("pool_ids", pool_ids).cpu()
-        if pool_ids.ndim != 1 or not _whole(pool_ids) or ((pool_ids < 0) | (pool_ids >= len(self.candidates))).any():
+        pool_ids = tensor("pool_ids", pool_ids).cpu()
+        if pool_ids.ndim != 1 or not whole(pool_ids) or ((pool_ids < 0) | (pool_ids >= len(self.candidates))).any():
             raise UserError(f"negatives: pool_ids must be whole numbers (B,) from 0 to {len(self.candidates) - 1}, not {pool_ids.tolist()}")
         ranks = self._ranks(pool_ids, self.updates + len(self._waiting))
         self._waiting.append(pool_ids.clone())
@@ -115,16 +97,18 @@ class NegativePool:
                 changed then: the batch can be discarded.
             RuntimeError: no batch is drawn.
         """
-        pool_ids, scores = self._drawn(pool_ids), _tensor("scores", scores).detach().float().cpu()
+        pool_ids, scores = self._drawn(pool_ids), cosines("scores", scores)
         if scores.shape != (len(pool_ids), self.n):
             raise UserError(f"negatives: scores must have shape (B, n) = {(len(pool_ids), self.n)}, not {tuple(scores.shape)}")
-        _check_cosines("scores", scores)
+        check_cosines("scores", scores)
         if self.options.margin is not None:
-            positive = None if positive is None else _tensor("positive", positive).detach().float().cpu()
+            positive = None if positive is None else cosines("positive", positive)
             if positive is None or positive.shape != (len(pool_ids),):
                 given = "None" if positive is None else f"of shape {tuple(positive.shape)}"
-                raise UserError(f"negatives: positive must have shape (B,) = ({len(pool_ids)},) where dhnm.margin is set, and is {given}")
-            _check_cosines("positive", positive)
+                raise UserError(
+                    f"negatives: positive must have shape (B,) = ({len(pool_ids)},) where options.margin is set, and is {given}"
+                )
+            check_cosines("positive", positive)
         pools, place, count = pool_ids.unique(return_inverse=True, return_counts=True)
         self.score_sum += scores.sum().item()
         self.scored += scores.numel()
@@ -155,7 +139,7 @@ class NegativePool:
         """The pool ids, known to be those of the oldest batch that waits."""
         if not self._waiting:
             raise RuntimeError("update before draw: every update, or discard, ends one drawn batch")
-        pool_ids = _tensor("pool_ids", pool_ids).cpu()
+        pool_ids = tensor("pool_ids", pool_ids).cpu()
         if pool_ids.tolist() != self._waiting[0].tolist():
             raise UserError(
                 "negatives: pool_ids are not those of the batch drawn: update or discard with each batch's own, in the order of the draws"
@@ -174,10 +158,10 @@ class NegativePool:
         """New candidates (P, K) for every pool, ranked by the model as it is now (rule `remined`); returns how many in use are new.
 
         Raises:
-            UserError: a pool has fewer than n candidates.
+            UserError: as at the start, and nothing is changed.
             RuntimeError: another number of pools, or a batch was drawn ahead: its scores would belong to candidates that are gone.
         """
-        candidates = _tensor("candidates", candidates)
+        candidates = tensor("candidates", candidates)
         if self._waiting or len(candidates) != len(self.candidates):
             raise RuntimeError(f"refresh with {len(self._waiting)} batches drawn ahead and {len(candidates)} pools: see its docstring")
         before = self.candidates.gather(1, self.rank)
@@ -187,8 +171,8 @@ class NegativePool:
         return swaps
 
     def swapped_in(self, pool_ids: Tensor) -> Tensor:
-        """Which negatives (B, n) of the batch that waits for its update came in by a swap; bool. A swap is worth something only here: it
-        acts at its pool's next visit, which a short run over many pools never makes.
+        """Which negatives (B, n) of the batch that waits for its update came in by a swap; bool. A swap is worth something only here: a
+        short run over many pools may never visit its pool again.
 
         Raises:
             UserError, RuntimeError: as in `update`.
@@ -214,19 +198,16 @@ class NegativePool:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on exactly where `state_dict` was taken. UserError if it is no such state, or one of other pools."""
-        missing = [name for name in (*self._TENSORS, *self._COUNTERS) if not isinstance(state, Mapping) or name not in state]
-        if missing:
-            raise UserError(f"negatives: the state has no {', '.join(missing)}: give what state_dict returned")
-        if state["rank"].shape != self.rank.shape:
-            raise UserError(
-                f"negatives: the checkpoint holds pools of shape {tuple(state['rank'].shape)}, this run {tuple(self.rank.shape)}: "
-                "delete the checkpoint, it belongs to other parameters"
-            )
-        available = (state["candidates"] >= 0).sum(1) if "candidates" in state else self.available
-        if len(available) != len(state["unused"]) or (state["unused"] > available).any():
+        own = self.state_dict()
+        own.pop("candidates", None)  # re-mined ones may be of another K
+        check_state(state, own)
+        candidates = self.candidates
+        if "candidates" in state:
+            candidates = pool_candidates(state["candidates"], self.n, self._positives)
+        if len(candidates) != len(self.candidates) or (state["unused"] > (candidates >= 0).sum(1)).any():
             raise UserError("negatives: the checkpoint used more candidates than the pools have: it belongs to other candidates, delete it")
         if "candidates" in state:
-            self._start(state["candidates"])
+            self._start(candidates)
         for name in self._TENSORS:
             setattr(self, name, state[name].clone())
         for name in self._COUNTERS:
@@ -260,23 +241,3 @@ class NegativePool:
         self.latest[due] = self.latest[due].masked_fill(swap, torch.nan)
         self.unused[due] += swap.sum(1)
         return int(swap.sum())
-
-
-def _tensor(name: str, values: Any) -> Tensor:
-    """Anything that torch takes for a tensor."""
-    try:
-        return torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"negatives: {name} must be a tensor, or a list or array of numbers, not {type(values).__name__}") from None
-
-
-def _whole(values: Tensor) -> bool:
-    return not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
-
-
-def _check_cosines(name: str, values: Tensor) -> None:
-    within = values.abs() <= LARGEST  # a NaN is not
-    if not within.all():
-        raise UserError(
-            f"negatives: {name} hold {values[~within][0].item():.4g}: give cosines, not logits, and discard a batch whose loss is NaN"
-        )

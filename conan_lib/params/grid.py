@@ -10,8 +10,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from conan_lib.errors import UserError
+from conan_lib.options import mistakes
 from conan_lib.params.base import Section
-from conan_lib.params.load import check_kind, merge, mistakes, named_in, read_tree, read_yaml, validate
+from conan_lib.params.load import check_kind, merge, named_in, read_tree, read_yaml, validate
 from conan_lib.params.tree import Params
 from conan_lib.table import SCORED, TABLE
 

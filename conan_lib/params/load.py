@@ -1,6 +1,5 @@
 """YAML file -> Params, with one clear line for every mistake."""
 
-import difflib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +11,13 @@ from pydantic import BaseModel, ValidationError
 from yaml.constructor import ConstructorError
 
 from conan_lib.errors import UserError
-from conan_lib.options import types
+from conan_lib.options import mistakes, short
 from conan_lib.params.tree import Params
 
 SEEDED = {"all": ("pretrain", "sft", "weak", "supervised"), "contrastive": ("weak", "supervised")}
 """Where another seed may go: all stages that train, or those that train an embedder, which then share one language model."""
 
 
-SHOWN = 5
-"""Mistakes that one line names."""
-LONGEST = 100
-"""Characters of a given key or value that one line shows."""
 MOST_VALUES = 100_000
 """Values of one file, each counted as often as its anchor is named."""
 KINDS = {"job": ("steps",), "grid": ("baseline", "like"), "parameter": ("tier",)}
@@ -61,7 +56,7 @@ def read_tree(path: str | Path) -> dict:
     if base is None:
         return raw
     if not isinstance(base, str):
-        raise UserError(f"{path}: base: {_short(repr(base))} is no file name: give a file name, relative to this file")
+        raise UserError(f"{path}: base: {short(repr(base))} is no file name: give a file name, relative to this file")
     with named_in(path, "base"):
         base_raw = read_yaml(path.parent / base)
     if "base" in base_raw:
@@ -202,23 +197,10 @@ def merge(base: dict, over: dict, where: str, inside: str = "") -> dict:
         sides = [both[key], value] if key in both else []
         plain = [side for side in sides if not isinstance(side, dict)]
         if len(plain) == 1 and not (inside and plain == [None]):
-            expected = f"a mapping, got {_short(repr(plain[0]))}" if plain in ([value], [None]) else "a value, got a mapping"
-            raise UserError(f"{where}: {inside}{_short(str(key))}: expected {expected}: correct it, or leave it out")
+            expected = f"a mapping, got {short(repr(plain[0]))}" if plain in ([value], [None]) else "a value, got a mapping"
+            raise UserError(f"{where}: {inside}{short(str(key))}: expected {expected}: correct it, or leave it out")
         both[key] = merge(*sides, where, f"{inside}{key}.") if sides and not plain else value
     return both
-
-
-def mistakes(error: ValidationError, tree: type[BaseModel]) -> str:
-    """pydantic's errors in one line, the first few of many, without a length that is wrong only because an item is."""
-    found = error.errors()
-    places = [e["loc"] for e in found]
-
-    def follows(e) -> bool:
-        return e["type"] == "too_short" and any(len(e["loc"]) < len(loc) and loc[: len(e["loc"])] == e["loc"] for loc in places)
-
-    lines = [mistake(e, tree) for e in found if not follows(e)]
-    more = [f"and {len(lines) - SHOWN} more mistakes"] if len(lines) > SHOWN else []
-    return "; ".join(lines[:SHOWN] + more)
 
 
 def check_kind(raw: dict, wanted: str, place: str) -> None:
@@ -229,35 +211,3 @@ def check_kind(raw: dict, wanted: str, place: str) -> None:
     """
     if (kind := next((kind for kind, keys in KINDS.items() if any(key in raw for key in keys)), wanted)) != wanted:
         raise UserError(f"{place}: is a {kind} file, not a {wanted} file: run it with `{COMMANDS[kind].format(place)}`, or name another")
-
-
-def mistake(error: dict, tree: type[BaseModel]) -> str:
-    """One of pydantic's errors as `section.key: what, and the mend`."""
-    place = ".".join(_short(str(part)) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(error["loc"][:-1], tree)
-        close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        return f"{place}: unknown key" + (f", did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}")
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error":
-        return f"{place}: {message}" if place else message
-    line = f"{place}: {message} (given: {_short(repr(error['input']))})"
-    if error["type"] == "string_type" and isinstance(error["input"], bool):  # Norwegian's code
-        line += f': YAML reads a bare {"yes" if error["input"] else "no"} so: quote it ("{"yes" if error["input"] else "no"}")'
-    return line
-
-
-def _short(text: str) -> str:
-    text = text if text.isprintable() else repr(text)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
-
-
-def _known_keys(loc: tuple, section: type[BaseModel]) -> list[str]:
-    for part in loc:
-        if (field := section.model_fields.get(part)) is None:
-            continue  # a key of a dictionary of sections
-        inner = [kind for kind in types(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not inner:
-            return []
-        section = inner[0]
-    return list(section.model_fields)

@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
@@ -93,7 +92,7 @@ def train_embedder(
     else:
         dims, temperatures, balance = options.matryoshka_dims, (options.temperature, options.cosent_temperature), options.balance
         if pools is not None and options.hard_negatives:
-            pool = NegativePool(torch.from_numpy(pools.candidates), options.hard_negatives, options.dhnm, options.seed)
+            pool = pools.negatives(options)
     loss = ContrastiveLoss(model, tasks, *temperatures, dims=dims, pool=pool, balance=balance, cached_minibatch=options.cached_minibatch)
     if isinstance(options, WeakParams) and options.snapshots:
         callbacks.append(Snapshots(model, loss, folder, options.snapshot_steps))

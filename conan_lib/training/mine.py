@@ -16,7 +16,8 @@ from conan_lib.data.places import Places, digests
 from conan_lib.errors import UserError
 from conan_lib.files import replacing
 from conan_lib.model.backbone import with_weights
-from conan_lib.params.training import MineParams
+from conan_lib.negatives import NegativePool
+from conan_lib.params.training import MineParams, SupervisedParams
 from conan_lib.stages import Stage, computes
 from conan_lib.training.arguments import training_device
 from conan_lib.training.search import Search, with_pools
@@ -104,6 +105,21 @@ class Pools:
     def texts(self) -> Sequence[str]:
         """What candidates are numbers of."""
         return self.search.texts
+
+    def negatives(self, options: SupervisedParams) -> NegativePool:
+        """The pool that trains, from its first ranks.
+
+        Raises:
+            UserError: a pool has fewer candidates than `hard_negatives`.
+        """
+        available, wanted = (self.candidates >= 0).sum(1), options.hard_negatives
+        if len(available) and available.min() < wanted:
+            worst = int(available.argmin())
+            raise UserError(
+                f"supervised.hard_negatives: {wanted} are more than the {available[worst]} candidates of pool {self.ids[worst]}: mine more "
+                "(mine.candidates, mine.max_corpus) or use fewer negatives"
+            )
+        return NegativePool(torch.from_numpy(self.candidates), wanted, options.dhnm, options.seed)
 
     def save(self, file: str | Path) -> None:
         """Write ids, candidates and scores (npz); the passages are the search's."""

@@ -54,7 +54,7 @@ from transformers import (
     XGLMModel,
 )
 
-from conan_lib.attention import set_soft_mask, to_stock
+from conan_lib.attention import save_stock, set_soft_mask, to_stock
 from conan_lib.errors import UserError
 from tests.tiny_models import SIZES, states, tiny, tokens
 
@@ -206,3 +206,10 @@ def test_a_setting_that_is_refused_changes_nothing():
         with pytest.raises(UserError, match=message):
             set_soft_mask(model, reading="logit", **wrong)
     assert (model.config.soft_mask_alpha, getattr(model.config, "soft_mask_reading", "weight")) == (0.3, "weight")
+
+
+@pytest.mark.parametrize(("given", "told"), [(None, "None"), ("Qwen/Qwen3-0.6B", "'Qwen/Qwen3-0.6B'"), ([], "list")])
+def test_a_name_is_no_model(tmp_path, given, told):
+    for attempt in (lambda: set_soft_mask(given, alpha=0.5), lambda: to_stock(given), lambda: save_stock(given, tmp_path / "x")):
+        with pytest.raises(UserError, match=f"soft_mask: {told} is no model: give the loaded model, not its name"):
+            attempt()

@@ -1,8 +1,9 @@
 """Pins: the mask, both readings and every backend equal a float64 double loop, outputs and gradients; the stated endpoints; a text's own
 attention does not depend on padding or packing; padding rows never produce NaN; schedules start at 0 and end at 1; `logit` is not causal at
-0; bf16 is no worse than half as bad again as stock attention."""
+0; bf16 is no worse than half as bad again as stock attention; what the equation does not take is one line."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -116,7 +117,30 @@ def test_schedules():
         assert alpha_at(0, 200, schedule) == 0
         assert alpha_at(200, 200, schedule) == alpha_at(300, 200, schedule) == 1
         assert alpha_at(60, 200, schedule) == pytest.approx(middle)
-    with pytest.raises(ValueError, match="cubic"):
+
+
+def test_what_the_equation_does_not_take_is_one_line():
+    ones, q = torch.ones(1, 4, dtype=torch.long), torch.zeros(1, 2, 4, 8)
+    attend = lambda alpha, segments, ratio: reference_attention(q, q, q, alpha, segments, ratio=ratio)  # noqa: E731
+    for alpha, segments, ratio, told in (
+        *((alpha, ones, "l/i", r"alpha: .* is outside 0..1: give one number") for alpha in (-0.5, math.nan, 2, "0.5", None)),
+        (0.5, ones, "x/y", "ratio 'x/y' is not one of l/i, i/l, uniform"),
+        (0.5, ones[0], "l/i", r"segments must be a tensor \(B, L\) of numbers from 0, 0 for padding, not of shape \(4,\)"),
+        (0.5, -ones, "l/i", "segments must be a tensor .* not of -1"),
+        (0.5, [[1, 1]], "l/i", "segments must be a tensor .*, not list"),
+    ):
+        for function in (row_coefficients, mask_matrix, attend):
+            with pytest.raises(UserError, match=told):
+                function(alpha, segments, ratio)
+    with pytest.raises(UserError, match="reading 'logits' is not one of weight, logit"):
+        reference_attention(q, q, q, 0.5, ones, "logits")
+    for query, key in ((q[0], q), (q, q[:, :, :3]), (q[:, :1], q), (q[..., :4], q), (q, q.repeat(2, 1, 1, 1))):
+        with pytest.raises(UserError, match="q, k, v have shapes"):
+            reference_attention(query, key, key, 0.5, ones)
+    for step, total in ((0, 0), (1, -1), (math.nan, 10), (1, math.nan), (1, math.inf), ("1", 10), (1, None)):
+        with pytest.raises(UserError, match="give the step, and the steps of the whole schedule, above 0"):
+            alpha_at(step, total)
+    with pytest.raises(UserError, match="'cubic' is not one of linear, quadratic, inverse_quadratic"):
         alpha_at(1, 2, "cubic")
 
 

@@ -2,6 +2,7 @@
 what has no such form is refused and unchanged, or not written; a transformers that cannot read `is_causal: false` stops at the folder."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -174,3 +175,21 @@ def test_a_stock_model_can_be_saved_twice(tmp_path):
     for _ in range(2):
         save_stock(model, tmp_path)
     assert sorted(path.name for path in tmp_path.glob("config*.json")) == ["config.0.json", "config.5.2.0.json", "config.json"]
+
+
+def test_a_folder_that_is_none_is_refused_and_the_model_stays_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("weights").write_text("precious")
+    model = tiny(alpha=1.0)
+    for folder, told in (
+        ("weights", "save_stock: weights is a file: name a folder"),
+        (tmp_path / "weights" / "below", "weights is a file: name a folder"),
+        (None, "folder None is no path: name a folder"),
+        ("", "folder '' is no path: name a folder"),
+    ):
+        with pytest.raises(UserError, match=told):
+            save_stock(model, folder)
+    assert model.config._attn_implementation == "soft_mask"
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"] and Path("weights").read_text() == "precious"
+    save_stock(model, "new/folder")
+    assert Path("new/folder/config.json").is_file()

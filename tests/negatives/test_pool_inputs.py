@@ -1,4 +1,5 @@
-"""Pins: a wrong argument of a pool is one line and changes nothing; cosines of bf16 pass; lists and arrays are as good as tensors."""
+"""Pins: a wrong argument of a pool is one line and changes nothing; cosines of bf16 pass; lists and arrays are as good as tensors;
+no pool holds its own positive, a row twice, or a number that is no row; a state that is none changes nothing."""
 
 import math
 
@@ -41,11 +42,44 @@ def test_mistakes_are_told():
         ([[True, False]], 1, "candidates must be whole numbers"),
         ([[1, 2]], 1.5, "n 1.5 must be at least 1, a whole number"),
         ([[1, 2]], None, "n None must be at least 1, a whole number"),
+        ([[1, 2]], True, "n True must be at least 1, a whole number"),
+        ([[1, 2], [3, -1]], 2, "pool 1 has 1 candidates, fewer than n 2: give it more candidates, or a smaller n"),
+        ([[1, 2, 3], [3, 4, 3]], 2, "pool 1 names row 3 twice: give each candidate once"),
+        ([[1, 2, -5]], 2, "pool 0: -5 is no row of a corpus: give rows from 0, and -1 for none"),
+        ([], 1, "candidates are empty: give the ranked corpus rows"),
+        ([[]], 1, "candidates are empty: give the ranked corpus rows"),
     ],
 )
 def test_pools_of_another_form_are_refused(candidates, n, message):
     with pytest.raises(UserError, match=message):
         NegativePool(torch.tensor(candidates), n)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, None, "1", True])
+def test_a_seed_that_draws_nothing_is_refused_at_once(seed):
+    with pytest.raises(UserError, match=f"seed {seed} must be at least 0, a whole number"):
+        NegativePool([[1, 2]], 1, seed=seed)
+
+
+def test_no_pool_holds_its_own_positive():
+    ranked = [[1, 2, 0], [2, 0, 1]]
+    for positives, told in (([3, 1], "pool 1 holds its own positive, row 1"), (np.array([0, 4]), "pool 0 holds its own positive, row 0")):
+        with pytest.raises(UserError, match=told):
+            NegativePool(ranked, 1, positives=positives)
+    for positives in ([3], [[3, 4]], [3.0, 4.0], 3):
+        with pytest.raises(UserError, match=r"positives must be whole numbers \(P,\) = \(2,\)"):
+            NegativePool(ranked, 1, positives=positives)
+    padded = NegativePool([[1, 2, -1], [2, 0, -1]], 1, positives=[0, -1])  # -1: not in the corpus
+    before = str(padded.state_dict())
+    with pytest.raises(UserError, match="pool 0 holds its own positive, row 0"):
+        padded.refresh(torch.tensor([[2, 0, -1], [2, 0, -1]]))
+    assert str(padded.state_dict()) == before and padded.draw([0]).tolist() == [[1]]
+
+
+def test_a_row_is_found_twice_in_any_block_of_the_pools(monkeypatch):
+    monkeypatch.setattr("conan_lib.negatives.checks.AT_ONCE", 2)
+    with pytest.raises(UserError, match="pool 4 names row 7 twice"):
+        NegativePool([[1, 2, 3]] * 4 + [[7, 1, 7]], 1)
 
 
 def test_a_wrong_argument_is_named_and_changes_nothing():
@@ -110,6 +144,16 @@ def test_a_state_that_is_none_or_of_other_candidates_is_refused_and_changes_noth
     for nothing in ({}, None):
         with pytest.raises(UserError, match=r"the state has no rank, .*: give what state_dict returned"):
             few.load_state_dict(nothing)
+    good = few.state_dict()
+    for name, wrong, told in (
+        ("rank", good["rank"].tolist(), "the state's rank is list: give what state_dict returned"),
+        ("initial", good["initial"].long(), "the state's initial is torch.int64: give"),
+        ("updates", "3", "the state's updates is str: give"),
+        ("latest", good["latest"][:, :1], r"whose latest is of shape \(3, 1\), this run \(3, 2\): delete the checkpoint"),
+        ("unused", good["unused"][:2], r"whose unused is of shape \(2,\), this run \(3,\): delete the checkpoint"),
+    ):
+        with pytest.raises(UserError, match=told):
+            few.load_state_dict(good | {name: wrong})
     many = pool(candidates=8)
     for _ in range(3):
         many.draw([0])

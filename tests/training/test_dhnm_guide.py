@@ -1,5 +1,5 @@
 """Pins: the code of docs/dhnm.md runs as it stands, on a small random Qwen3 in the place of the hub's with three steps: own pairs become a
-stock model with prompts, and the pool in a loop of one's own swaps."""
+stock model with prompts, and the pool in a loop of one's own swaps; every page says alike when a swap acts."""
 
 import json
 import re
@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conan_lib.errors import UserError
+from conan_lib.negatives import NegativePool
 from tests.small_pairs import tables
 from tests.test_guide import HUB_NAME, save_small_qwen3
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "dhnm.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "dhnm.md").read_text(encoding="utf-8")
 SMALL = {HUB_NAME: "qwen3", "steps = 500": "steps = 3", "(256, 512, 1024)": "(8, 16)", "truncate_dim=256": "truncate_dim=8"}
 
 
@@ -50,3 +53,18 @@ def test_own_pairs_become_a_stock_model(executed):
 def test_the_pool_in_a_loop_of_ones_own_swaps(executed):
     _, names = executed
     assert names["pool"].swaps > 0 and names["drawn"] == [7, 7, 8]
+
+
+def test_the_answer_is_no_negative_however_many_candidates_are_taken(executed):
+    _, names = executed
+    mined = names["mined"]
+    assert NegativePool(mined.topk(49).indices, 3, positives=range(6)).n == 3  # all passages but the answer
+    with pytest.raises(UserError, match=r"pool 0 holds its own positive, row 0: .* K at most the passages - 1"):
+        NegativePool(mined.topk(50).indices, 3, positives=range(6))
+
+
+def test_every_page_says_alike_when_a_swap_acts():
+    notebook = json.loads((ROOT / "notebooks" / "06_supervised.ipynb").read_text(encoding="utf-8"))
+    prose = "".join("".join(cell["source"]) for cell in notebook["cells"])
+    for text in (GUIDE, prose.replace("$", ""), NegativePool.__doc__):
+        assert "wap of batch m acts at its pool's first visit from batch m + 2 on" in " ".join(text.split())

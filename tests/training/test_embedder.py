@@ -182,6 +182,17 @@ def test_prompts_are_trained_mined_with_and_saved(tmp_path):
     assert prompted.scores[0][0] != plain.scores[0][0]
 
 
+def test_a_pool_with_too_few_candidates_is_told_in_the_names_of_the_parameters(tmp_path):
+    model = small_encoder(tmp_path / "start")
+    pools = mine(model, ROWS, MineParams(candidates=1, skip_ranks=0))
+    told = (
+        r"^supervised.hard_negatives: 2 are more than the 1 candidates of pool retrieval-0: mine more \(mine.candidates, mine.max_corpus\)"
+    )
+    with pytest.raises(UserError, match=told):
+        train_embedder(model, ROWS, SupervisedParams(**STAGE_4), tmp_path / "run", pools, CPU)
+    assert not (tmp_path / "run").exists()
+
+
 def test_two_tasks_that_are_evaluated_alike_share_a_prompt():
     with pytest.raises(ValueError, match=r"prompts\.clr: tasks evaluated as Retrieval share one prompt"):
         SupervisedParams(prompts={"retrieval": {"query": "a: "}, "clr": {"query": "b: "}})
