@@ -93,7 +93,7 @@ class DhnmOptions(Options):
     """v1: the same as `ceiling`, of the absolute score. Conan-v1: 0.8."""
     remine_interval: int | None = Field(None, ge=1)
     """Optimiser steps between two searches of the corpus; rule remined needs it."""
-    margin: float | None = Field(None, ge=0, le=2)
+    margin: float | None = Field(None, ge=-2, le=2)
     """Guard against false negatives: a hard negative that scores above its positive less this margin is left out of that step's loss, and
     v2 and v1 replace it. None: no guard, as in the paper."""
 
