@@ -17,7 +17,7 @@ MISTAKES = {
     "^DhnmOptions: floor: Input should be a finite number": (DhnmOptions, {"floor": math.nan}),
     "^DhnmOptions: ceiling: Input should be greater than or equal to -1": (DhnmOptions, {"ceiling": -1.1}),
     "^DhnmOptions: v1_ceiling: Input should be greater than or equal to 0": (DhnmOptions, {"v1_ceiling": -0.5}),
-    "^DhnmOptions: margin: Input should be greater than or equal to 0": (DhnmOptions, {"margin": -3}),
+    "^DhnmOptions: margin: Input should be greater than or equal to -2": (DhnmOptions, {"margin": -3}),
     "^DhnmOptions: margin: Input should be less than or equal to 2": (DhnmOptions, {"margin": 2.5}),
     "^DhnmOptions: remine_interval: give the steps between": (DhnmOptions, {"rule": "remined"}),
     "^SoftMaskOptions: schedule: Input should be 'linear', 'quadratic' or": (SoftMaskOptions, {"schedule": "cubic"}),
