@@ -208,7 +208,7 @@ def test_mistakes_are_one_line_and_write_nothing(run, tmp_path, conan, monkeypat
         ((run.file, "."), ".: is the working directory"),
         ((run.file, plain), "file: exists and is not an empty folder"),
         ((fresh, tmp_path / "new"), "stage supervised has not been computed yet"),
-        ((run.file, tmp_path / "new", "--onnx"), "package onnxscript is not installed: pip install 'conan-lib[onnx]'"),
+        ((run.file, tmp_path / "new", "--onnx"), "package onnxscript is not installed: pip install -e '.[onnx]' in the checkout"),
         ((tmp_path / "none.yaml", tmp_path / "new"), "none.yaml"),
     ):
         code, _, err = conan("export", *arguments)

@@ -89,19 +89,19 @@ def translate(
 
     from conan_lib.data.translate.build import build_clr
     from conan_lib.findings.translations import translation_checks
+    from conan_lib.options import mistakes
     from conan_lib.params import Params, load_params
-    from conan_lib.params.data import TranslateParams
-    from conan_lib.params.load import mistake
     from conan_lib.stages import resolve
 
     given = load_params(resolve(file)) if file else Params(tier="translate")
     if translations and (model or backend not in (None, "aligned")):
         raise UserError("--translations takes neither --model nor --backend: no model translates then")
     over = {"translator": "aligned" if translations else backend, "model": model}
+    section = given.translate.model_dump() | {name: value for name, value in over.items() if value}
     try:
-        own = TranslateParams.model_validate(given.translate.model_dump() | {name: value for name, value in over.items() if value})
+        own = Params.model_validate({"tier": given.tier, "translate": section}).translate
     except ValidationError as error:
-        raise UserError("; ".join(mistake(e | {"loc": ("translate", *e["loc"])}, Params) for e in error.errors())) from None
+        raise UserError(mistakes(error, Params)) from None
     results = build_clr(pairs, folder, own, translations, device=given.runtime.device)
     if "waiting" in results:
         say(f"{folder}: {results['waiting']} shards are in the hands of other processes; the last one finishes the data set")
