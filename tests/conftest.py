@@ -1,6 +1,7 @@
 """A throw-away project for tests of the pipeline and the command line: its own parameters, notebooks, artefacts and reports."""
 
 import gc
+import signal
 import sys
 from contextlib import suppress
 from functools import cache
@@ -19,6 +20,10 @@ with suppress(ModuleNotFoundError):  # a machine that only trains may lack it
     # the same examples in every run, and none that fails because the machine is busy
     settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("same")
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell starts `... &` so, and every process that a test starts would never hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SCRATCH = [name for name in RUN if name != START]
 """The stages of a run without `model.start`."""
